@@ -1,0 +1,1 @@
+"""One file, one idea. `attention_zoo.names()` finds them; adding a file adds a mechanism."""

@@ -1,0 +1,66 @@
+"""Pure pieces that mechanisms share: who sees whom, a softmax that survives empty rows, padding."""
+
+import jax
+import jax.numpy as jnp
+
+# a finite stand-in for minus infinity: -inf minus an -inf peak is NaN
+LOWEST = float(jnp.finfo(jnp.float32).min)
+
+
+def visible(T: int, S: int, mask=None, causal: bool = False, pattern=None):
+    """[B or 1, 1, T, S] bool: query i may see key j.
+
+    `pattern(i, j)` narrows it, given positions i [T, 1] and j [1, S].
+    """
+    i, j = jnp.arange(T)[:, None], jnp.arange(S)[None, :]
+    allowed = jnp.ones((1, 1, T, S), bool)
+    if causal:
+        allowed &= j <= i
+    if pattern is not None:
+        allowed &= pattern(i, j)
+    if mask is not None:
+        allowed &= mask[:, None, None, :]
+    return allowed
+
+
+def softmax(logits, allowed):
+    """Softmax over the last axis in float32 among the allowed; a row with none is 0 with 0 gradient."""
+    logits = jnp.where(allowed, logits.astype(jnp.float32), LOWEST)
+    peak = jax.lax.stop_gradient(logits.max(-1, keepdims=True))
+    weights = jnp.where(allowed, jnp.exp(logits - peak), 0.0)
+    return safe_divide(weights, weights.sum(-1, keepdims=True))
+
+
+def safe_divide(numerator, denominator):
+    """numerator / denominator, and 0 with 0 gradient where the denominator is 0."""
+    empty = denominator == 0
+    return jnp.where(empty, 0.0, numerator / jnp.where(empty, 1.0, denominator))
+
+
+def dot(q, k):
+    """q . k for every pair of positions, float32: [B, H, T, S]."""
+    return jnp.einsum("bthd,bshd->bhts", q, k, preferred_element_type=jnp.float32)
+
+
+def weigh(weights, v):
+    """Weighted sums of values, in v's dtype: [B, T, H, E]."""
+    return jnp.einsum("bhts,bshe->bthe", weights.astype(v.dtype), v)
+
+
+def pad_to(x, length: int, axis: int):
+    """Zeros (False for masks) after the end of `axis` up to `length`."""
+    widths = [(0, 0)] * x.ndim
+    widths[axis] = (0, length - x.shape[axis])
+    return jnp.pad(x, widths)
+
+
+def ceil_to(n: int, multiple: int) -> int:
+    """The least multiple of `multiple` that is at least n."""
+    return -(-n // multiple) * multiple
+
+
+def hide(x, mask):
+    """x [B, S, ...] with hidden positions set to 0, whatever they held."""
+    if mask is None:
+        return x
+    return jnp.where(mask.reshape(mask.shape + (1,) * (x.ndim - 2)), x, 0)

@@ -1,0 +1,136 @@
+"""What a mechanism is: pure functions of arrays, a cost, and facts about both.
+
+Sizes, here and everywhere: B batch, T query length, S key length, H heads, D head size of queries
+and keys, E head size of values. Arrays are [B, length, H, head size]; a mask is [B, S], True = attend.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+Params = Mapping[str, Any]
+Stream = Literal["qkv", "qv", "v", "x"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Dims:
+    """The sizes of one call. `itemsize` is bytes an element of q, k and v."""
+
+    batch: int = 1
+    q_len: int = 1
+    kv_len: int = 1
+    heads: int = 1
+    head_dim: int = 64
+    value_dim: int | None = None
+    itemsize: int = 4
+
+    def __post_init__(self):
+        if self.value_dim is None:
+            object.__setattr__(self, "value_dim", self.head_dim)
+        for field in dataclasses.fields(self):
+            size = getattr(self, field.name)
+            if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+                raise ValueError(f"{field.name} must be a whole number from 1 up, got {size!r}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """What one forward call costs. FLOPs count a multiply-add as 2.
+
+    `flops`: matrix products, convolutions and Fourier transforms that `apply` does, equal to the count
+    of its traced program. `ideal_flops`: the paper's leading term. `bytes`: output and intermediate
+    arrays alive at the widest moment. `state_bytes`: the decode state for a context of `kv_len`.
+    """
+
+    flops: int
+    ideal_flops: int
+    bytes: int
+    state_bytes: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Decode:
+    """Token-by-token evaluation, equal to the causal parallel form.
+
+    `init(params, dims, dtype) -> state`: an empty state for `dims.batch` sequences of at most `dims.kv_len`.
+    `prefill(params, state, q, k, v, *, mask=None) -> (out, state)`: the first T tokens, at the parallel
+    form's cost. `step(params, state, q, k, v, *, mask=None) -> (out, state)`: the next T >= 1 tokens.
+    """
+
+    init: Callable
+    prefill: Callable
+    step: Callable
+
+
+def no_params(rng, dims: Dims) -> dict:
+    return {}
+
+
+@dataclasses.dataclass(frozen=True)
+class Mechanism:
+    """An efficient-attention idea with its hyperparameters closed over.
+
+    `apply(params, q, k, v, *, mask=None, causal=False) -> [B, T, H, E]` is the efficient form,
+    `reference` the dense definition with the same signature, `cost(dims, *, causal=False) -> Cost`.
+    Streams that do not read an array accept None for it.
+    """
+
+    name: str
+    apply: Callable
+    reference: Callable
+    cost: Callable
+    citation: str
+    """arXiv numbers, the source first."""
+    init: Callable = no_params
+    """`init(rng, dims) -> params`, a flat dict of arrays."""
+    decode: Decode | None = None
+    refresh: Callable | None = None
+    """`refresh(rng, params, q, k) -> params`: redraw or move the frozen buffers, in training steps only."""
+    streams: Stream = "qkv"
+    """What is read: "qkv"; "qv" (no keys, or keys shared with the queries); "v"; "x" (raw input as v)."""
+    projections: int = 1
+    """How many sets of H heads q, k and v carry (2: Longformer's separate global projections)."""
+    causal: bool = True
+    """Has an exact causal form: no output depends on a later token."""
+    leaks: bool = False
+    """The causal form is the paper's, in which later tokens move *which* earlier ones are seen."""
+    cross: bool = True
+    """Takes queries of another length than the keys."""
+    mask: bool = True
+    """Honours a key padding mask."""
+    bias: bool = False
+    """`apply` also takes `bias`, broadcastable to [B, H, T, S]."""
+    fixed_length: int | None = None
+    """The longest sequence that the length-sized parameters serve."""
+    frozen: frozenset[str] = frozenset()
+    """Names in params that are buffers: no gradient, no weight decay."""
+    reasons: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Why a capability is missing, by its name ("causal", "cross", "mask")."""
+
+
+REFUSALS = {
+    "causal": "it has no causal form",
+    "cross": "queries and keys must be of one length",
+    "mask": "it cannot hide keys",
+}
+
+
+def objections(m: Mechanism, dims: Dims, *, causal: bool = False, masked: bool = False) -> list[str]:
+    """Why `m` cannot do this call; empty where it can. The one capability check of the project."""
+
+    def refuse(capability, got):
+        return f"{m.name}: {m.reasons.get(capability, REFUSALS[capability])} (got {got})"
+
+    found = []
+    if causal and not m.causal:
+        found.append(refuse("causal", "causal=True"))
+    if dims.q_len != dims.kv_len and not m.cross:
+        found.append(refuse("cross", f"q_len={dims.q_len}, kv_len={dims.kv_len}"))
+    if causal and m.cross and dims.q_len != dims.kv_len:
+        found.append(f"{m.name}: causal needs q_len = kv_len (got {dims.q_len} and {dims.kv_len})")
+    if masked and not m.mask:
+        found.append(refuse("mask", "a mask"))
+    if m.fixed_length is not None and max(dims.q_len, dims.kv_len) > m.fixed_length:
+        longest = max(dims.q_len, dims.kv_len)
+        found.append(f"{m.name}: parameters are sized for length {m.fixed_length} (got {longest})")
+    return found
