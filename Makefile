@@ -1,0 +1,33 @@
+# `make demo` and `make test` do everything on a fresh machine: each sets up .venv first.
+PYTHON ?= python3
+BIN := .venv/bin
+OUT ?= out
+
+.PHONY: setup demo test test-all lint format report accelerator
+setup: .venv/done
+
+.venv/done: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[experiments,tests]'
+	touch $@
+
+demo: setup
+	$(BIN)/python -m experiments.run --config configs/demo.py --out $(OUT)/demo
+	$(BIN)/python -m experiments.report $(OUT)/demo --out $(OUT)/demo/report
+
+test: setup
+	$(BIN)/python -m pytest -n 2 -m 'not slow'
+
+test-all: setup
+	$(BIN)/python -m pytest -n 2
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+report: setup
+	$(BIN)/python -m experiments.report results --out $(OUT)/report
