@@ -1,0 +1,63 @@
+"""Tasks by name: a file `tasks/NAME.py` with a `make(n, ...)` is a task; there is no list."""
+
+import dataclasses
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+Batch = Mapping[str, Any]
+"""inputs [B, N, ...]; targets; mask [B, N], True = real; weights, as targets, 0 = not scored."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """A source of batches by (seed, step), a metric, and the rows that a model has to beat."""
+
+    name: str
+    n: int
+    model: Mapping[str, Any]
+    """Fields of TransformerConfig that the data decides."""
+    batch: Callable[[int, int, int], Batch]
+    """`batch(seed, step, size)`: a training batch, the same for the same arguments."""
+    held_out: Callable[[str, int], Iterator[Batch]]
+    """`held_out("val" or "test", size)`: every held-out example once, the last batch padded."""
+    sums: Callable[[Any, Batch], Mapping[str, Any]]
+    """`sums(outputs, batch)`: `loss`, `count` and more, that add up over batches."""
+    score: Callable[[Mapping[str, float]], float]
+    """The metric, from the sums of a whole split."""
+    metric: str
+    oracles: Callable[[], dict[str, float]]
+    """Reference rows on the test split, by column name."""
+    facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """What was read: goes into the record."""
+    higher_is_better: bool = False
+    masked: bool = False
+    """Padding can change what is scored, so the model must hide it."""
+
+
+def names() -> list[str]:
+    """Every task's name, sorted."""
+    found = (module.name for module in pkgutil.iter_modules(__path__))
+    return sorted(name for name in found if hasattr(_module(name), "make"))
+
+
+def make(name: str, n: int, **args: Any) -> Task:
+    """The task `name` at length `n`, its data read. ValueError names an unknown one or argument."""
+    if name not in names():
+        raise ValueError(f"unknown task {name!r}; known: {', '.join(names())}")
+    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+        raise ValueError(f"n must be a whole number from 1 up, got {n!r}")
+    factory = _module(name).make
+    known = [key for key in inspect.signature(factory).parameters if key != "n"]
+    for arg in args:
+        if arg not in known:
+            raise ValueError(
+                f"{name} has no argument {arg!r}; it takes {', '.join(known) or 'none'}"
+            )
+    return factory(n, **args)
+
+
+def _module(name):
+    return importlib.import_module(f"{__name__}.{name}")
