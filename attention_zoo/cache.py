@@ -1,7 +1,7 @@
 """Decode states for softmax over a fixed pattern: a cache of keys and values, and who reads which slot.
 
-`slot(i)` is where token i is written (a ring buffer reuses slots; a slot past the end drops the token).
-`reads(i)` are the positions a query may look at, or None to look at every slot.
+`slot(i, C)` is where token i is written among C slots (a ring buffer reuses them; past the end drops).
+`reads(i, C, H)` are the positions a query may look at, [n] or [n, H]; None to look at every slot.
 """
 
 import jax
@@ -33,7 +33,7 @@ def cached(apply, capacity, slot, sees, *, reads=None) -> Decode:
         out = apply(params, q, k, v, mask=mask, causal=True)
         tokens = jnp.arange(T, dtype=jnp.int32)
         # of all tokens that are written to a slot the last one stays
-        owner = state["position"].at[slot(tokens)].max(tokens, mode="drop")
+        owner = state["position"].at[slot(tokens, state["position"].size)].max(tokens, mode="drop")
         mask = jnp.ones((B, T), bool) if mask is None else mask
         kept = {"k": k, "v": v, "mask": mask}
         state = {
@@ -44,26 +44,39 @@ def cached(apply, capacity, slot, sees, *, reads=None) -> Decode:
         length = jnp.asarray(T, jnp.int32)
         return out, {**state, "position": owner, "length": length}
 
+    def read(state, i):
+        """Keys and values [B, c, H, ...], positions [c, 1 or H] and mask [B, c, 1 or H] for query i."""
+        k, v, position = state["k"], state["v"], state["position"]
+        if reads is None:
+            return k, v, position[:, None], state["mask"][:, :, None]
+        _, C, H, _ = k.shape
+        j = reads(i, C, H)
+        j = j[:, None] if j.ndim == 1 else j
+        inside = (j >= 0) & (j < C)
+        at = jnp.where(inside, j, 0)
+        heads = jnp.arange(H)
+        return (
+            k[:, at, heads],
+            v[:, at, heads],
+            jnp.where(inside, position[at], -1),
+            state["mask"][:, at],
+        )
+
     def one(state, token):
         q, k, v, visible = token  # [B, H, D], ..., [B]
         i = state["length"]
-        at = slot(i)
+        at = slot(i, state["position"].size)
         new = {"k": k, "v": v, "mask": visible}
-        state = state | {n: state[n].at[:, at].set(x.astype(state[n].dtype), mode="drop") for n, x in new.items()}
+        state = state | {
+            n: state[n].at[:, at].set(x.astype(state[n].dtype), mode="drop") for n, x in new.items()
+        }
         state = state | {"position": state["position"].at[at].set(i, mode="drop"), "length": i + 1}
-        seen = state
-        if reads is not None:
-            j = reads(i)
-            inside = (j >= 0) & (j < state["position"].shape[0])
-            at = jnp.where(inside, j, 0)
-            seen = {n: jnp.take(state[n], at, 1) for n in ("k", "v", "mask")}
-            seen["position"] = jnp.where(inside, state["position"][at], -1)
-        position = seen["position"]
+        keys, values, position, mask = read(state, i)
         allowed = (position >= 0) & (position <= i) & sees(i, position)
-        allowed = (allowed & seen["mask"])[:, None, :]
-        logits = jnp.einsum("bhd,bchd->bhc", q, seen["k"], preferred_element_type=jnp.float32)
-        weights = ops.softmax(logits * q.shape[-1] ** -0.5, allowed)
-        return state, jnp.einsum("bhc,bche->bhe", weights.astype(v.dtype), seen["v"]).astype(v.dtype)
+        allowed = jnp.einsum("bch->bhc", allowed & mask)
+        logits = jnp.einsum("bhd,bchd->bhc", q, keys, preferred_element_type=jnp.float32)
+        weights = ops.softmax(logits * q.shape[-1] ** -0.5, allowed).astype(v.dtype)
+        return state, jnp.einsum("bhc,bche->bhe", weights, values.astype(v.dtype))
 
     def step(params, state, q, k, v, *, mask=None):
         mask = jnp.ones(k.shape[:2], bool) if mask is None else mask

@@ -64,3 +64,20 @@ def hide(x, mask):
     if mask is None:
         return x
     return jnp.where(mask.reshape(mask.shape + (1,) * (x.ndim - 2)), x, 0)
+
+
+def window_sides(window: int | tuple[int, int]) -> tuple[int, int]:
+    """(left, right) of a window; an int means both sides."""
+    sides = (window, window) if isinstance(window, int) else tuple(window)
+    if len(sides) != 2 or any(
+        isinstance(n, bool) or not isinstance(n, int) or n < 0 for n in sides
+    ):
+        raise ValueError(f"window must be a whole number from 0 up, or two of them, got {window!r}")
+    return sides
+
+
+def positive(**sizes: int) -> None:
+    """ValueError unless every named size is a whole number from 1 up."""
+    for name, size in sizes.items():
+        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+            raise ValueError(f"{name} must be a whole number from 1 up, got {size!r}")

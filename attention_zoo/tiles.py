@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from attention_zoo import ops
+from attention_zoo.types import Cost, Dims
 
 # logits a tile may hold: about one core's cache on a CPU, enough to fill an accelerator elsewhere
 TILE_LOGITS = {"cpu": 2**19}
@@ -45,6 +46,19 @@ class Schedule:
         per_tile = self.block * self.cols.shape[1] * self.key_block
         return len(self.rows) * per_tile * (1 if self.heads is not None else heads)
 
+    def cost(self, dims: Dims, *, ideal_pairs: int, state_bytes: int = 0) -> Cost:
+        """Of one `attend` with this schedule; `ideal_pairs` are what one head's pattern needs."""
+        width, heads = dims.head_dim + dims.value_dim, dims.batch * dims.heads
+        group = head_group(dims.heads, dims.batch, self)
+        tile = dims.batch * group * self.block * self.cols.shape[1] * self.key_block
+        out = heads * ops.ceil_to(dims.q_len, self.block) * (dims.value_dim + 1)
+        return Cost(
+            flops=2 * dims.batch * self.pairs(dims.heads) * width,
+            ideal_flops=2 * heads * ideal_pairs * width,
+            bytes=4 * (out + 2 * tile),
+            state_bytes=state_bytes,
+        )
+
 
 def schedule(
     block: int, columns: Iterable[Iterable[int]], *, width: int | None = None, key_block: int = 0
@@ -61,6 +75,30 @@ def schedule(
     for tile, (_, present) in enumerate(tiles):
         cols[tile, : len(present)] = present
     return Schedule(block, np.array([row for row, _ in tiles], np.int32), cols, None, key_block)
+
+
+def band(T: int, left: int, right: int, block: int | None = None) -> Schedule:
+    """All pairs with -left <= j - i <= right among T positions, and what shares their blocks."""
+    block = min(block or min(128, max(32, 1 << (max(left, right, 1) - 1).bit_length())), T)
+    last = -(-T // block) - 1
+    return schedule(
+        block,
+        (
+            range(
+                max((row * block - left) // block, 0),
+                min((row * block + block - 1 + right) // block, last) + 1,
+            )
+            for row in range(last + 1)
+        ),
+    )
+
+
+def everything(T: int, S: int, causal: bool, block: int, key_block: int) -> Schedule:
+    """All pairs; a causal one leaves out the tiles that lie wholly in the future."""
+    block, key_block = min(block, T), min(key_block, S)
+    rows, cols = -(-T // block), -(-S // key_block)
+    ends = ((row * block + block - 1) // key_block + 1 if causal else cols for row in range(rows))
+    return schedule(block, (range(min(end, cols)) for end in ends), width=1, key_block=key_block)
 
 
 def per_head(schedules: list[Schedule]) -> Schedule:
@@ -91,7 +129,7 @@ def attend(q, k, v, tiles: Schedule, sees: Callable, *, mask=None, scale: float 
     padded_T, padded_S = ops.ceil_to(T, tiles.block), ops.ceil_to(S, tiles.key_block)
     q = ops.pad_to(q, padded_T, 1)
     k, v, mask = (ops.pad_to(x, padded_S, 1) for x in (k, v, mask))
-    group = 1 if tiles.heads is not None else _head_group(H, q.shape[0], tiles)
+    group = head_group(H, q.shape[0], tiles)
     out, lse = _kernel(tiles, group, sees, scale)(q, k, v, mask)
     return out[:, :T], lse[:, :T]
 
@@ -107,7 +145,10 @@ def merge(*parts):
     return ops.safe_divide(out, total[..., None]), lse
 
 
-def _head_group(H, B, tiles):
+def head_group(H: int, B: int, tiles: Schedule) -> int:
+    """How many heads a tile takes at once."""
+    if tiles.heads is not None:
+        return 1
     budget = TILE_LOGITS.get(jax.default_backend(), TILE_LOGITS_ACCELERATOR)
     per_head = B * tiles.block * tiles.cols.shape[1] * tiles.key_block
     return max((g for g in range(1, H + 1) if H % g == 0 and g * per_head <= budget), default=1)

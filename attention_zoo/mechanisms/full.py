@@ -16,18 +16,14 @@ from attention_zoo.types import Cost, Dims, Mechanism
 PLAIN_PAIRS = 512 * 512
 
 
-def make(implementation: str | None = None, block: int = 256, key_block: int = 512) -> Mechanism:
+def make(implementation: str | None = None, block: int = 512, key_block: int = 1024) -> Mechanism:
     choices = (None, *IMPLEMENTATIONS)
     if implementation not in choices:
         raise ValueError(f"implementation must be one of {choices}, got {implementation!r}")
-    if min(block, key_block) < 1:
-        raise ValueError(f"block and key_block must be positive, got {block} and {key_block}")
+    ops.positive(block=block, key_block=key_block)
 
     def layout(T, S, causal):
-        bq, bk = min(block, T), min(key_block, S)
-        rows = range(-(-T // bq))
-        last = [min(((r + 1) * bq - 1) // bk, (S - 1) // bk) if causal else (S - 1) // bk for r in rows]
-        return tiles.schedule(bq, [range(n + 1) for n in last], width=1, key_block=bk)
+        return tiles.everything(T, S, causal, block, key_block)
 
     def apply(params, q, k, v, *, mask=None, causal=False, bias=None):
         chosen = choose(implementation, q.shape[1] * k.shape[1], q.dtype, bias)
@@ -38,20 +34,13 @@ def make(implementation: str | None = None, block: int = 256, key_block: int = 5
         return plain(q, k, v, mask, causal, bias)
 
     def cost(dims: Dims, *, causal=False):
-        T, S, width = dims.q_len, dims.kv_len, dims.head_dim + dims.value_dim
-        heads = dims.batch * dims.heads
-        dense = choose(implementation, T * S, None, None) == "plain"
-        schedule = layout(T, S, causal)
-        pairs = T * S * heads if dense else schedule.pairs(heads)
-        # plain: logits and weights; chunked: one tile of each
-        held = 2 * T * S * heads if dense else 2 * schedule.block * schedule.key_block * dims.heads
-        out = heads * T * dims.value_dim
-        return Cost(
-            flops=2 * pairs * width,
-            ideal_flops=2 * heads * T * S * width,
-            bytes=4 * (held + out),
-            state_bytes=cache.state_bytes(S, dims),
-        )
+        T, S, heads = dims.q_len, dims.kv_len, dims.batch * dims.heads
+        state = cache.state_bytes(S, dims)
+        if choose(implementation, T * S, None, None) != "plain":
+            return layout(T, S, causal).cost(dims, ideal_pairs=T * S, state_bytes=state)
+        flops = 2 * heads * T * S * (dims.head_dim + dims.value_dim)
+        held = 2 * T * S + T * dims.value_dim
+        return Cost(flops, ideal_flops=flops, bytes=4 * heads * held, state_bytes=state)
 
     return Mechanism(
         "full",
@@ -59,7 +48,7 @@ def make(implementation: str | None = None, block: int = 256, key_block: int = 5
         reference,
         cost,
         citation="1706.03762; 2112.05682; 2205.14135",
-        decode=cache.cached(apply, lambda dims: dims.kv_len, lambda i: i, lambda i, j: j <= i),
+        decode=cache.cached(apply, lambda dims: dims.kv_len, lambda i, C: i, lambda i, j: j <= i),
         bias=True,
     )
 

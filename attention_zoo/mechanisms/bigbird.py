@@ -1,0 +1,127 @@
+"""BigBird: window blocks + global blocks + random blocks a row of blocks. arXiv:2007.14062.
+
+Query block u sees key blocks u - window .. u + window, the global blocks and `random_blocks` others;
+a block that would count twice counts once. Query blocks that are global see everything. `global_blocks`
+is a count (leading) or (leading, trailing). The random blocks of (seed, head, row) are drawn by a hash
+of just those, never from the data: the same on every machine. A causal call draws them from earlier
+blocks and has no trailing globals, so a longer sequence keeps the table of a shorter one.
+Differs from the paper: no extra tokens (its "extended" form is `global` with `learned`).
+"""
+
+import functools
+
+import jax.numpy as jnp
+import numpy as np
+
+from attention_zoo import cache, ops, tiles
+from attention_zoo.types import Dims, Mechanism
+
+
+def make(
+    block: int = 64,
+    window: int = 1,
+    global_blocks: int | tuple[int, int] = (1, 1),
+    random_blocks: int = 3,
+    seed: int = 0,
+) -> Mechanism:
+    ops.positive(block=block)
+    first, last = (global_blocks, 0) if isinstance(global_blocks, int) else global_blocks
+    counts = {"window": window, "leading": first, "trailing": last, "random_blocks": random_blocks}
+    for name, count in counts.items():
+        if count < 0:
+            raise ValueError(f"{name} must be a count of blocks from 0 up, got {count}")
+
+    @functools.lru_cache(16)
+    def layout(T, H, causal):
+        """A schedule with a table of its own in every head."""
+        size = min(block, T)
+        blocks = -(-T // size)
+        trailing = 0 if causal else last
+        edge = set(range(min(first, blocks))) | set(range(max(blocks - trailing, 0), blocks))
+        width = 2 * window + 1 - window * causal + first + trailing + random_blocks
+
+        def row(head, u):
+            if u in edge:
+                return range(u + 1 if causal else blocks)
+            end = u + 1 if causal else min(u + window + 1, blocks)
+            known = set(range(max(u - window, 0), end)) | {b for b in edge if b <= u or not causal}
+            pool = u if causal else blocks
+            return known | set(draw(seed, head, u, pool, known, random_blocks))
+
+        heads = [[row(head, u) for u in range(blocks)] for head in range(H)]
+        return tiles.per_head(
+            [tiles.schedule(size, rows, width=min(width, blocks)) for rows in heads]
+        )
+
+    def apply(params, q, k, v, *, mask=None, causal=False):
+        def sees(i, j):
+            return (j <= i) | (not causal)
+
+        out, _ = tiles.attend(q, k, v, layout(q.shape[1], q.shape[2], causal), sees, mask=mask)
+        return out.astype(v.dtype)
+
+    def reference(params, q, k, v, *, mask=None, causal=False):
+        T, H = q.shape[1:3]
+        allowed = ops.visible(T, T, mask, causal) & block_mask(T, H, causal)
+        return ops.weigh(ops.softmax(ops.dot(q, k) * q.shape[-1] ** -0.5, allowed), v)
+
+    def block_mask(T, H, causal):
+        """[H, T, T]: which pairs the pattern holds."""
+        table = layout(T, H, causal)
+        blocks = -(-T // table.block)
+        mask = np.zeros((H, blocks, blocks + 1), bool)
+        mask[table.heads[:, None], table.rows[:, None], table.cols] = (
+            True  # -1: the spare last column
+        )
+        return mask[:, :, :-1].repeat(table.block, 1).repeat(table.block, 2)[:, :T, :T]
+
+    def cost(dims: Dims, *, causal=False):
+        blocks_seen = 2 * window + 1 - window * causal + 2 * first + 2 * last + random_blocks
+        return layout(dims.q_len, dims.heads, causal).cost(
+            dims,
+            ideal_pairs=dims.q_len * min(block * blocks_seen, dims.q_len),
+            state_bytes=cache.state_bytes(dims.kv_len, dims),
+        )
+
+    def reads(i, C, H):
+        table = layout(C, H, True)
+        blocks, width = -(-C // table.block), table.cols.shape[1]
+        # a causal row is one tile: its global blocks are among the leading ones
+        cols = jnp.asarray(table.cols.reshape(H, blocks, -1)[:, :, :width])[:, i // table.block]
+        j = cols[..., None] * table.block + jnp.arange(table.block)
+        return jnp.where(cols[..., None] < 0, -1, j).reshape(H, -1).T
+
+    return Mechanism(
+        "bigbird",
+        apply,
+        reference,
+        cost,
+        citation="2007.14062",
+        decode=cache.cached(
+            apply, lambda dims: dims.kv_len, lambda i, C: i, lambda i, j: j <= i, reads=reads
+        ),
+        cross=False,
+    )
+
+
+def draw(seed: int, head: int, row: int, pool: int, known: set[int], count: int) -> list[int]:
+    """`count` distinct blocks below `pool` outside `known` (all of them where there are fewer)."""
+    free = pool - sum(block < pool for block in known)
+    if free <= count:
+        return [block for block in range(pool) if block not in known]
+    drawn = []
+    state = hash_of(hash_of(hash_of(seed) ^ head) ^ row)
+    while len(drawn) < count:
+        state = hash_of(state)
+        block = state % pool
+        if block not in known and block not in drawn:
+            drawn.append(block)
+    return drawn
+
+
+def hash_of(state: int) -> int:
+    """splitmix64: a step of a well-known 64-bit generator in plain integers."""
+    state = (state + 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
+    state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
+    state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & 0xFFFFFFFFFFFFFFFF
+    return state ^ (state >> 31)

@@ -1,0 +1,89 @@
+"""FNet: the real part of the discrete Fourier transform over positions and features. arXiv:2105.03824.
+
+Reads the raw input as `v`, its H heads of E side by side as H * E features; nothing is learned.
+The input is real, so half the spectrum over positions is enough: row N - n holds row n with the features
+reversed. Implementations: "fft", or "matrix" products with the DFT matrices, which win while a side is
+short; None chooses for each side. Hidden positions count as 0.
+"""
+
+import math
+
+import jax.numpy as jnp
+import numpy as np
+
+from attention_zoo import ops
+from attention_zoo.types import Cost, Dims, Mechanism
+
+# up to this length a product with the DFT matrix is faster than the FFT
+MATRIX_POSITIONS, MATRIX_FEATURES = 64, 128
+
+
+def make(implementation: str | None = None) -> Mechanism:
+    if implementation not in (None, "fft", "matrix"):
+        raise ValueError(f'implementation must be None, "fft" or "matrix", got {implementation!r}')
+
+    def by_matrix(length, limit):
+        return length <= limit if implementation is None else implementation == "matrix"
+
+    def apply(params, q, k, v, *, mask=None, causal=False):
+        B, N, H, E = v.shape
+        x = ops.hide(v, mask).reshape(B, N, H * E).astype(jnp.float32)
+        if by_matrix(N, MATRIX_POSITIONS):
+            cosine, sine = dft(N)
+            real, imag = (
+                jnp.einsum("mn,bnc->bmc", part[: N // 2 + 1], x) for part in (cosine, -sine)
+            )
+        else:
+            half = jnp.fft.rfft(x, axis=1)
+            real, imag = half.real, half.imag
+        if by_matrix(H * E, MATRIX_FEATURES):
+            cosine, sine = dft(H * E)
+            top = jnp.einsum("bnc,cd->bnd", real, cosine) + jnp.einsum("bnc,cd->bnd", imag, sine)
+        else:
+            top = jnp.fft.fft(real + 1j * imag, axis=2).real
+        # Y[N - n, c] is the conjugate of Y[n, -c]
+        mirror = jnp.roll(top[:, 1 : (N + 1) // 2][:, ::-1, ::-1], 1, axis=2)
+        out = jnp.concatenate([top, mirror], 1).reshape(B, N, H, E)
+        return out.astype(v.dtype)
+
+    def reference(params, q, k, v, *, mask=None, causal=False):
+        B, N, H, E = v.shape
+        x = ops.hide(v, mask).reshape(B, N, H * E).astype(jnp.float32)
+        (cos_n, sin_n), (cos_c, sin_c) = dft(N), dft(H * E)
+        out = jnp.einsum("mn,bnc,cd->bmd", cos_n, x, cos_c) - jnp.einsum(
+            "mn,bnc,cd->bmd", sin_n, x, sin_c
+        )
+        return out.reshape(B, N, H, E).astype(v.dtype)
+
+    def cost(dims: Dims, *, causal=False):
+        N, C = dims.q_len, dims.heads * dims.value_dim
+        half = N // 2 + 1
+        over_n = 4 * half * N * C if by_matrix(N, MATRIX_POSITIONS) else 2.5 * C * N * math.log2(N)
+        if by_matrix(C, MATRIX_FEATURES):
+            over_c = 4 * half * C * C
+        else:
+            over_c = 5 * half * C * math.log2(C)
+        ideal = 2.5 * N * C * (math.log2(N) + math.log2(C))
+        return Cost(
+            flops=dims.batch * round(over_n + over_c),
+            ideal_flops=round(dims.batch * ideal),
+            bytes=4 * dims.batch * C * (2 * half + 2 * half + half + N),
+        )
+
+    return Mechanism(
+        "fourier",
+        apply,
+        reference,
+        cost,
+        citation="2105.03824",
+        streams="x",
+        causal=False,
+        cross=False,
+        reasons={"causal": "the transform over positions mixes in the future"},
+    )
+
+
+def dft(n: int):
+    """cos and sin of 2π jk / n, [n, n] float32, exact to rounding: jk is reduced modulo n first."""
+    angles = 2 * np.pi * (np.outer(np.arange(n), np.arange(n)) % n) / n
+    return np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)

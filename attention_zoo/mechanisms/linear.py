@@ -1,0 +1,61 @@
+"""Linear attention: φ(q)(φ(k)ᵀv) / (φ(q)·Σφ(k)), the reordering of (φ(q)φ(k)ᵀ)v. arXiv:2006.16236.
+
+(q kᵀ)v costs (D + E)N² multiply-adds a head, q(kᵀv) 2DEN. Causal: prefix sums of φ(k)ᵀv, one state a
+chunk of positions by a scan, quadratic inside a chunk; the backward pass recomputes a chunk.
+Feature maps: elu (elu + 1), relu, relu2 (relu squared), exp, identity. `normalise` divides by the sum
+of weights; by default all but identity do, whose weights may sum to 0. exp is not stabilised: inputs
+stay below 80 in float32.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from attention_zoo import ops, recurrence
+from attention_zoo.types import Dims, Mechanism
+
+FEATURE_MAPS = {
+    "elu": lambda x: jax.nn.elu(x) + 1,
+    "relu": jax.nn.relu,
+    "relu2": lambda x: jax.nn.relu(x) ** 2,
+    "exp": jnp.exp,
+    "identity": lambda x: x,
+}
+
+
+def make(feature_map: str = "elu", normalise: bool | None = None, chunk: int = 128) -> Mechanism:
+    if feature_map not in FEATURE_MAPS:
+        raise ValueError(
+            f"feature_map must be one of {', '.join(FEATURE_MAPS)}, got {feature_map!r}"
+        )
+    ops.positive(chunk=chunk)
+    phi = FEATURE_MAPS[feature_map]
+    divide = feature_map != "identity" if normalise is None else normalise
+
+    def features(q, k, mask):
+        q, k = (phi(x.astype(jnp.float32)) for x in (q, k))
+        return q, ops.hide(k, mask)
+
+    def apply(params, q, k, v, *, mask=None, causal=False):
+        q, k = features(q, k, mask)
+        if not causal:
+            return recurrence.bidirectional(q, k, ops.hide(v, mask), divide)
+        return recurrence.causal(q, k, ops.hide(v, mask), divide, chunk)[0]
+
+    def reference(params, q, k, v, *, mask=None, causal=False):
+        q, k = (phi(x.astype(jnp.float32)) for x in (q, k))
+        weights = jnp.where(ops.visible(q.shape[1], k.shape[1], mask, causal), ops.dot(q, k), 0.0)
+        if divide:
+            weights = ops.safe_divide(weights, weights.sum(-1, keepdims=True))
+        return ops.weigh(weights, v)
+
+    def cost(dims: Dims, *, causal=False):
+        return recurrence.cost(dims, dims.head_dim, divide, causal, chunk)
+
+    return Mechanism(
+        "linear",
+        apply,
+        reference,
+        cost,
+        citation="2006.16236",
+        decode=recurrence.decode(features, lambda dims: dims.head_dim, divide, chunk),
+    )
