@@ -104,7 +104,7 @@ class Mechanism:
     """The longest sequence that the length-sized parameters serve."""
     frozen: frozenset[str] = frozenset()
     """Names in params that are buffers: no gradient, no weight decay."""
-    reasons: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    reasons: Mapping[str, str] = dataclasses.field(default_factory=dict, hash=False)
     """Why a capability is missing, by its name ("causal", "cross", "mask")."""
 
 
@@ -115,7 +115,9 @@ REFUSALS = {
 }
 
 
-def objections(m: Mechanism, dims: Dims, *, causal: bool = False, masked: bool = False) -> list[str]:
+def objections(
+    m: Mechanism, dims: Dims, *, causal: bool = False, masked: bool = False
+) -> list[str]:
     """Why `m` cannot do this call; empty where it can. The one capability check of the project."""
 
     def refuse(capability, got):

@@ -1,0 +1,236 @@
+"""The transformer of every experiment: encoder, decoder or encoder-decoder around any mechanism.
+
+Computes in `dtype`; parameters and outputs in float32. Training is functional: `nnx.split` once,
+`nnx.merge` inside jit; where a mechanism moves buffers the loss returns `nnx.state(model, Buffer)`.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from attention_zoo import ops, registry
+from attention_zoo.embedding import Embedding
+from attention_zoo.generate import generate
+from attention_zoo.layers import Block, SequenceMixer, Stack, check_heads
+
+CHOICES = {
+    "kind": ("encoder", "decoder", "encoder_decoder"),
+    "inputs": ("tokens", "continuous", "patches"),
+    "outputs": ("sequence", "position", "value"),
+    "positions": ("learned", "sinusoidal", "rotary", "none"),
+    "norm": ("pre", "post"),
+    "dtype": ("float32", "bfloat16"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class TransformerConfig:
+    """Sizes and choices of a `Transformer`; a mechanism is one name, or a name a layer."""
+
+    kind: str = "encoder"
+    inputs: str = "tokens"
+    vocab: int | None = None
+    features: int | None = None
+    """Numbers a step of continuous and patches inputs."""
+    patch: int = 16
+    """Steps a patch; a patch is one position of the model."""
+    outputs: str = "sequence"
+    """An encoder's: `classes` numbers a "sequence", a "position" (labels) or a step ("value")."""
+    classes: int | None = None
+    width: int = 128
+    depth: int = 2
+    heads: int = 4
+    ff: int = 512
+    max_len: int = 1024
+    """The longest sequence, in positions of the model."""
+    positions: str = "learned"
+    norm: str = "pre"
+    dropout: float = 0.0
+    remat: bool = False
+    scan: bool = False
+    dtype: str = "float32"
+    mechanism: str | tuple[str, ...] = "full"
+    hparams: Mapping[str, Any] | tuple = dataclasses.field(default_factory=dict, hash=False)
+    decoder_mechanism: str | tuple[str, ...] | None = None
+    """An encoder-decoder's decoder self-attention; None: as `mechanism`."""
+    decoder_hparams: Mapping[str, Any] | tuple | None = dataclasses.field(default=None, hash=False)
+    cross_mechanism: str = "full"
+    cross_hparams: Mapping[str, Any] = dataclasses.field(default_factory=dict, hash=False)
+    target_vocab: int | None = None
+
+    def __post_init__(self):
+        for name in ("mechanism", "hparams", "decoder_mechanism", "decoder_hparams"):
+            if isinstance(getattr(self, name), list):
+                object.__setattr__(self, name, tuple(getattr(self, name)))
+        for name, known in CHOICES.items():
+            if getattr(self, name) not in known:
+                raise ValueError(
+                    f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}"
+                )
+        for name in ("patch", "width", "depth", "heads", "ff", "max_len"):
+            ops.positive(**{name: getattr(self, name)})
+        check_heads(self.width, self.heads)
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must be at least 0 and below 1, got {self.dropout}")
+        if self.kind == "decoder" and self.inputs != "tokens":
+            raise ValueError(f'a decoder takes inputs="tokens", got {self.inputs!r}')
+        needed = ["vocab"] if self.inputs == "tokens" else ["features"]
+        needed += {"encoder": ["classes"], "encoder_decoder": ["target_vocab"]}.get(self.kind, [])
+        for name in needed:
+            if getattr(self, name) is None:
+                raise ValueError(
+                    f"{name} must be given for a {self.kind} of {self.inputs}, got None"
+                )
+            ops.positive(**{name: getattr(self, name)})
+
+
+def mechanisms_of(mechanism, hparams, depth: int) -> list:
+    """A mechanism a layer; layers of equal name and hyperparameters share one."""
+    names = [mechanism] * depth if isinstance(mechanism, str) else list(mechanism)
+    given = [hparams] * depth if isinstance(hparams, Mapping) else list(hparams)
+    for field, values in (("mechanism", names), ("hparams", given)):
+        if len(values) != depth:
+            raise ValueError(
+                f"{field} must be one, or one a layer: depth={depth}, got {len(values)}"
+            )
+    made = []
+    for i, layer in enumerate(zip(names, given, strict=True)):
+        before = [j for j in range(i) if (names[j], given[j]) == layer]
+        made.append(made[before[0]] if before else registry.make(layer[0], **layer[1]))
+    return made
+
+
+class Transformer(nnx.Module):
+    """Blocks around mechanisms, with embeddings before and a linear layer after."""
+
+    def __init__(self, config: TransformerConfig, *, rngs: nnx.Rngs):
+        c = self.config = config
+        around = {"positions": c.positions, "dropout": c.dropout, "dtype": c.dtype, "rngs": rngs}
+        steps = {"features": c.features, "patch": c.patch}
+        self.embed = Embedding(c.inputs, c.width, c.max_len, vocab=c.vocab, **steps, **around)
+        mixers = mechanisms_of(c.mechanism, c.hparams, c.depth)
+        common = {"max_len": c.max_len, "norm": c.norm, "dropout": c.dropout}
+        common |= {"rotary": c.positions == "rotary", "dtype": jnp.dtype(c.dtype), "rngs": rngs}
+        sizes = (c.width, c.heads, c.ff)
+
+        def stack(mixers, **kwargs):
+            blocks = [Block(m, *sizes, **common, **kwargs) for m in mixers]
+            return Stack(blocks, scan=c.scan, remat=c.remat)
+
+        def final_norm():
+            return nnx.LayerNorm(c.width, rngs=rngs) if c.norm == "pre" else None
+
+        self.stack = stack(mixers, causal=c.kind == "decoder")
+        self.norm = final_norm()
+        numbers = {"encoder": c.classes, "decoder": c.vocab, "encoder_decoder": c.target_vocab}[
+            c.kind
+        ]
+        if c.kind == "encoder_decoder":
+            hparams = c.decoder_hparams
+            if hparams is None:
+                hparams = {} if c.decoder_mechanism else c.hparams
+            mixers = mechanisms_of(c.decoder_mechanism or c.mechanism, hparams, c.depth)
+            cross = registry.make(c.cross_mechanism, **c.cross_hparams)
+            self.target_embed = Embedding(
+                "tokens", c.width, c.max_len, vocab=c.target_vocab, **around
+            )
+            self.target_stack = stack(mixers, causal=True, cross_mechanism=cross)
+            self.target_norm = final_norm()
+        elif c.inputs == "patches" and c.outputs != "sequence":
+            numbers *= c.patch
+        self.head = nnx.Linear(c.width, numbers, rngs=rngs)
+
+    def __call__(self, x, target=None, *, mask=None, target_mask=None, train=False, rngs=None):
+        """Float32: an encoder's [B, classes] or [B, T, classes], a decoder's logits [B, T, vocab].
+
+        `mask` [B, T] is True at real positions. `train=True` takes `rngs` (nnx.Rngs or a key) where
+        there is dropout or a buffer to move. `target` is an encoder-decoder's, shifted right.
+        """
+        c = self.config
+        if (target is not None) != (c.kind == "encoder_decoder"):
+            raise ValueError(
+                f"a {c.kind} takes {'a source and a target' if target is None else 'no target'}"
+            )
+        key = self._training_key(train, rngs)
+        keys = (None, None) if key is None else jax.random.split(key)
+        h, folded = self.encode(x, mask, keys[0])
+        if c.kind == "encoder_decoder":
+            h = self._decode(target, target_mask, h, folded, keys[1])
+        elif c.kind == "encoder" and c.outputs == "sequence":
+            h = pool(h, folded)
+        out = self.head(h.astype(jnp.float32))
+        if c.kind == "encoder" and c.inputs == "patches" and c.outputs != "sequence":
+            B, N, _ = out.shape
+            out = out.reshape(B, N * c.patch, c.classes)[:, : x.shape[1]]
+        return out
+
+    def generate(self, prompt, steps: int, **kwargs):
+        """[B, steps] tokens after a prompt [B, T]; see `generate.generate`."""
+        return generate(self, prompt, steps, **kwargs)
+
+    def encode(self, x, mask, key):
+        """The first stack's output, and its mask a position (an encoder's or a decoder's)."""
+        keys = self._layer_keys(key)
+        h, mask = self.embed(x, mask, key=None if key is None else keys[-1])
+
+        def visit(block, h, key):
+            return block(h, mask=mask, key=key), None
+
+        h, _ = self.stack.run(visit, h, self.stack.gather(keys[: self.config.depth]))
+        return self.norm(h) if self.norm else h, mask
+
+    def _decode(self, target, mask, memory, memory_mask, key):
+        keys = self._layer_keys(key)
+        h, mask = self.target_embed(target, mask, key=None if key is None else keys[-1])
+
+        def visit(block, h, key):
+            return block(h, mask=mask, memory=memory, memory_mask=memory_mask, key=key), None
+
+        h, _ = self.target_stack.run(visit, h, self.target_stack.gather(keys[: self.config.depth]))
+        return self.target_norm(h) if self.target_norm else h
+
+    def _training_key(self, train, rngs):
+        """A key where this call draws or moves something; None where it does not."""
+        stacks = [self.stack] + (
+            [self.target_stack] if self.config.kind == "encoder_decoder" else []
+        )
+        if not train or not (self.config.dropout or any(stack.moves for stack in stacks)):
+            return None
+        if rngs is None:
+            raise ValueError(
+                "train=True with dropout or moving buffers needs rngs (nnx.Rngs or a key)"
+            )
+        return rngs.dropout() if isinstance(rngs, nnx.Rngs) else rngs
+
+    def _layer_keys(self, key):
+        n = self.config.depth + 1
+        return [None] * n if key is None else list(jax.random.split(key, n))
+
+
+def pool(h, mask):
+    """The mean over real positions, float32: [B, C]; 0 where there are none."""
+    h = h.astype(jnp.float32)
+    if mask is None:
+        return h.mean(1)
+    return ops.safe_divide(ops.hide(h, mask).sum(1), mask.sum(1, keepdims=True))
+
+
+def num_params(model: Transformer) -> dict[str, int]:
+    """Trained numbers: `total`, and of those `by_length`, which grow with the longest sequence."""
+
+    def count(module):
+        return sum(x.size for x in jax.tree.leaves(nnx.state(module, nnx.Param)))
+
+    by_length = 0
+    for _, module in nnx.iter_modules(model):
+        if isinstance(module, SequenceMixer) and module.mechanism.fixed_length is not None:
+            longest = module.mechanism.fixed_length
+            sizes = jax.tree.leaves(nnx.state(module.params, nnx.Param))
+            by_length += sum(x.size for x in sizes if longest in x.shape)
+        elif isinstance(module, Embedding) and module.learned:
+            by_length += module.positions[...].size
+    return {"total": count(model), "by_length": by_length}
