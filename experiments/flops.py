@@ -16,8 +16,8 @@ import jax
 class Counts:
     """FLOPs of matrix products, convolutions and Fourier transforms; elements of everything else.
 
-    `unknown_loops`: while loops of unknown trip count, whose body counted once. `uncounted`: names of
-    primitives that do an amount of arithmetic not known here (decompositions, foreign calls).
+    `unknown_loops`: while loops of unknown trip count, whose body counted once. `uncounted`: names
+    of primitives that do an unknown amount of arithmetic (decompositions, foreign calls).
     """
 
     matmul: int = 0

@@ -1,0 +1,155 @@
+"""Measure a function in this process: FLOPs counted and XLA's, memory compiled and measured, time.
+
+On the CPU the compiled memory is that of a second compilation, without XLA's own matrix library,
+which allocates where `memory_analysis` does not look (plain attention would read as 0 bytes of
+scratch). The library makes a program up to 2x faster or slower, so time and measured peak are the default's.
+"""
+
+import contextlib
+import ctypes
+import gc
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+
+from experiments import flops
+
+# a sample shorter than this repeats the call, to be longer than the clock's and dispatch's jitter
+SAMPLE_SECONDS = 1e-3
+LEAST_REPEATS = 3
+# matrix products are timed up to this size and scaled beyond; below the least FLOPs not at all
+GEMM_SIDE = {"cpu": 1024}
+GEMM_SIDE_ACCELERATOR = 8192
+GEMM_LEAST_FLOPS = 2**20
+MEMORY_OPTIONS = {"cpu": {"xla_cpu_experimental_ynn_fusion_type": ""}}
+
+
+def measure(fn: Callable, args: tuple, *, repeats: int, budget: float = 10.0) -> dict:
+    """Metrics of the compiled `fn(*args)`; at most `repeats` samples or `budget` seconds of them."""
+    traced = jax.jit(fn).trace(*args)
+    counts = flops.count_jaxpr(traced.jaxpr)
+    exact = not counts.unknown_loops and not counts.uncounted
+    lowered = traced.lower()
+    start = time.perf_counter()
+    compiled = lowered.compile()
+    compile_seconds = time.perf_counter() - start
+    check_finite(compiled(*args))
+    _, grown = peak_growth(lambda: compiled(*args))
+    times = sample(lambda: compiled(*args), repeats=repeats, budget=budget)
+    quartiles = statistics.quantiles(times, n=4, method="inclusive")
+    return {
+        "flops_counted": counts.flops if exact else None,
+        "flops_xla": _flops_xla(compiled),
+        "flops_elementwise": counts.elementwise + counts.transcendental + counts.reduction,
+        "bytes_compiled": _bytes_compiled(lowered, compiled),
+        "bytes_measured": grown,
+        "seconds": quartiles[1],
+        "seconds_q1": quartiles[0],
+        "seconds_q3": quartiles[2],
+        "repeats": len(times),
+        "compile_seconds": compile_seconds,
+        "gemm_seconds": gemm_seconds(counts.flops) if exact else None,
+    }
+
+
+def sample(run: Callable, *, repeats: int, budget: float) -> list[float]:
+    """Seconds a call, warm: LEAST_REPEATS samples, then up to `repeats` while `budget` lasts."""
+    start = time.perf_counter()
+    jax.block_until_ready(run())
+    once = time.perf_counter() - start
+    calls = max(1, min(1000, round(SAMPLE_SECONDS / max(once, 1e-9))))
+    times = []
+    while len(times) < max(repeats, LEAST_REPEATS):
+        if len(times) >= LEAST_REPEATS and time.perf_counter() - start > budget:
+            break
+        begin = time.perf_counter()
+        for _ in range(calls):
+            out = run()
+        jax.block_until_ready(out)
+        times.append((time.perf_counter() - begin) / calls)
+        del out
+    return times
+
+
+def gemm_seconds(work: int) -> float | None:
+    """Seconds of one float32 matrix product of so many FLOPs here; None where too small to time."""
+    if work < GEMM_LEAST_FLOPS:
+        return None
+    longest = GEMM_SIDE.get(jax.default_backend(), GEMM_SIDE_ACCELERATOR)
+    side = min(longest, round((work / 2) ** (1 / 3)))
+    x = jax.random.normal(jax.random.key(0), (side, side), jnp.float32)
+    product = jax.jit(jnp.matmul).lower(x, x).compile()
+    seconds = statistics.median(sample(lambda: product(x, x), repeats=5, budget=1.0))
+    return seconds * work / (2 * side**3)
+
+
+def check_finite(out) -> None:
+    """FloatingPointError unless every number in every array is finite."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(out):
+        finite = jnp.isfinite(leaf)
+        if jnp.issubdtype(leaf.dtype, jnp.inexact) and not bool(finite.all()):
+            where = jax.tree_util.keystr(path) or "the output"
+            share = 1 - float(finite.mean())
+            raise FloatingPointError(f"{share:.0%} of {where} is not finite")
+
+
+def peak_growth(run: Callable) -> tuple:
+    """(result, bytes by which memory in use grew at its highest, or None if unknown)."""
+    device = jax.devices()[0]
+    if device.platform == "cpu":
+        return _peak_growth_host(run)
+    before = device.memory_stats()
+    out = jax.block_until_ready(run())
+    after = device.memory_stats()
+    if not before or not after or "peak_bytes_in_use" not in after:
+        return out, None
+    # the device's peak cannot be reset: it tells nothing unless this run raised it
+    if after["peak_bytes_in_use"] <= before["peak_bytes_in_use"]:
+        return out, None
+    return out, after["peak_bytes_in_use"] - before["bytes_in_use"]
+
+
+def _peak_growth_host(run):
+    gc.collect()
+    # memory that was freed but kept by the allocator would hide what the run takes
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+        before = _status_bytes("VmRSS")
+    except OSError:
+        return jax.block_until_ready(run()), None
+    out = jax.block_until_ready(run())
+    return out, max(_status_bytes("VmHWM") - before, 0)
+
+
+def _status_bytes(field):
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(f"{field}:"):
+            return int(line.split()[1]) * 1024
+    raise OSError(f"no {field} in /proc/self/status")
+
+
+def _flops_xla(compiled):
+    analysis = compiled.cost_analysis()
+    if isinstance(analysis, list | tuple):
+        analysis = analysis[0] if analysis else None
+    work = (analysis or {}).get("flops", -1)
+    return int(work) if work >= 0 else None
+
+
+def _bytes_compiled(lowered, compiled):
+    options = MEMORY_OPTIONS.get(jax.default_backend())
+    if options:
+        # an XLA without that option has no such library either
+        with contextlib.suppress(jax.errors.JaxRuntimeError, ValueError):
+            compiled = lowered.compile(compiler_options=options)
+    memory = compiled.memory_analysis()
+    if memory is None:
+        return None
+    return int(memory.temp_size_in_bytes + memory.output_size_in_bytes)

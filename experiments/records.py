@@ -1,0 +1,255 @@
+"""Records: one JSON object a point, in a folder that survives a kill and that runners may share.
+
+While running, OUT/points/<id>.json, each written whole by atomic rename; at the end all are merged
+into OUT/records.jsonl, sorted. Both are read when resuming; a point file wins, for it is the newer.
+"""
+
+import contextlib
+import datetime
+import fcntl
+import hashlib
+import json
+import math
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+SCHEMA = 1
+STATUSES = ("ok", "refused", "oom", "timeout", "nan", "error")
+# claims lock one byte each, at the offset that the id names; merging locks a byte past all of them
+MERGE_BYTE = 16**10
+
+
+class StorageError(RuntimeError):
+    """A record could not be written; those written before are whole."""
+
+
+def point_id(point: Mapping[str, Any]) -> str:
+    """Ten hex digits of the resolved point: same config, same id."""
+    canonical = json.dumps(point, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:10]
+
+
+def make(point: Mapping, status: str, *, reason: str = "", metrics=None, env=None) -> dict:
+    """A record of now. A metric that is not finite becomes null."""
+    if status not in STATUSES:
+        raise ValueError(f"status must be one of {', '.join(STATUSES)}, got {status!r}")
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    return {
+        "schema": SCHEMA,
+        "id": point_id(point),
+        "config": dict(point),
+        "status": status,
+        "reason": reason,
+        "metrics": finite(metrics or {}),
+        "env": {**(env or {}), "date": now},
+    }
+
+
+def finite(value: Any) -> Any:
+    """The value with NaN and infinities as None."""
+    if isinstance(value, Mapping):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def load(folder: str | os.PathLike, *, complain: Callable[[str], Any] | None = None) -> list[dict]:
+    """Every whole record under `folder` and its subfolders, sorted; damage is one line each."""
+    folder, found = Path(folder), {}
+    # point files before merged ones: a merge in between then hides nothing
+    paths = [*sorted(folder.rglob("points/*.json")), *sorted(folder.rglob("records.jsonl"))]
+    for path in paths:
+        root = path.parent.parent if path.parent.name == "points" else path.parent
+        for record in _read(path, complain or _to_stderr):
+            found.setdefault((root, record["id"]), record)
+    return sorted(found.values(), key=_order)
+
+
+class Store:
+    """The records of one folder, and claims on its points that die with this process.
+
+    Claims are POSIX record locks: they hold between processes, not within one.
+    """
+
+    def __init__(self, folder: str | os.PathLike, *, complain: Callable[[str], Any] | None = None):
+        self.folder = Path(folder)
+        self.points = self.folder / "points"
+        self.merged = self.folder / "records.jsonl"
+        self._complain = complain or _to_stderr
+        self._lock_path = self.folder / ".lock"
+        self._lock = None
+        self._cache = (None, {})
+        with _storage(self.folder):
+            self.points.mkdir(parents=True, exist_ok=True)
+
+    def all(self) -> dict[str, dict]:
+        """The record of every id."""
+        found = {}
+        for path in sorted(self.points.glob("*.json")):
+            found.update((record["id"], record) for record in _read(path, self._complain))
+        return {**self._merged_records(), **found}
+
+    def get(self, id: str) -> dict | None:
+        for record in _read(self.points / f"{id}.json", self._complain):
+            return record
+        return self._merged_records().get(id)
+
+    def write(self, record: Mapping) -> None:
+        text = json.dumps(record, sort_keys=True, allow_nan=False) + "\n"
+        _write_atomic(self.points / f"{record['id']}.json", text)
+
+    @contextlib.contextmanager
+    def claim(self, id: str) -> Iterator[bool]:
+        """Whether this process alone may measure the point, for as long as the block lasts."""
+        byte = int(id, 16)
+        mine = self._acquire(fcntl.LOCK_EX | fcntl.LOCK_NB, byte)
+        try:
+            yield mine
+        finally:
+            if mine:
+                fcntl.lockf(self._lock, fcntl.LOCK_UN, 1, byte)
+
+    def merge(self) -> None:
+        """Move all point files into records.jsonl."""
+        self._acquire(fcntl.LOCK_EX, MERGE_BYTE)
+        try:
+            paths = sorted(self.points.glob("*.json"))
+            if paths:
+                ordered = sorted(self.all().values(), key=_order)
+                lines = (json.dumps(record, sort_keys=True, allow_nan=False) for record in ordered)
+                _write_atomic(self.merged, "".join(f"{line}\n" for line in lines))
+            for path in paths:
+                path.unlink(missing_ok=True)
+        finally:
+            fcntl.lockf(self._lock, fcntl.LOCK_UN, 1, MERGE_BYTE)
+
+    def close(self) -> None:
+        """Leave no litter, unless another runner is still at work here."""
+        if self._lock is not None and self._try(fcntl.LOCK_EX | fcntl.LOCK_NB, 0, 0):
+            self._lock_path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                self.points.rmdir()
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def _merged_records(self):
+        try:
+            stat = self.merged.stat()
+        except FileNotFoundError:
+            return {}
+        version = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+        if version != self._cache[0]:
+            found = _read(self.merged, self._complain)
+            self._cache = (version, {record["id"]: record for record in found})
+        return self._cache[1]
+
+    def _acquire(self, how, byte):
+        while True:
+            if self._lock is None:
+                with _storage(self._lock_path):
+                    self._lock = open(self._lock_path, "a+b")  # noqa: SIM115, held while we run
+            if not self._try(how, 1, byte):
+                return False
+            # a runner that ended may have removed the file we hold open
+            try:
+                if os.path.samestat(os.stat(self._lock_path), os.fstat(self._lock.fileno())):
+                    return True
+            except FileNotFoundError:
+                pass
+            self._lock.close()
+            self._lock = None
+
+    def _try(self, how, length, start):
+        try:
+            fcntl.lockf(self._lock, how, length, start)
+        except (BlockingIOError, PermissionError):
+            return False
+        return True
+
+
+def _order(record):
+    config = record["config"]
+    size = config.get("n")
+    size = size if isinstance(size, int) else 0
+    return str(config.get("experiment")), str(config.get("label")), size, record["id"]
+
+
+def _read(path, complain):
+    """The whole records of a file, one a line."""
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        complain(f"{path} cannot be read and was skipped: {error.strerror}")
+        return []
+    found = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+            if damage := _damage(record):
+                raise ValueError(damage)
+            found.append(record)
+        except ValueError as error:
+            complain(f"{path} line {number} is damaged and was skipped: {error}")
+    if not lines:
+        complain(f"{path} is empty and was skipped")
+    return found
+
+
+def _damage(record):
+    if not isinstance(record, dict) or not isinstance(record.get("config"), dict):
+        return "it is not a record"
+    if record.get("schema") != SCHEMA:
+        return f"schema is {record.get('schema')!r}, this code reads {SCHEMA}"
+    if record.get("status") not in STATUSES or not isinstance(record.get("metrics"), dict):
+        return f"status is {record.get('status')!r}"
+    if record.get("id") != point_id(record["config"]):
+        return f"id {record.get('id')!r} is not that of its config"
+    return None
+
+
+def _write_atomic(path, text):
+    # one writer a name at a time (its claim), so a leftover of a kill is overwritten by the next
+    temporary = path.with_name(path.name + ".tmp")
+    with _storage(path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with open(temporary, "w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+            _sync_folder(path.parent)
+        except OSError:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise
+
+
+def _sync_folder(folder):
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _storage(path):
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or error
+        raise StorageError(f"cannot write {path}: {reason}; earlier records are safe") from error
+
+
+def _to_stderr(line):
+    print(line, file=sys.stderr)
