@@ -1,4 +1,4 @@
-"""Checkpoints of one training run: everything needed to go on bit for bit, written in the background.
+"""Checkpoints of one training run: all that is needed to go on bit for bit, written meanwhile.
 
 Arrays and notes (what is no array: the curve, the best value) lie side by side, each step whole or
 absent. A checksum of the arrays is among the notes: a damaged step is reported and passed over.
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 class Checkpoints:
-    """The last `keep` steps under `folder`. Use as a context manager: leaving waits for the writes."""
+    """The last `keep` steps under `folder`. Leaving the context waits for the writes."""
 
     def __init__(self, folder: Path, keep: int = 2):
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, cleanup_tmp_directories=True)
@@ -33,7 +33,7 @@ class Checkpoints:
         self._manager.close()
 
     def save(self, step: int, tree: Any, notes: dict) -> None:
-        """Copies the arrays, which may be donated right after, and writes them in the background."""
+        """Copies the arrays, which may be donated right after, and writes them meanwhile."""
         arrays = _named(jax.tree.map(jnp.copy, tree))
         self._manager.save(
             step,
@@ -57,7 +57,9 @@ class Checkpoints:
         return None
 
     def _read(self, step, like):
-        expected = jax.eval_shape(_named, like)
+        expected = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), _named(like)
+        )
         found = self._manager.restore(
             step,
             args=ocp.args.Composite(
