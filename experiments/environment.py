@@ -1,7 +1,7 @@
 """Facts about the machine and the code that a record was made with.
 
-`python -m experiments.environment` prints them as JSON: the runner asks a process of its own, so that
-it never holds the accelerator that its workers need.
+`python -m experiments.environment` prints them as JSON: the runner asks a process of its own, so
+that it never holds the accelerator that its workers need.
 """
 
 import functools

@@ -2,12 +2,14 @@
 
 On the CPU the compiled memory is that of a second compilation, without XLA's own matrix library,
 which allocates where `memory_analysis` does not look (plain attention would read as 0 bytes of
-scratch). The library makes a program up to 2x faster or slower, so time and measured peak are the default's.
+scratch). It makes a program up to 2x faster or slower: time and measured peak are the default's.
 """
 
 import contextlib
 import ctypes
+import functools
 import gc
+import math
 import statistics
 import time
 from collections.abc import Callable
@@ -29,7 +31,7 @@ MEMORY_OPTIONS = {"cpu": {"xla_cpu_experimental_ynn_fusion_type": ""}}
 
 
 def measure(fn: Callable, args: tuple, *, repeats: int, budget: float = 10.0) -> dict:
-    """Metrics of the compiled `fn(*args)`; at most `repeats` samples or `budget` seconds of them."""
+    """Metrics of the compiled `fn(*args)`; at most `repeats` samples or `budget` seconds."""
     traced = jax.jit(fn).trace(*args)
     counts = flops.count_jaxpr(traced.jaxpr)
     exact = not counts.unknown_loops and not counts.uncounted
@@ -80,11 +82,16 @@ def gemm_seconds(work: int) -> float | None:
     if work < GEMM_LEAST_FLOPS:
         return None
     longest = GEMM_SIDE.get(jax.default_backend(), GEMM_SIDE_ACCELERATOR)
-    side = min(longest, round((work / 2) ** (1 / 3)))
+    # a power of two, so that a process times few products
+    side = min(longest, 2 ** round(math.log2(work / 2) / 3))
+    return _product_seconds(side) * work / (2 * side**3)
+
+
+@functools.cache
+def _product_seconds(side):
     x = jax.random.normal(jax.random.key(0), (side, side), jnp.float32)
     product = jax.jit(jnp.matmul).lower(x, x).compile()
-    seconds = statistics.median(sample(lambda: product(x, x), repeats=5, budget=1.0))
-    return seconds * work / (2 * side**3)
+    return statistics.median(sample(lambda: product(x, x), repeats=7, budget=1.0))
 
 
 def check_finite(out) -> None:

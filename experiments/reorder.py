@@ -40,11 +40,12 @@ def objections(point: dict) -> list[str]:
 
 
 def predict(point: dict) -> dict:
-    """{"flops", "bytes"} of all heads: bytes of what stands between the two products."""
-    middle = point["n"] ** 2 if point["order"] == "qk_v" else point["head_dim"] * point["value_dim"]
+    """{"flops", "bytes"} of all heads: bytes of the output and of what stands before it."""
+    N, D, E = point["n"], point["head_dim"], point["value_dim"]
+    elements = N * E + (N**2 if point["order"] == "qk_v" else D * E)
     heads = point["heads"] * point["batch"]
     itemsize = jnp.dtype(point["dtype"]).itemsize
-    return {"flops": 2 * heads * multiply_adds(point), "bytes": heads * middle * itemsize}
+    return {"flops": 2 * heads * multiply_adds(point), "bytes": heads * elements * itemsize}
 
 
 def multiply_adds(point: dict) -> int:

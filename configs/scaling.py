@@ -1,0 +1,70 @@
+"""Scaling: FLOPs, memory and time of every mechanism against length, forward and training.
+
+    python -m experiments.run --config configs/scaling.py
+
+80 points, about 8 minutes on two CPU cores. Expect exponents in N of 2 for full, 1 for local,
+global, bigbird and linear, 1.5 for strided, N log N for fourier. Longer sequences and other
+hyperparameters: --config.lengths=256,1024,4096,16384 --config.variants.local.window=64.
+"""
+
+from configs import base
+
+
+def get_config():
+    config = base.settings("scaling")
+    config.mechanisms = (
+        "full",
+        "full_chunked",
+        "local",
+        "strided",
+        "global",
+        "bigbird",
+        "linear",
+        "fourier",
+    )
+    config.variants = {
+        "full": {"implementation": "plain"},
+        "full_chunked": {"label": "full chunked", "mechanism": "full", "implementation": "chunked"},
+        "local": {"window": 128},
+        "strided": {"stride": "sqrt"},
+        "global": {"tokens": 16, "window": 128},
+        "bigbird": {"block": 64, "window": 1, "global_blocks": 2, "random_blocks": 3},
+        "linear": {"feature_map": "elu"},
+        "fourier": {},
+    }
+    config.lengths = base.powers(256, 4096)
+    config.modes = ("forward", "train")
+    config.causal = (False,)
+    config.batch = 1
+    config.heads = 8
+    config.head_dim = 64
+    config.value_dim = 64
+    config.dtype = "float32"
+    config.repeats = 10
+    config.budget = 10.0
+    return config
+
+
+def get_sweep(config):
+    return [
+        {
+            "experiment": "scaling",
+            "kind": "kernel",
+            **base.variant(config, key, n),
+            "n": n,
+            "mode": mode,
+            "causal": causal,
+            "batch": config.batch,
+            "heads": config.heads,
+            "head_dim": config.head_dim,
+            "value_dim": config.value_dim,
+            "dtype": config.dtype,
+            "seed": config.seed,
+            "repeats": config.repeats,
+            "budget": config.budget,
+        }
+        for key in config.mechanisms
+        for causal in config.causal
+        for mode in config.modes
+        for n in config.lengths
+    ]

@@ -1,0 +1,125 @@
+"""Run a sweep: measure the points that have no record, each in a process that may die."""
+
+import contextlib
+import dataclasses
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import psutil
+
+from experiments import environment, records, worker
+from experiments.isolate import Worker
+
+ISOLATION = ("point", "mechanism", "none")
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How points are run; no part of what they are.
+
+    `isolate`: a process a point, a process a mechanism, or none (then the limits do not hold).
+    `time_limit` in seconds a point; `memory_limit_gb` of its process, 0 for 4/5 of the machine.
+    """
+
+    isolate: str = "point"
+    time_limit: float = 600.0
+    memory_limit_gb: float = 0.0
+
+    def __post_init__(self):
+        if self.isolate not in ISOLATION:
+            raise ValueError(f"isolate must be one of {', '.join(ISOLATION)}, got {self.isolate!r}")
+        if not self.time_limit > 0:
+            raise ValueError(f"time_limit must be positive seconds, got {self.time_limit!r}")
+        if not self.memory_limit_gb >= 0:
+            raise ValueError(f"memory_limit_gb must be 0 or more, got {self.memory_limit_gb!r}")
+
+    @property
+    def memory_bytes(self) -> int:
+        return int(self.memory_limit_gb * 1e9) or memory_of_machine() * 4 // 5
+
+
+def pending(points: Iterable[dict], store: records.Store, *, retry: bool = False) -> list[dict]:
+    """The points without a final record; with `retry` an error is not final."""
+    known = store.all()
+    return [p for p in points if not _final(known.get(records.point_id(p)), retry)]
+
+
+def run(
+    points: list[dict],
+    store: records.Store,
+    settings: Settings,
+    env: dict,
+    *,
+    retry: bool = False,
+    done: Callable[[dict, dict | None], None] = lambda point, record: None,
+) -> list[dict]:
+    """Measure what is pending and return the points that another runner still holds.
+
+    `done(point, record)` is called after each point, with None where another runner has it.
+    """
+    # a second pass takes over what another runner had claimed and then died on
+    held = pending(points, store, retry=retry)
+    for last in (False, True):
+        todo, held = held, []
+        for group in _groups(todo, settings.isolate):
+            with _measurer(settings) as measure:
+                for point in group:
+                    id = records.point_id(point)
+                    with store.claim(id) as mine:
+                        if not mine:
+                            held.append(point)
+                            continue
+                        record = store.get(id)
+                        if not _final(record, retry):
+                            outcome = _refusal(point) or measure(point, store.folder)
+                            record = records.make(point, **outcome, env=env)
+                            store.write(record)
+                    done(point, record)
+        if last:
+            for point in held:
+                done(point, None)
+    return held
+
+
+def memory_of_machine() -> int:
+    """Bytes that this process may use: the machine's, or less where a container limits it."""
+    total = psutil.virtual_memory().total
+    with contextlib.suppress(OSError, ValueError):
+        total = min(total, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return total
+
+
+def _final(record, retry):
+    return record is not None and not (retry and record["status"] == "error")
+
+
+def _groups(points, isolate):
+    if isolate != "mechanism":
+        return [[point] for point in points] if isolate == "point" else [points]
+    groups = {}
+    for point in points:
+        key = (point.get("experiment"), point["kind"], point.get("label"))
+        groups.setdefault(key, []).append(point)
+    return list(groups.values())
+
+
+@contextlib.contextmanager
+def _measurer(settings):
+    if settings.isolate == "none":
+        yield worker.perform
+        return
+    limits = {"seconds": settings.time_limit, "memory": settings.memory_bytes}
+    variables = environment.worker_variables()
+    with Worker({**os.environ, **variables}) as process:
+        yield lambda point, out: process.measure(point, out, **limits)
+
+
+def _refusal(point):
+    """The outcome of a point that is refused, without running it; None where it is not."""
+    module = worker.kind_module(point["kind"])
+    reasons = module.objections(point) if hasattr(module, "objections") else []
+    if not reasons:
+        return None
+    metrics = module.trace_point(point) if hasattr(module, "trace_point") else {}
+    return worker.outcome("refused", "; ".join(reasons), metrics)
