@@ -1,0 +1,143 @@
+"""The table of records -> sections that may share a figure -> cells: a row a point of a curve."""
+
+import dataclasses
+import math
+
+import pandas as pd
+
+KINDS = {"kernel": "scaling", "reorder": "reordering", "train": "language"}
+
+# what must agree before two points may share a figure
+SETTINGS = {
+    "kernel": ("env.device", "config.dtype", "config.batch", "config.heads", "config.head_dim",
+               "config.value_dim", "config.causal"),
+    "reorder": ("env.device", "config.dtype", "config.batch", "config.heads"),
+    "train": ("env.device", "config.dtype", "config.task"),
+}  # fmt: skip
+SHORT = {"batch": "b", "heads": "h", "head_dim": "d", "value_dim": "e"}
+CELL = {
+    "kernel": ["label", "config.mode", "config.n"],
+    "reorder": [
+        "config.feature_map",
+        "config.head_dim",
+        "config.value_dim",
+        "config.order",
+        "config.n",
+    ],
+    "train": ["label", "config.n"],
+}
+# may differ between the points of one cell without making them different experiments
+REPETITION = {"config.seed", "config.repeats", "config.budget", "config.eval_every"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Section:
+    """Records of one kind, experiment and setting: what one figure may show."""
+
+    kind: str
+    name: str
+    title: str
+    frame: pd.DataFrame
+
+
+def sections(frame: pd.DataFrame) -> list[Section]:
+    """The known kinds of records, split by experiment and setting; names suit files."""
+    found = []
+    kinds = frame[frame["config.kind"].isin(list(KINDS))]
+    for experiment, of_experiment in kinds.groupby("config.experiment", sort=True):
+        several = of_experiment["config.kind"].nunique() > 1
+        for kind in (kind for kind in KINDS if (of_experiment["config.kind"] == kind).any()):
+            rows = of_experiment[of_experiment["config.kind"] == kind].copy()
+            columns = [*SETTINGS[kind]]
+            for column in columns:
+                rows[column] = rows.get(column)
+            if "config.value_dim" in rows and "config.head_dim" in rows:
+                rows["config.value_dim"] = rows["config.value_dim"].fillna(rows["config.head_dim"])
+            stem = f"{experiment}-{KINDS[kind]}" if several else str(experiment)
+            varying = [c for c in columns if rows[c].nunique(dropna=False) > 1]
+            for values, part in rows.groupby(columns, dropna=False, sort=True):
+                setting = dict(zip(columns, values, strict=True))
+                parts = [_short(c, setting[c]) for c in varying]
+                name = _slug("-".join([stem, *filter(None, parts)]))
+                heading = f"{stem.replace('-', ': ').capitalize()} on {setting['env.device']}"
+                rest = [_short(c, setting[c], spaced=True) for c in columns[1:]]
+                title = ", ".join([heading, *filter(None, rest)])
+                found.append(Section(kind, name, title, _labelled(part, kind)))
+    return found
+
+
+def cells(section: Section) -> pd.DataFrame:
+    """A row a cell: medians over the seeds that came through, and how many did not."""
+    rows = []
+    metrics = [c for c in section.frame if c.startswith("metrics.")]
+    for keys, group in section.frame.groupby(CELL[section.kind], sort=False, dropna=False):
+        good, bad = group[group.status == "ok"], group[group.status != "ok"]
+        row = {c.removeprefix("config."): v for c, v in zip(CELL[section.kind], keys, strict=True)}
+        row["mechanism"] = (
+            group["config.mechanism"].iloc[0] if "config.mechanism" in group else None
+        )
+        row |= {"status": failure(group), "failed": len(bad), "seeds": len(good)}
+        row["word"] = bad.status.iloc[0] if good.empty else "ok"
+        # a point that failed may still have been counted
+        source = bad if good.empty else good
+        for column in metrics:
+            values = pd.to_numeric(source[column], errors="coerce")
+            row[column.removeprefix("metrics.")] = (
+                values.median() if values.notna().any() else math.nan
+            )
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def failure(group: pd.DataFrame) -> str:
+    """ "ok", or the first failure's status and reason, and of how many."""
+    bad = group[group.status != "ok"]
+    if bad.empty:
+        return "ok"
+    reason = f"{bad.status.iloc[0]}: {bad.reason.iloc[0]}".removesuffix(": ")
+    return reason if len(group) == 1 else f"{reason} ({len(bad)} of {len(group)})"
+
+
+def _labelled(part, kind):
+    """Adds `label`: the config's, and where that names several configs, what they differ in."""
+    part = part.copy()
+    part["label"] = part["config.label"].fillna(part["config.mechanism"]).fillna("").astype(str)
+    if kind == "reorder":
+        return part
+    config = [c for c in part if c.startswith("config.") and c not in REPETITION]
+    for _, of_label in part.groupby("label"):
+        differing = set()
+        for _, cell in of_label.groupby(CELL[kind], dropna=False):
+            differing |= {c for c in config if cell[c].nunique(dropna=False) > 1}
+        for column in sorted(differing):
+            key = column.split(".")[-1]
+            chosen = part.loc[of_label.index, column]
+            part.loc[of_label.index, "label"] += chosen.map(lambda v, key=key: f" {key}={plain(v)}")
+    return part
+
+
+def plain(value) -> str:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "none"
+    return (
+        f"{value:g}"
+        if isinstance(value, (int, float)) and not isinstance(value, bool)
+        else str(value)
+    )
+
+
+def _short(column, value, *, spaced=False):
+    key = column.split(".")[-1]
+    if key == "causal":
+        return "causal" if value else ""
+    if key in SHORT:
+        return (
+            f"{key.replace('_dim', ' size')} {plain(value)}"
+            if spaced
+            else f"{SHORT[key]}{plain(value)}"
+        )
+    return plain(value)
+
+
+def _slug(text):
+    return "".join(c if c.isalnum() or c in "-._" else "-" for c in text)

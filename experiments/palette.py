@@ -1,0 +1,98 @@
+"""One colour, marker and line style a mechanism, everywhere; told apart without colour too."""
+
+import dataclasses
+import hashlib
+
+# (on white, on black): Okabe-Ito and Tol, safe for the colour-blind; the page swaps them by CSS
+INK, MUTED, GRID, PAPER = "#1b1b1f", "#6b6b73", "#dcdce1", "#ffffff"
+COLORS = {
+    "ink": (INK, "#ececf0"),
+    "blue": ("#0072b2", "#4aa8e0"),
+    "vermillion": ("#d55e00", "#f07f2e"),
+    "green": ("#009e73", "#2fc79a"),
+    "pink": ("#c0609a", "#e08fc0"),
+    "sky": ("#3b9fd6", "#7cc8f2"),
+    "orange": ("#c98a00", "#efb53c"),
+    "olive": ("#7f7f1f", "#b9b94f"),
+    "wine": ("#882255", "#d0679c"),
+}
+SURFACES = {"muted": (MUTED, "#a2a2ab"), "grid": (GRID, "#35353b"), "paper": (PAPER, "#17171a")}
+SOLID, DASHED, DOTTED, DASHDOT = "-", (0, (5, 2)), (0, (1.2, 1.6)), (0, (6, 2, 1.2, 2))
+LINES = (SOLID, DASHED, DASHDOT, DOTTED)
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h", "*")
+
+TABLE = {
+    "full": ("ink", "o", SOLID),
+    "local": ("blue", "s", SOLID),
+    "strided": ("vermillion", "^", SOLID),
+    "global": ("orange", "v", DASHED),
+    "bigbird": ("green", "D", SOLID),
+    "mixed": ("olive", "h", DASHED),
+    "linear": ("pink", "P", SOLID),
+    "fourier": ("sky", "X", DASHDOT),
+    "lsh": ("wine", "<", SOLID),
+    "routing": ("wine", ">", DASHED),
+    "sinkhorn": ("olive", "p", SOLID),
+    "linformer": ("vermillion", "h", DASHED),
+    "compressed": ("blue", "v", DASHED),
+    "nystrom": ("green", "*", DASHED),
+    "query_reduction": ("orange", "<", DASHDOT),
+    "efficient": ("pink", "s", DASHED),
+    "performer": ("sky", "D", SOLID),
+    "rfa": ("blue", "p", DASHDOT),
+    "synthesizer": ("wine", "o", DASHDOT),
+    "spatial_gating": ("green", "^", DASHDOT),
+    "mlp_mixer": ("orange", "X", SOLID),
+    "probsparse": ("vermillion", "P", DASHDOT),
+    "auto_correlation": ("sky", "v", DASHED),
+    "fourier_enhanced": ("sky", "o", DOTTED),
+    "qk_v": ("vermillion", "o", SOLID),
+    "q_kv": ("blue", "s", DASHED),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Style:
+    color: str
+    marker: str
+    line: object
+    hollow: bool = False
+
+    def plot(self) -> dict:
+        """Keywords of `Axes.plot`."""
+        return {
+            "color": self.color,
+            "marker": self.marker,
+            "linestyle": self.line,
+            "markersize": 5,
+            "markerfacecolor": PAPER if self.hollow else self.color,
+            "markeredgecolor": self.color,
+            "linewidth": 1.6,
+        }
+
+
+def style(name: str, variant: int = 0) -> Style:
+    """Of a mechanism; an unknown name has one that depends on its letters alone.
+
+    Variants share the colour and the marker, which is hollow from the first on.
+    """
+    if name in TABLE:
+        color, marker, line = TABLE[name]
+    else:
+        digest = hashlib.sha256(name.encode()).digest()
+        color = [*COLORS][1 + digest[0] % (len(COLORS) - 1)]
+        marker, line = MARKERS[digest[1] % len(MARKERS)], LINES[1 + digest[2] % 3]
+    if variant:
+        line = LINES[(LINES.index(line) + variant) % len(LINES)]
+    return Style(COLORS[color][0], marker, line, hollow=variant > 0)
+
+
+def styles(cells) -> dict[str, Style]:
+    """By label, for a frame with columns `label` and `mechanism`."""
+    pairs = sorted(set(zip(cells.label, cells.mechanism.fillna(""), strict=True)))
+    seen, found = {}, {}
+    for label, mechanism in sorted(pairs, key=lambda pair: (pair[0] != pair[1], pair)):
+        name = mechanism or label
+        found[label] = style(name, seen.get(name, 0))
+        seen[name] = seen.get(name, 0) + 1
+    return found

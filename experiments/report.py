@@ -1,0 +1,91 @@
+"""Records -> CSV, Markdown, LaTeX, figures and one self-contained HTML page. Imports no jax.
+
+python -m experiments.report results/scaling results/language --out DIR [--octaves 3 | --fit-from N]
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from experiments import formats, frames, page, plots, reading, tables
+
+FIGURE_FORMATS = ("svg", "png", "pdf")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """0; 2 where nothing could be reported."""
+    options = parser().parse_args(arguments)
+    records = reading.read(options.folders)
+    for note in records.notes:
+        print(note, file=sys.stderr)
+    if records.frame.empty:
+        where = ", ".join(map(str, options.folders))
+        print(f"no records to report in {where}; experiments.run writes them", file=sys.stderr)
+        return 2
+    out = Path(options.out)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        home = write(records, out, octaves=options.octaves, start=options.fit_from)
+    except OSError as error:
+        print(f"cannot write to {out}: {error.strerror or error}", file=sys.stderr)
+        return 2
+    print(f"{len(records.frame)} records reported: {home.resolve()}")
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(
+        prog="python -m experiments.report", description=__doc__.split("\n")[0]
+    )
+    p.add_argument("folders", nargs="+", metavar="FOLDER", help="searched for records, recursively")
+    p.add_argument(
+        "--out", required=True, metavar="DIR", help="written: index.html and all it shows"
+    )
+    p.add_argument(
+        "--octaves", type=_positive, default=3.0, help="exponents over the top so many (3)"
+    )
+    p.add_argument("--fit-from", type=int, metavar="N", help="exponents over this N and up instead")
+    return p
+
+
+def write(
+    records: reading.Records, out: Path, *, octaves: float = 3, start: int | None = None
+) -> Path:
+    """Every file of the report; the page's path."""
+    _save(out / "records.csv", formats.csv(records.frame))
+    parts = []
+    for section in frames.sections(records.frame):
+        found = tables.build(section, octaves=octaves, start=start)
+        drawings = plots.draw(section, records.curves, octaves=octaves, start=start)
+        for table in found:
+            _save_table(out, table)
+        for drawing in drawings:
+            for suffix in FIGURE_FORMATS:
+                _save(out / f"{drawing.name}.{suffix}", drawing.save(suffix))
+        parts.append(page.Part(section, tables=found, drawings=drawings))
+    failed = tables.failures(records.frame)
+    _save_table(out, failed)
+    home = out / "index.html"
+    _save(home, page.render(records, parts, failed))
+    return home
+
+
+def _save_table(out, table):
+    _save(out / f"{table.name}.csv", formats.csv(table.frame))
+    _save(out / f"{table.name}.md", formats.markdown(table))
+    _save(out / f"{table.name}.tex", formats.latex(table))
+
+
+def _save(path, content):
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+
+
+def _positive(text):
+    value = float(text)
+    if not value > 0:
+        raise argparse.ArgumentTypeError(f"must be above 0, got {text}")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,157 @@
+"""Records as `experiments.run` writes them, of a machine that does 50 GFLOP/s and never jitters."""
+
+import hashlib
+import json
+import math
+from pathlib import Path
+
+ENV = {
+    "device": "cpu-synthetic-2c", "platform": "cpu", "cores": 2, "jax": "0.10.2", "jaxlib": "0.10.2",
+    "flax": "0.12.8", "numpy": "2.4.6", "python": "3.11.2", "commit": "0123456789abcdef", "dirty": False,
+    "date": "2026-11-21T07:00:00+00:00",
+}  # fmt: skip
+LENGTHS = (256, 512, 1024, 2048, 4096)
+PAIRS = {
+    "full": lambda n: n * n,
+    "local": lambda n: 257 * n,
+    "strided": lambda n: 2 * n * math.isqrt(n),
+    "global": lambda n: 320 * n,
+    "bigbird": lambda n: 512 * n,
+    "linear": lambda n: 96 * n,
+    "fourier": lambda n: 40 * n * math.log2(n),
+}
+
+
+def record(
+    config: dict, metrics: dict | None = None, status: str = "ok", reason: str = "", **env
+) -> dict:
+    text = json.dumps(config, sort_keys=True, separators=(",", ":"))
+    id = hashlib.sha256(text.encode()).hexdigest()[:10]
+    return {"schema": 1, "id": id, "config": config, "status": status, "reason": reason,
+            "metrics": metrics or {}, "env": ENV | env}  # fmt: skip
+
+
+def kernel(
+    label: str, n: int, mode: str = "forward", status: str = "ok", reason: str = "", **changes
+) -> dict:
+    config = {
+        "experiment": "scaling", "kind": "kernel", "label": label, "mechanism": label, "hparams": {},
+        "n": n, "mode": mode, "causal": False, "batch": 1, "heads": 8, "head_dim": 64, "value_dim": 64,
+        "dtype": "float32", "seed": 0, "repeats": 10,
+    } | changes  # fmt: skip
+    if status != "ok":
+        return record(config, {}, status, reason)
+    work = PAIRS.get(config["mechanism"], PAIRS["local"])(n) * 4 * 64 * 8
+    if mode == "train":
+        work *= 3
+    held = 8 * 4 * (n * n if label == "full" else 400 * n)
+    seconds = work / 50e9 + 2e-4
+    forward = mode == "forward"
+    return record(config, {
+        "flops_formula": work if forward else None, "flops_counted": work, "flops_xla": work // 2,
+        "flops_ideal": work if forward else None, "flops_elementwise": n * 512,
+        "bytes_formula": held if forward else None, "bytes_compiled": held, "bytes_measured": held + 2**20,
+        "state_bytes": None, "seconds": seconds, "seconds_q1": seconds * 0.97, "seconds_q3": seconds * 1.08,
+        "repeats": 10, "compile_seconds": 0.5, "gemm_seconds": work / 80e9,
+    })  # fmt: skip
+
+
+def scaling() -> list[dict]:
+    """Seven mechanisms, both passes; full runs out of memory and of time, one is refused."""
+    found = []
+    for label in PAIRS:
+        for mode in ("forward", "train"):
+            for n in LENGTHS:
+                failure = {
+                    ("full", "train", 4096): ("oom", "RESOURCE_EXHAUSTED: 8 GB"),
+                    ("strided", "train", 4096): ("timeout", "over 60 s"),
+                    ("fourier", "train", 256): ("refused", "fourier: it has no causal form | none"),
+                }.get((label, mode, n), ("ok", ""))
+                found.append(kernel(label, n, mode, *failure))
+    return found
+
+
+def reorder(order: str, n: int, d: int, e: int, feature_map: str = "identity") -> dict:
+    config = {
+        "experiment": "reordering", "kind": "reorder", "label": {"qk_v": "(qk)v", "q_kv": "q(kv)"}[order],
+        "order": order, "feature_map": feature_map, "n": n, "head_dim": d, "value_dim": e, "heads": 8,
+        "batch": 1, "dtype": "float32", "seed": 0, "repeats": 10,
+    }  # fmt: skip
+    adds = (d + e) * n * n if order == "qk_v" else 2 * d * e * n
+    if order == "q_kv" and feature_map != "identity":
+        adds += d * n
+    if order == "qk_v" and n > 16384:
+        return record(
+            config, {"multiply_adds": adds, "multiply_adds_formula": adds}, "refused", "137 GB"
+        )
+    seconds = 16 * adds / 50e9 * (1 if order == "qk_v" else 1.3) + 1e-5
+    return record(config, {
+        "multiply_adds": adds, "multiply_adds_formula": adds, "crossing_n": 2 * d * e / (d + e),
+        "flops_counted": 16 * adds, "bytes_compiled": 8 * 4 * n * n, "seconds": seconds,
+        "seconds_q1": seconds * 0.98, "seconds_q3": seconds * 1.05, "repeats": 10, "gemm_seconds": None,
+    })  # fmt: skip
+
+
+def reordering() -> list[dict]:
+    panels = ((64, 64, "identity"), (64, 32, "identity"), (64, 128, "identity"), (64, 64, "elu"))
+    lengths = [2**k for k in range(4, 17)]
+    return [
+        reorder(order, n, d, e, phi)
+        for d, e, phi in panels
+        for n in lengths
+        for order in ("qk_v", "q_kv")
+    ]
+
+
+def train(label: str, n: int, seed: int, bpb: float, status: str = "ok", reason: str = "") -> dict:
+    config = {
+        "experiment": "language", "kind": "train", "label": label, "mechanism": label, "hparams": {},
+        "n": n, "task": "stdlib", "task_args": {}, "model": {"width": 128, "depth": 2, "heads": 4, "ff": 512},
+        "batch": 16384 // n, "steps": 600, "lr": 1e-3, "warmup": 50, "weight_decay": 0.1, "clip": 1.0,
+        "seed": seed, "eval_every": 100, "dtype": "float32", "causal": True,
+    }  # fmt: skip
+    if status != "ok":
+        return record(config, {}, status, reason)
+    return record(config, {
+        "loss": bpb * 0.69, "val_bpb_best": bpb + 0.02, "val_bpb_last": bpb + 0.03, "test_bpb": bpb,
+        "unigram_bpb": 4.6, "order2_bpb": 2.55, "uniform_bpb": 8, "params": 460_000 + n * 128, "steps": 600,
+        "tokens_per_step": 16384, "seconds_per_step": 0.3 + n / 4096, "flops_per_step": 30e9, "best_step": 600,
+    })  # fmt: skip
+
+
+def language() -> list[dict]:
+    """Three models, three seeds; one diverges once, one never learns."""
+    found = []
+    for n in (256, 512, 1024):
+        for seed in range(3):
+            found.append(train("full", n, seed, 2.4 - n / 5000 + seed / 50))
+            found.append(train("local", n, seed, 2.5 - n / 6000 + seed / 40))
+            diverged = ("nan", "loss is nan at step 120") if (n, seed) == (512, 1) else ("ok", "")
+            found.append(train("linear", n, seed, 2.7 - n / 8000 + seed / 60, *diverged))
+    return [*found, train("global", 1024, 0, 4.9)]
+
+
+def write(folder: Path, records: list[dict], points: int = 0) -> Path:
+    """records.jsonl, the last `points` of them as point files, and curves for what was trained."""
+    merged, loose = records[: len(records) - points], records[len(records) - points :]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "records.jsonl").write_text("".join(f"{json.dumps(found)}\n" for found in merged))
+    for found in loose:
+        (folder / "points").mkdir(exist_ok=True)
+        (folder / "points" / f"{found['id']}.json").write_text(json.dumps(found))
+    for found in records:
+        if found["config"]["kind"] == "train" and found["status"] == "ok":
+            (folder / "curves").mkdir(exist_ok=True)
+            last = found["metrics"]["val_bpb_last"]
+            lines = [
+                {
+                    "step": step,
+                    "train_loss": 1.0,
+                    "val_bpb": last + 5 * 0.99**step,
+                    "seconds": step * 0.3,
+                }
+                for step in range(0, 601, 100)
+            ]
+            text = "".join(f"{json.dumps(line)}\n" for line in lines)
+            (folder / "curves" / f"{found['id']}.jsonl").write_text(text)
+    return folder
