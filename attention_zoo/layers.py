@@ -2,7 +2,8 @@
 
 The only randomness is a key handed in. Buffers (features, rotations, centroids) are `Buffer`
 variables, so `nnx.split(model, nnx.Param, ...)` leaves them out of gradients and weight decay;
-a training call moves those of mechanisms with `refresh`: keep `nnx.state(model, Buffer)` after it.
+a training call moves those of mechanisms with `refresh`: keep `nnx.state(model, Buffer)` after it,
+and merge with `copy=True` inside `jax.grad`.
 """
 
 import jax
@@ -79,8 +80,8 @@ class SequenceMixer(nnx.Module):
     def __call__(self, x, context=None, *, mask=None, key=None):
         """[B, T, C]; `mask` [B, S] hides keys; a `key` makes it a training step: buffers move."""
         if (context is None) == self.cross:
-            got = "none" if context is None else "one"
-            raise ValueError(f"cross={self.cross} mixer got {got} context")
+            wanted = "needs a context" if self.cross else "takes no context"
+            raise ValueError(f"a mixer with cross={self.cross} {wanted}")
         context = x if context is None else context
         m, (B, T, _) = self.mechanism, x.shape
         dims = Dims(B, T, context.shape[1], self.heads, self.head_dim, itemsize=self.dtype.itemsize)

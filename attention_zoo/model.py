@@ -1,7 +1,8 @@
 """The transformer of every experiment: encoder, decoder or encoder-decoder around any mechanism.
 
 Computes in `dtype`; parameters and outputs in float32. Training is functional: `nnx.split` once,
-`nnx.merge` inside jit; where a mechanism moves buffers the loss returns `nnx.state(model, Buffer)`.
+`nnx.merge(graph, params, buffers, copy=True)` inside jit. Where a mechanism moves buffers, the loss
+returns `nnx.state(model, Buffer)` too.
 """
 
 import dataclasses
