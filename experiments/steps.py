@@ -44,7 +44,7 @@ def train_step(graph, task: tasks.Task, optimiser, point: Mapping) -> Callable:
     root, parts = jax.random.fold_in(jax.random.key(point["seed"]), 1), point["microbatches"]
 
     def objective(params, buffers, batch, key):
-        network = nnx.merge(graph, params, buffers)
+        network = nnx.merge(graph, params, buffers, copy=True)
         sums = task.sums(_apply(network, task, batch, train=True, rngs=key), batch)
         return sums["loss"], (sums["count"], nnx.state(network, layers.Buffer))
 

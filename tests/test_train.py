@@ -1,0 +1,333 @@
+import gc
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+from flax import nnx
+
+import attention_zoo as zoo
+from attention_zoo.layers import Buffer
+from experiments import records, steps, tasks, train, worker
+from experiments.tasks import language
+
+POINT = {
+    "experiment": "language",
+    "kind": "train",
+    "label": "full",
+    "mechanism": "full",
+    "hparams": {},
+    "n": 13,
+    "task": "alphabet",
+    "task_args": {},
+    "model": {"width": 16, "depth": 1, "heads": 2, "ff": 24, "dropout": 0.1},
+    "batch": 6,
+    "steps": 12,
+    "lr": 1e-2,
+    "warmup": 2,
+    "weight_decay": 0.1,
+    "clip": 1.0,
+    "seed": 5,
+    "eval_every": 4,
+    "checkpoint_every": 3,
+    "keep_checkpoints": True,
+}
+# a write that was interrupted may leave coroutines of orbax behind
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+@pytest.fixture(autouse=True)
+def _collected():
+    yield
+    gc.collect()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _compiled_once(tmp_path_factory):
+    """Most tests run one program: compile it once."""
+    folder = str(tmp_path_factory.mktemp("compiled"))
+    settings = {
+        "jax_compilation_cache_dir": folder,
+        "jax_persistent_cache_min_compile_time_secs": 0.0,
+        "jax_persistent_cache_min_entry_size_bytes": 0,
+    }
+    before = {name: getattr(jax.config, name) for name in settings}
+    for name, value in settings.items():
+        jax.config.update(name, value)
+    yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+
+
+def alphabet(n, at=None):
+    """The alphabet over and over; `at(step)` is called before each training batch."""
+    splits = language.by_position(bytes(range(97, 123)) * 40)
+    task = language.language_model(n, "alphabet", splits, 500, {"data": "alphabet"})
+    if at is None:
+        return task
+    batch = task.batch
+
+    def watched(seed, step, size):
+        at(step)
+        return batch(seed, step, size)
+
+    return train.dataclasses.replace(task, batch=watched)
+
+
+@pytest.fixture(autouse=True)
+def at(monkeypatch):
+    """Hooks by step."""
+    hooks = {}
+
+    def make(name, n, **args):
+        return alphabet(n, lambda step: hooks.get(step, lambda: None)())
+
+    monkeypatch.setattr(tasks, "make", make)
+    return hooks
+
+
+def curve(out, point):
+    path = out / "curves" / f"{records.point_id(point)}.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
+
+
+def arrays(out, point, step=12):
+    folder = out / "checkpoints" / records.point_id(point) / str(step)
+    with ocp.StandardCheckpointer() as checkpointer:
+        return checkpointer.restore(folder / "arrays")
+
+
+def timeless(metrics):
+    return {key: value for key, value in metrics.items() if "seconds" not in key}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    out = tmp_path_factory.mktemp("undisturbed")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tasks, "make", lambda name, n, **args: alphabet(n))
+        metrics = train.run_point(POINT, out)
+    return metrics, curve(out, POINT), arrays(out, POINT)
+
+
+def assert_same_run(out, metrics, undisturbed):
+    assert timeless(metrics) == timeless(undisturbed[0])
+    assert curve(out, POINT) == undisturbed[1]
+    found = arrays(out, POINT)
+    assert found.keys() == undisturbed[2].keys()
+    for name, array in undisturbed[2].items():
+        np.testing.assert_array_equal(np.asarray(found[name]), np.asarray(array), err_msg=name)
+
+
+def test_a_run_reports_what_it_did(undisturbed):
+    metrics, lines, _ = undisturbed
+    assert [line["step"] for line in lines] == [4, 8, 12]
+    assert metrics["val_bpb_last"] == lines[-1]["val_bpb"]
+    assert metrics["val_bpb_best"] == min(line["val_bpb"] for line in lines)
+    assert (metrics["steps"], metrics["tokens_per_step"], metrics["uniform_bpb"]) == (12, 78, 8.0)
+    assert metrics["loss"] == lines[-1]["train_loss"] < lines[0]["train_loss"]
+    assert metrics["data"] == "alphabet"
+    for name in ("test_bpb", "flops_per_step", "seconds_per_step", "params", "compile_seconds"):
+        assert metrics[name] > 0
+    json.dumps(metrics, allow_nan=False)
+
+
+def test_a_model_that_learns_beats_counting(tmp_path):
+    point = POINT | {"steps": 80, "eval_every": 40, "lr": 2e-2, "keep_checkpoints": False}
+    metrics = train.run_point(point, tmp_path)
+    assert metrics["test_bpb"] < 0.7 * metrics["unigram_bpb"]
+    assert not list((tmp_path / "checkpoints").iterdir())
+
+
+@pytest.mark.parametrize("step", [1, 7])
+def test_a_terminated_run_goes_on_to_the_bit(tmp_path, at, undisturbed, step):
+    at[step] = lambda: os.kill(os.getpid(), signal.SIGTERM)
+    with pytest.raises(SystemExit) as caught:
+        train.run_point(POINT, tmp_path)
+    assert caught.value.code == 143
+    at.clear()
+    reached = []
+    at[step] = at[step + 1] = lambda: reached.append(step)
+    metrics = train.run_point(POINT, tmp_path)
+    # the step that was under way is in the checkpoint
+    assert len(reached) == 1
+    assert_same_run(tmp_path, metrics, undisturbed)
+
+
+KILLED = """
+import os, sys
+from tests import test_train as t
+t.tasks.make = lambda name, n, **args: t.alphabet(n, lambda step: step == 7 and os._exit(9))
+t.train.run_point(t.POINT, t.train.Path(sys.argv[1]))
+"""
+
+
+def test_a_killed_run_goes_on_to_the_bit(tmp_path, at, undisturbed):
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], timeout=120)
+    assert killed.returncode == 9
+    assert [line["step"] for line in curve(tmp_path, POINT)] == [4]
+    at[1] = pytest.fail
+    metrics = train.run_point(POINT, tmp_path)
+    assert_same_run(tmp_path, metrics, undisturbed)
+
+
+def test_a_damaged_checkpoint_costs_only_its_steps(tmp_path, at, undisturbed, caplog):
+    def interrupt():
+        raise KeyboardInterrupt
+
+    at[10] = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        train.run_point(POINT, tmp_path)
+    folder = tmp_path / "checkpoints" / records.point_id(POINT)
+    assert sorted(path.name for path in folder.iterdir()) == ["6", "9"]
+    for path in (folder / "9").rglob("d/*"):
+        path.write_bytes(path.read_bytes()[:50])
+    at.clear()
+    at[5] = pytest.fail
+    metrics = train.run_point(POINT, tmp_path)
+    assert "9 is damaged" in caplog.text
+    assert_same_run(tmp_path, metrics, undisturbed)
+
+
+def test_another_seed_is_another_run(tmp_path, undisturbed):
+    metrics = train.run_point(POINT | {"seed": 6}, tmp_path)
+    assert metrics["val_bpb_last"] != undisturbed[0]["val_bpb_last"]
+
+
+def test_a_loss_that_is_not_finite_ends_the_run(tmp_path):
+    point = POINT | {"lr": 1e38, "warmup": 0, "steps": 60, "checkpoint_every": 60}
+    with pytest.raises(train.NotFiniteError, match=r"the loss is (nan|inf) at step \d+"):
+        train.run_point(point, tmp_path)
+    assert train.NotFiniteError.status == "nan"
+    outcome = worker.perform(point, tmp_path)
+    assert outcome["status"] == "nan"
+    assert "at step" in outcome["reason"]
+
+
+def test_patience_ends_a_run_early(tmp_path):
+    point = POINT | {"lr": 0.0, "warmup": 0, "patience": 2, "eval_every": 2, "steps": 40}
+    metrics = train.run_point(point, tmp_path)
+    assert (metrics["best_step"], metrics["steps"]) == (2, 6)
+
+
+def test_bfloat16_trains(tmp_path):
+    metrics = train.run_point(POINT | {"dtype": "bfloat16"}, tmp_path)
+    assert metrics["val_bpb_last"] < 8
+
+
+def one_step(**changes):
+    """(state before, state after, loss) of a step on a fresh model."""
+    point = {**train.OPTIONAL, **POINT, **changes}
+    point["model"] = {**point["model"], "dropout": 0.0}
+    task = tasks.make("alphabet", point["n"])
+    model = zoo.Transformer(train.model_config(point, task), rngs=nnx.Rngs(0))
+    graph, params, buffers = nnx.split(model, nnx.Param, ...)
+    optimiser = steps.make_optimiser(point, scan=point["model"].get("scan", False))
+    state = {"params": params, "buffers": buffers, "optimiser": optimiser.init(params)}
+    batch = task.batch(0, 0, point["batch"])
+    step = jax.jit(steps.train_step(graph, task, optimiser, point))
+    return state, *step(state, batch, jnp.int32(0))
+
+
+@pytest.mark.parametrize("parts", [2, 3, 6])
+def test_microbatches_add_up_to_the_batch(parts):
+    _, whole, loss = one_step(warmup=0)
+    _, pieces, loss_of_pieces = one_step(warmup=0, microbatches=parts)
+    assert float(loss_of_pieces) == pytest.approx(float(loss), rel=1e-6)
+    moments = [jax.tree.leaves(state["optimiser"]) for state in (whole, pieces)]
+    for x, y in zip(*moments, strict=True):
+        np.testing.assert_allclose(x, y, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("scan", [False, True])
+def test_only_matrices_decay(scan):
+    task = tasks.make("alphabet", 13)
+    point = {**train.OPTIONAL, **POINT, "warmup": 0, "lr": 0.5, "weight_decay": 0.5}
+    point["model"] = {**point["model"], "scan": scan}
+    model = zoo.Transformer(train.model_config(point, task), rngs=nnx.Rngs(0))
+    params = nnx.state(model, nnx.Param)
+    # biases start at zero, where a decay would not show
+    params = jax.tree.map(lambda x: x + 1.0, params)
+    optimiser = steps.make_optimiser(point, scan=scan)
+    still = jax.tree.map(jnp.zeros_like, params)
+    updates, _ = optimiser.update(still, optimiser.init(params), params)
+    for path, update in jax.tree.leaves_with_path(updates):
+        name = jax.tree_util.keystr(path, simple=True, separator=".")
+        decayed = bool((update != 0).all())
+        assert decayed == name.endswith((".kernel.value", ".embedding.value", "positions.value"))
+        assert decayed or not update.any()
+
+
+def test_buffers_get_no_gradient_and_no_decay(monkeypatch):
+    frozen = {"noise": jnp.full(3, 7.0)}
+    full = zoo.make("full")
+
+    def apply(params, q, k, v, **kwargs):
+        return full.apply({}, q, k, v, **kwargs) * params["noise"].sum()
+
+    fake = train.dataclasses.replace(
+        full, init=lambda rng, dims: frozen, apply=apply, frozen=frozenset(frozen)
+    )
+    monkeypatch.setattr(train.model.registry, "make", lambda name, **hparams: fake)
+    before, after, _ = one_step(warmup=0)
+    assert jax.tree.leaves(before["buffers"])
+    for x, y in zip(*(jax.tree.leaves(s["buffers"]) for s in (before, after)), strict=True):
+        np.testing.assert_array_equal(x, y)
+    moments = jax.tree.leaves(nnx.state(after["optimiser"], Buffer))
+    assert not moments
+
+
+def test_a_moved_buffer_is_kept(monkeypatch):
+    full = zoo.make("full")
+    fake = train.dataclasses.replace(
+        full,
+        init=lambda rng, dims: {"count": jnp.zeros(())},
+        refresh=lambda rng, params, q, k: {"count": params["count"] + 1},
+        frozen=frozenset({"count"}),
+        apply=lambda params, *arrays, **kwargs: full.apply({}, *arrays, **kwargs),
+    )
+    monkeypatch.setattr(train.model.registry, "make", lambda name, **hparams: fake)
+    for parts, moves in ((1, 1.0), (3, 3.0)):
+        _, after, _ = one_step(microbatches=parts)
+        assert [float(x) for x in jax.tree.leaves(after["buffers"])] == [moves]
+
+
+def test_the_prediction_is_near_the_count(undisturbed):
+    predicted = train.predict(POINT)
+    counted = undisturbed[0]["flops_per_step"] * POINT["steps"]
+    assert predicted["flops"] == pytest.approx(counted, rel=0.1)
+    assert predicted["bytes"] > 0
+
+
+def test_a_mechanism_that_cannot_is_objected_to():
+    assert train.objections(POINT) == []
+    found = train.objections(POINT | {"mechanism": "fourier"})
+    assert len(found) == 1
+    assert "causal=True" in found[0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"steps": 0}, "steps must be a whole number from 1 up, got 0"),
+        ({"batch": 2.5}, "batch must be a whole number from 1 up, got 2.5"),
+        ({"warmup": 13}, r"warmup must be within 0\.\.steps=12, got 13"),
+        ({"microbatches": 4}, "microbatches=4 must divide batch=6"),
+        ({"mechanism": "fulll"}, "unknown mechanism 'fulll'.*did you mean 'full'"),
+        ({"hparams": {"windw": 3}}, "full has no hyperparameter 'windw'"),
+        ({"model": {"widht": 16}}, "model has no field 'widht'; it has .*width"),
+        ({"model": {"width": 15, "heads": 2}}, "heads=2 must divide width=15"),
+        ({"dtype": "float8"}, "dtype must be one of float32, bfloat16, got 'float8'"),
+    ],
+)
+def test_bad_points_say_what_would_work(changes, message):
+    train.check_point(POINT)
+    with pytest.raises(ValueError, match=message):
+        train.check_point(POINT | changes)
