@@ -1,0 +1,226 @@
+"""What every kernel owes, held for every case by parametrisation."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tests.cases import (
+    CASES,
+    LENGTH,
+    MODES,
+    able,
+    assert_close,
+    both,
+    compiled,
+    dims,
+    inputs,
+    padding,
+    runs,
+)
+
+import attention_zoo as zoo
+
+
+def over(pairs):
+    """Parametrise by (case, mode); all tests of a case go to one worker, which compiles it once."""
+    return pytest.mark.parametrize(
+        ("name", "mode"),
+        [pytest.param(*pair, marks=pytest.mark.xdist_group(pair[0])) for pair in pairs],
+    )
+
+
+def each_case(names=CASES):
+    marked = [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in names]
+    return pytest.mark.parametrize("name", marked)
+
+
+def test_every_mechanism_has_a_case():
+    assert {case.name for case in CASES.values()} == set(zoo.names())
+
+
+@over(runs())
+def test_equals_its_dense_definition(name, mode):
+    args = inputs(CASES[name], LENGTH)
+    call = (*args[:4], padding(LENGTH), args[4])
+    assert_close(compiled(name, mode)(*call), compiled(name, mode, "reference")(*call))
+
+
+@over(runs())
+def test_any_length(name, mode):
+    case = CASES[name]
+    for N in {1, 2, 7, case.block - 1, case.block, case.block + 1, 2 * case.block}:
+        if N < 1:
+            continue
+        assert_close(*both(case, mode, *inputs(case, N)[:4], padding(N)))
+
+
+@over(runs(where=lambda case: able(case, False, 11, 23), causal=(False,)))
+def test_cross_lengths(name, mode):
+    case = CASES[name]
+    for T, S in ((11, 23), (23, 5), (1, 9), (9, 1)):
+        assert_close(*both(case, mode, *inputs(case, T, S)[:4], padding(S)))
+
+
+@over(runs(where=lambda case: case.m.mask))
+def test_hidden_keys_do_not_matter(name, mode):
+    params, q, k, v, cotangent = inputs(CASES[name], LENGTH)
+    mask = padding(LENGTH)
+    out, (d_params, d_q, d_k, d_v) = compiled(name, mode)(params, q, k, v, mask, cotangent)
+    hidden = ~mask[:, :, None, None]
+    noise = 1e4 * jax.random.normal(jax.random.key(9), (LENGTH, 1, 1))
+    if CASES[name].m.streams == "qkv":
+        k = jnp.where(hidden, noise, k)
+    else:
+        q, k = jnp.where(hidden, noise, q), jnp.where(hidden, noise, k)
+    other, (e_params, e_q, e_k, e_v) = compiled(name, mode)(
+        params, q, k, jnp.where(hidden, noise, v), mask, cotangent * 1.0
+    )
+    real = np.asarray(mask)
+    if CASES[name].m.streams == "qkv":
+        real = np.ones_like(real)  # a hidden position's own query still sees only real keys
+    if out.shape[1] == LENGTH:
+        np.testing.assert_array_equal(np.asarray(out)[real], np.asarray(other)[real])
+    else:
+        np.testing.assert_array_equal(out, other)
+    for gradient in (d_k, d_v, e_k, e_v):
+        np.testing.assert_array_equal(jnp.where(hidden, gradient, 0), 0)
+    if CASES[name].m.streams == "qkv":
+        assert_close(e_params, d_params)
+        assert_close(e_q, d_q)
+
+
+@over(runs(causal=(True,), where=lambda case: not case.m.leaks))
+def test_the_future_is_invisible(name, mode):
+    params, q, k, v, cotangent = inputs(CASES[name], LENGTH)
+    everything = jnp.ones((2, LENGTH), bool)
+    run = compiled(name, mode)
+    out, _ = run(params, q, k, v, everything, cotangent)
+    noise = jax.random.split(jax.random.key(5), 3)
+    for t in (1, LENGTH // 2, LENGTH - 1):
+        later = (jnp.arange(LENGTH) >= t)[:, None, None]
+        changed = [
+            jnp.where(later, 9 * jax.random.normal(rng, x.shape), x)
+            for rng, x in zip(noise, (q, k, v), strict=True)
+        ]
+        other, _ = run(params, *changed, everything, cotangent)
+        if CASES[name].sorts:
+            assert_close(other[:, :t], out[:, :t], 1e-6)
+        else:
+            np.testing.assert_array_equal(other[:, :t], out[:, :t])
+        past = jnp.where(later, 0, cotangent)
+        _, (_, *gradients) = run(params, q, k, v, everything, past)
+        for gradient in gradients:
+            np.testing.assert_array_equal(jnp.where(later, gradient, 0), 0)
+
+
+@over(runs(where=lambda case: case.m.mask))
+def test_a_row_that_sees_nothing_is_zero_with_zero_gradient(name, mode):
+    if CASES[name].hparams.get("learned"):
+        pytest.skip("its learned tokens are always seen")
+    params, q, k, v, cotangent = inputs(CASES[name], LENGTH)
+    nothing = jnp.zeros((2, LENGTH), bool)
+    out, gradients = compiled(name, mode)(params, q, k, v, nothing, cotangent)
+    for x in (out, *jax.tree.leaves(gradients)):
+        np.testing.assert_array_equal(x, 0)
+
+
+@over(runs())
+def test_jit_and_vmap_agree(name, mode):
+    case = CASES[name]
+    params, q, k, v, cotangent = inputs(case, LENGTH)
+    mask = padding(LENGTH)
+    out, _ = compiled(name, mode)(params, q, k, v, mask, cotangent)
+
+    def one(q, k, v, mask):
+        options = {"mask": mask[None] if case.m.mask else None, "causal": MODES[mode]}
+        return case.m.apply(params, q[None], k[None], v[None], **options)[0]
+
+    assert_close(jax.jit(jax.vmap(one))(q, k, v, mask), out)
+
+
+@over(runs())
+def test_bfloat16_stays_near_and_keeps_its_dtype(name, mode):
+    case = CASES[name]
+    params, q, k, v, cotangent = inputs(case, LENGTH, dtype=jnp.bfloat16)
+    mask = padding(LENGTH)
+    out, _ = compiled(name, mode)(params, q, k, v, mask, cotangent)
+    wide = [x.astype(jnp.float32) for x in (q, k, v)]
+    exact, _ = compiled(name, mode, "reference")(params, *wide, mask, cotangent)
+    assert out.dtype == jnp.bfloat16
+    error = np.asarray(out, np.float64) - np.asarray(exact, np.float64)
+    assert np.sqrt((error**2).mean()) <= 2e-2 * np.sqrt(np.square(np.asarray(exact)).mean())
+
+
+@over(runs(causal=(True,), where=lambda case: case.m.decode is not None))
+def test_prefill_and_steps_equal_the_parallel_form(name, mode):
+    case = CASES[name]
+    params, q, k, v, cotangent = inputs(case, LENGTH)
+    mask = padding(LENGTH) if case.m.mask else None
+    whole, _ = compiled(name, mode)(params, q, k, v, padding(LENGTH), cotangent)
+    step, prefill = jax.jit(case.m.decode.step), jax.jit(case.m.decode.prefill)
+    for prefix, size in ((0, 7), (9, 1), (16, 7)):
+        state = case.m.decode.init(params, dims(LENGTH), jnp.float32)
+        outs = []
+        spans = [(at, min(at + size, LENGTH)) for at in range(prefix, LENGTH, size)]
+        for start, end in ([(0, prefix)] if prefix else []) + spans[: 40 if size > 1 else 12]:
+            part = [x[:, start:end] for x in (q, k, v)]
+            form = prefill if start == 0 and prefix else step
+            out, state = form(params, state, *part, mask=None if mask is None else mask[:, start:end])
+            outs.append(out)
+        outs = jnp.concatenate(outs, 1)
+        assert_close(outs, whole[:, : outs.shape[1]], 1e-5)
+
+
+@each_case([name for name, case in CASES.items() if case.m.causal and not case.m.leaks])
+def test_every_causal_mechanism_decodes(name):
+    assert CASES[name].m.decode is not None
+
+
+@each_case([name for name, case in CASES.items() if case.m.decode is not None])
+def test_state_bytes_are_those_of_the_state(name):
+    m = CASES[name].m
+    params = m.init(jax.random.key(0), dims(LENGTH))
+    state = m.decode.init(params, dims(LENGTH), jnp.float32)
+    held = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state))
+    assert m.cost(dims(LENGTH), causal=True).state_bytes == held
+
+
+@each_case()
+def test_arrays_of_other_streams_may_be_none(name):
+    m = CASES[name].m
+    params, q, k, v, _ = inputs(CASES[name], 9)
+    given = {"q": q if "q" in m.streams else None, "k": k if "k" in m.streams else None}
+    apply = jax.jit(m.apply)
+    assert_close(apply(params, **given, v=v), apply(params, q, k, v))
+
+
+@each_case()
+def test_refusals_name_the_mechanism_and_the_reason(name):
+    m = CASES[name].m
+    calls = {
+        "causal": zoo.objections(m, dims(LENGTH), causal=True),
+        "cross": zoo.objections(m, dims(LENGTH, LENGTH + 1)),
+        "mask": zoo.objections(m, dims(LENGTH), masked=True),
+    }
+    for capability, found in calls.items():
+        assert bool(found) != getattr(m, capability) or m.fixed_length
+        assert all(reason.startswith(f"{m.name}: ") and len(reason) > 30 for reason in found)
+
+
+@each_case([name for name, case in CASES.items() if able(case, False)])
+def test_parameters_learn_and_buffers_do_not(name):
+    case = CASES[name]
+    params, q, k, v, cotangent = inputs(case, LENGTH)
+    _, (gradients, *_) = compiled(name, "bidirectional")(
+        params, q, k, v, padding(LENGTH), cotangent
+    )
+    assert set(case.m.frozen) <= set(params)
+    for key, gradient in gradients.items():
+        if key not in case.m.frozen:
+            assert np.abs(np.asarray(gradient)).max() > 0, key
+
+
+@each_case()
+def test_it_cites_its_source(name):
+    assert CASES[name].m.citation
+    assert CASES[name].m.name == CASES[name].name
