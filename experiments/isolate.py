@@ -17,6 +17,7 @@ import psutil
 from experiments import worker
 
 POLL_SECONDS = 0.05
+GRACE_SECONDS = 20.0
 
 
 class Worker:
@@ -29,8 +30,9 @@ class Worker:
     def __enter__(self):
         return self
 
-    def __exit__(self, *_):
-        self.kill()
+    def __exit__(self, error, *_):
+        # cut short, it may want to save where it is; at the end there is nothing left to do
+        self.kill(grace=GRACE_SECONDS if error else 0.0)
 
     def measure(self, point: dict, out: Path, *, seconds: float, memory: int) -> dict:
         """{"status", "reason", "metrics"}; past `seconds` or `memory` bytes it is killed."""
@@ -58,10 +60,14 @@ class Worker:
                 return worker.outcome("timeout", f"not done after {seconds:g} s")
         return json.loads(answer)
 
-    def kill(self) -> None:
-        """End the process and what it started."""
+    def kill(self, *, grace: float = 0.0) -> None:
+        """End the process and what it started, after asking it to end for `grace` seconds."""
         if self._process is None:
             return
+        if grace:
+            self._process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(grace)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()

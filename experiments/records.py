@@ -134,7 +134,7 @@ class Store:
             with contextlib.suppress(OSError):
                 self.points.rmdir()
         if self._lock is not None:
-            self._lock.close()
+            os.close(self._lock)
             self._lock = None
 
     def _merged_records(self):
@@ -152,16 +152,16 @@ class Store:
         while True:
             if self._lock is None:
                 with _storage(self._lock_path):
-                    self._lock = open(self._lock_path, "a+b")  # noqa: SIM115, held while we run
+                    self._lock = os.open(self._lock_path, os.O_RDWR | os.O_CREAT, 0o666)
             if not self._try(how, 1, byte):
                 return False
             # a runner that ended may have removed the file we hold open
             try:
-                if os.path.samestat(os.stat(self._lock_path), os.fstat(self._lock.fileno())):
+                if os.path.samestat(os.stat(self._lock_path), os.fstat(self._lock)):
                     return True
             except FileNotFoundError:
                 pass
-            self._lock.close()
+            os.close(self._lock)
             self._lock = None
 
     def _try(self, how, length, start):

@@ -19,7 +19,7 @@ FEATURE_MAPS = {
     "relu": jax.nn.relu,
     "exp": jnp.exp,
 }
-SIZES = ("n", "heads", "batch", "head_dim", "value_dim")
+SIZES = ("n", "heads", "batch", "head_dim", "value_dim", "repeats")
 
 
 def check_point(point: dict) -> None:

@@ -99,14 +99,15 @@ def name(point: dict) -> str:
 
 
 def predicted(point: dict, flops_per_second: float) -> tuple[dict, float]:
-    """({"flops", "bytes"} of one call where known, seconds of the whole point)."""
+    """({"flops", "bytes"} where known, seconds of the whole point)."""
     module = kind_module(point["kind"])
     if not hasattr(module, "predict"):
         return {}, UNKNOWN_SECONDS
     cost = module.predict(point)
     if not cost.get("flops"):
         return cost, UNKNOWN_SECONDS
-    calls = point.get("steps") or point.get("repeats", 1) + 3
+    # what is repeated predicts one call, what is not the whole of it
+    calls = point["repeats"] + 3 if "repeats" in point else 1
     seconds = cost["flops"] / flops_per_second * calls
     return cost, START_SECONDS + min(seconds, 2 * point.get("budget", float("inf")))
 

@@ -1,0 +1,57 @@
+"""A kind of point that costs nothing and misbehaves on request, for tests of the runner."""
+
+import os
+import signal
+import time
+
+
+def check_point(point):
+    if point["does"] not in (*DEEDS, "refuse"):
+        raise ValueError(f"does must be one of {', '.join(DEEDS)}, got {point['does']!r}")
+
+
+def objections(point):
+    return ["stub: it was asked to refuse"] if point["does"] == "refuse" else []
+
+
+def predict(point):
+    return {"flops": 1000 * point["n"], "bytes": 8 * point["n"]}
+
+
+def run_point(point, out):
+    time.sleep(point.get("seconds", 0.0))
+    metrics = DEEDS[point["does"]](point, out)
+    with open(out / "measured.log", "a") as log:
+        log.write(f"{point['n']}\n")
+    return metrics
+
+
+def _work(point, out):
+    return {"value": point["n"] ** 2 / 7, "count": point["n"]}
+
+
+def _stay(point, out):
+    (out / "pid").write_text(str(os.getpid()))
+    time.sleep(120)
+
+
+def _eat(point, out):
+    hoard = []
+    while True:
+        hoard.append(b"x" * 10_000_000)
+
+
+def _raise(point, out):
+    raise KeyError("a thing\nof two lines")
+
+
+def _die(point, out):
+    os.write(2, b"first words\nlast words\n")
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def _lose(point, out):
+    return {"value": float("nan")}
+
+
+DEEDS = {"work": _work, "stay": _stay, "eat": _eat, "raise": _raise, "die": _die, "lose": _lose}

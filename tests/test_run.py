@@ -1,0 +1,343 @@
+"""The runner: what it refuses, what it survives, what it resumes. See stub_points.py."""
+
+import errno
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from experiments import environment, records, run, sweep
+
+CONFIG = '''"""A stub sweep."""
+
+from configs import base
+
+
+def get_config():
+    config = base.settings("stub", isolate="point", time_limit=60.0)
+    config.lengths = tuple(range(1, 25))
+    config.does = "work"
+    config.seconds = 0.02
+    config.width, config.heads = 12, 3
+    config.mechanisms = ("full",)
+    config.variants = {"full": {"implementation": "plain"}}
+    return config
+
+
+def get_sweep(config):
+    return [
+        {
+            "experiment": "stub",
+            "kind": "tests.stub_points",
+            **base.variant(config, key, n),
+            "n": n,
+            "does": config.does,
+            "seconds": config.seconds,
+            "model": {"width": config.width, "heads": config.heads},
+        }
+        for key in config.mechanisms
+        for n in config.lengths
+    ]
+'''
+ENV = {"device": "stub-device"}
+
+
+@pytest.fixture
+def config(tmp_path):
+    path = tmp_path / "stub.py"
+    path.write_text(CONFIG)
+    return str(path)
+
+
+@pytest.fixture(autouse=True)
+def known_environment(monkeypatch):
+    monkeypatch.setattr(environment, "probe", lambda: ENV)
+    monkeypatch.setattr(environment, "facts", lambda: ENV)
+
+
+def point(n, does="work", **fields):
+    return {
+        "experiment": "stub",
+        "kind": "tests.stub_points",
+        "label": "a",
+        "n": n,
+        "does": does,
+        **fields,
+    }
+
+
+def swept(folder, points, **settings):
+    """Statuses by n after running the points."""
+    store = records.Store(folder)
+    sweep.run(points, store, sweep.Settings(**{"time_limit": 60.0, **settings}), ENV)
+    store.merge()
+    store.close()
+    return {record["config"]["n"]: record for record in records.load(folder)}
+
+
+def measured(folder):
+    """n of every measurement that came to its end, in order."""
+    return [int(line) for line in (folder / "measured.log").read_text().split()]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--config.lenghts=3"], "no config key 'lenghts'; there are"),
+        (["--config.lenghts=3"], "did you mean 'lengths'?"),
+        (["--config.lengths.x=3"], "no config key 'lengths.x'"),
+        (["--config.lengths=long"], "config.lengths takes ints such as 1,2"),
+        (["--config.seconds=fast"], "config.seconds must be float such as 0.02, got 'fast'"),
+        (["--config.variants=3"], "config.variants is a group"),
+        (["--config.lengths=0"], "n must be a whole number from 1 up, got 0"),
+        (["--config.lengths=-4,8"], "n must be a whole number from 1 up, got -4"),
+        (["--config.mechanisms=ful"], "unknown mechanism 'ful'; known: "),
+        (["--config.mechanisms=ful"], "did you mean 'full'?"),
+        (["--config.variants.full.blok=8"], "full has no hyperparameter 'blok'"),
+        (["--config.mechanisms=local", "--config.variants.local.window=-1"], "window"),
+        (["--config.heads=5"], "heads=5 must divide width=12"),
+        (["--config.does=dance"], "does must be one of work"),
+        (["--config.isolate=room"], "isolate must be one of point, mechanism, none, got 'room'"),
+        (["--config.time_limit=-1"], "time_limit must be positive seconds, got -1"),
+        (["--config.lengths="], "the config makes no points"),
+        (["--cnfig.lengths=3"], "unknown argument '--cnfig.lengths'"),
+        (["--dryrun"], "unknown argument '--dryrun'"),
+    ],
+)
+def test_a_mistake_is_one_line_and_code_two(config, capsys, tmp_path, arguments, words):
+    out = tmp_path / "out"
+    assert run.main(["--config", config, "--out", str(out), *arguments]) == 2
+    told = capsys.readouterr()
+    assert told.err.count("\n") == 1
+    assert words in told.err
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (None, "no config file"),
+        ("def get_config(:", "does not load: SyntaxError"),
+        ("import nowhere_to_be_found", "does not load: ModuleNotFoundError"),
+        ("def get_config():\n    pass\n", "has no get_sweep()"),
+    ],
+)
+def test_a_bad_config_file_is_one_line_and_code_two(tmp_path, capsys, text, words):
+    path = tmp_path / "bad.py"
+    if text is not None:
+        path.write_text(text)
+    assert run.main(["--config", str(path)]) == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert words in told
+
+
+def test_without_a_config_the_known_ones_are_named(capsys):
+    assert run.main([]) == 2
+    assert "configs/scaling.py" in capsys.readouterr().err
+
+
+def test_the_command_itself_exits_with_two_and_one_line(config):
+    command = [sys.executable, "-m", "experiments.run", "--config", config, "--config.x=1"]
+    done = subprocess.run(command, cwd=environment.ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+
+
+def test_list_prints_configs_or_points(config, capsys):
+    assert run.main(["--list"]) == 0
+    assert "configs/scaling.py" in capsys.readouterr().out
+    assert run.main(["--list", "--config", config, "--config.lengths=3,5"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[-1] for line in lines] == ["n=3", "n=5"]
+
+
+def test_a_dry_run_predicts_and_measures_nothing(config, capsys, tmp_path):
+    out = tmp_path / "out"
+    assert run.main(["--config", config, "--dry_run", "--out", str(out)]) == 0
+    text = capsys.readouterr().out
+    assert "1.20e+04" in text
+    assert "24 points, about" in text
+    assert not out.exists()
+
+
+def test_overrides_reach_points_and_records_go_to_the_device(config, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    arguments = ["--config.lengths=7", "--config.variants.full.block=8", "--config.isolate=none"]
+    assert run.main(["--config", config, *arguments]) == 0
+    (record,) = records.load(tmp_path / "results" / "stub" / "stub-device")
+    assert record["config"]["hparams"] == {"implementation": "plain", "block": 8}
+    assert record["metrics"] == {"value": 7.0, "count": 7}
+    assert record["env"]["device"] == "stub-device"
+    assert "1 of 1 points: 1 ok" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("isolate", sweep.ISOLATION)
+def test_every_isolation_measures_everything_once(tmp_path, isolate):
+    found = swept(tmp_path, [point(n) for n in range(1, 6)], isolate=isolate)
+    assert [r["status"] for r in found.values()] == ["ok"] * 5
+    again = swept(tmp_path, [point(n) for n in range(1, 8)], isolate=isolate)
+    assert len(again) == 7
+    assert sorted(measured(tmp_path)) == list(range(1, 8))
+
+
+@pytest.mark.parametrize("isolate", ["point", "mechanism"])
+def test_failures_are_rows_and_the_sweep_goes_on(tmp_path, isolate):
+    deeds = ["work", "stay", "work", "eat", "work", "die", "raise", "lose", "refuse", "work"]
+    points = [point(n, does) for n, does in enumerate(deeds, 1)]
+    found = swept(tmp_path, points, isolate=isolate, time_limit=2.0, memory_limit_gb=0.4)
+    expected = ["ok", "timeout", "ok", "oom", "ok", "error", "error", "nan", "refused", "ok"]
+    assert [found[n]["status"] for n in sorted(found)] == expected
+    reasons = {n: found[n]["reason"] for n in found}
+    assert "not done after 2 s" in reasons[2]
+    assert "the limit is 400,000,000" in reasons[4]
+    assert "SIGSEGV" in reasons[6]
+    assert "last words" in reasons[6]
+    assert reasons[7].startswith("KeyError")
+    assert "\n" not in reasons[7]
+    assert found[8]["metrics"] == {"value": None}
+    assert "value is not a number" in reasons[8]
+    assert reasons[9] == "stub: it was asked to refuse"
+
+
+def test_only_errors_are_retried_and_only_when_asked(tmp_path):
+    store = records.Store(tmp_path)
+    for n, status in enumerate(records.STATUSES, 1):
+        store.write(records.make(point(n), status, env=ENV))
+    points = [point(n) for n in range(1, len(records.STATUSES) + 1)]
+    assert sweep.pending(points, store) == []
+    retried = sweep.pending(points, store, retry=True)
+    assert [records.STATUSES[p["n"] - 1] for p in retried] == ["error"]
+    sweep.run(points, store, sweep.Settings(isolate="none"), ENV, retry=True)
+    assert store.get(records.point_id(retried[0]))["status"] == "ok"
+    assert len(measured(tmp_path)) == 1
+    store.close()
+
+
+def test_a_full_disk_ends_the_run_clearly_and_keeps_what_there_is(
+    config, capsys, tmp_path, monkeypatch
+):
+    out, sync, left = tmp_path / "out", os.fsync, iter(range(6))
+
+    def full(descriptor):
+        if next(left, None) is None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full)
+    arguments = ["--config", config, "--out", str(out), "--config.isolate=none"]
+    assert run.main(arguments) == 2
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert "No space left on device" in told
+    monkeypatch.undo()
+    assert len(records.load(out)) == 3
+    monkeypatch.setattr(environment, "facts", lambda: ENV)
+    assert run.main(arguments) == 0
+    assert len(records.load(out)) == 24
+
+
+def start(config, out, *arguments):
+    command = [
+        sys.executable,
+        "-m",
+        "experiments.run",
+        "--config",
+        config,
+        "--out",
+        str(out),
+        *arguments,
+    ]
+    return subprocess.Popen(
+        command,
+        cwd=environment.ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def finish(process):
+    text, _ = process.communicate(timeout=120)
+    return process.returncode, text
+
+
+def outcomes(folder):
+    complaints = []
+    found = records.load(folder, complain=complaints.append)
+    assert complaints == []
+    return [(r["id"], r["status"], json.dumps(r["metrics"], sort_keys=True)) for r in found]
+
+
+def wait_for(condition, seconds=60.0):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.01)
+
+
+def strike(process, folder, delay):
+    """SIGKILL some time after the first new record: before that there are only imports."""
+    before = set(folder.glob("points/*.json"))
+    wait_for(lambda: set(folder.glob("points/*.json")) - before or process.poll() is not None)
+    time.sleep(delay)
+    process.kill()
+    return finish(process)[0]
+
+
+@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.slow)])
+def test_killed_at_random_moments_a_sweep_ends_as_if_undisturbed(config, tmp_path, kills):
+    """Nothing is measured twice but the point in flight, at most one a kill."""
+    moments = random.Random(kills)
+    lengths = ",".join(map(str, range(1, 10 + 8 * kills)))
+    arguments = ["--config.seconds=0.01", f"--config.lengths={lengths}"]
+    assert finish(start(config, tmp_path / "calm", *arguments))[0] == 0
+    rough = tmp_path / "rough"
+    for _ in range(kills):
+        code = strike(start(config, rough, *arguments), rough, moments.uniform(0, 0.15))
+        assert code == -signal.SIGKILL
+    code, text = finish(start(config, rough, *arguments))
+    assert code == 0, text
+    assert outcomes(rough) == outcomes(tmp_path / "calm")
+    assert sorted(os.listdir(rough)) == ["measured.log", "records.jsonl"]
+    log = measured(rough)
+    assert len(log) - len(set(log)) <= kills
+
+
+def test_two_runners_share_the_work(config, tmp_path):
+    out = tmp_path / "out"
+    runners = [start(config, out, "--config.seconds=0.1") for _ in range(2)]
+    texts = [finish(runner) for runner in runners]
+    assert [code for code, _ in texts] == [0, 0], texts
+    assert len(outcomes(out)) == 24
+    assert sorted(measured(out)) == list(range(1, 25))
+    assert sorted(os.listdir(out)) == ["measured.log", "records.jsonl"]
+
+
+def alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_a_runner_takes_its_worker_with_it(config, tmp_path, blow):
+    out = tmp_path / "out"
+    process = start(config, out, "--config.does=stay")
+    wait_for(lambda: (out / "pid").exists() and (out / "pid").read_text())
+    worker = int((out / "pid").read_text())
+    process.send_signal(blow)
+    code, text = finish(process)
+    wait_for(lambda: not alive(worker), seconds=10)
+    if blow == signal.SIGKILL:
+        assert code == -blow
+    else:
+        assert code == 128 + blow
+        assert f"stopped by {blow.name}" in text
+        assert "24 not measured yet" in text
