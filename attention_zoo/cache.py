@@ -1,7 +1,8 @@
-"""Decode states for softmax over a fixed pattern: a cache of keys and values, and who reads which slot.
+"""Decode states for softmax over a fixed pattern: a cache of keys and values and its readers.
 
-`slot(i, C)` is where token i is written among C slots (a ring buffer reuses them; past the end drops).
-`reads(i, C, H)` are the positions a query may look at, [n] or [n, H]; None to look at every slot.
+`slot(i, C)` is where token i is written among C slots (a ring buffer reuses them; past the end
+drops). `reads(i, C, H)` are the positions a query may look at, [n] or [n, H]; None to look at every
+slot.
 """
 
 import jax
@@ -45,7 +46,7 @@ def cached(apply, capacity, slot, sees, *, reads=None) -> Decode:
         return out, {**state, "position": owner, "length": length}
 
     def read(state, i):
-        """Keys and values [B, c, H, ...], positions [c, 1 or H] and mask [B, c, 1 or H] for query i."""
+        """Keys, values [B, c, H, ...], positions [c, 1 or H], mask [B, c, 1 or H] for query i."""
         k, v, position = state["k"], state["v"], state["position"]
         if reads is None:
             return k, v, position[:, None], state["mask"][:, :, None]

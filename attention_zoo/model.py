@@ -169,9 +169,7 @@ class Transformer(nnx.Module):
             out = out.reshape(B, N * c.patch, c.classes)[:, : x.shape[1]]
         return out
 
-    def generate(self, prompt, steps: int, **kwargs):
-        """[B, steps] tokens after a prompt [B, T]; see `generate.generate`."""
-        return generate(self, prompt, steps, **kwargs)
+    generate = generate
 
     def encode(self, x, mask, key):
         """The first stack's output, and its mask a position (an encoder's or a decoder's)."""

@@ -24,7 +24,7 @@ def visible(T: int, S: int, mask=None, causal: bool = False, pattern=None):
 
 
 def softmax(logits, allowed):
-    """Softmax over the last axis in float32 among the allowed; a row with none is 0 with 0 gradient."""
+    """Softmax over the last axis among the allowed, float32; a row of none is 0, gradient 0."""
     logits = jnp.where(allowed, logits.astype(jnp.float32), LOWEST)
     peak = jax.lax.stop_gradient(logits.max(-1, keepdims=True))
     weights = jnp.where(allowed, jnp.exp(logits - peak), 0.0)

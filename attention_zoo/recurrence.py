@@ -1,4 +1,4 @@
-"""Linear attention once features exist: out = φq (φkᵀ v) / φq·Σφk, bidirectional, causal, step by step.
+"""Linear attention once features exist: out = φq (φkᵀ v) / φq·Σφk, in parallel or by steps.
 
 `q` and `k` are features [B, length, H, R] in float32, already 0 at hidden keys. The state of the
 causal form is {"kv": Σ φk vᵀ [B, H, R, E], "k": Σ φk [B, H, R]} in float32, whatever the length.

@@ -1,4 +1,4 @@
-"""Mechanisms by name: a file `mechanisms/NAME.py` with a `make` is a mechanism; there is no list."""
+"""Mechanisms by name: a file `mechanisms/NAME.py` with a `make` is one; there is no list."""
 
 import difflib
 import importlib
@@ -17,7 +17,7 @@ def names() -> list[str]:
 
 
 def make(name: str, **hparams: Any) -> Mechanism:
-    """The mechanism `name` with these hyperparameters; ValueError names an unknown one and the nearest."""
+    """The mechanism `name` with these hyperparameters; ValueError for an unknown name of either."""
     known = defaults(name)
     for hparam in hparams:
         if hparam not in known:
@@ -37,7 +37,9 @@ def _factory(name):
             f"unknown mechanism {name!r}; known: {', '.join(names())}{_nearest(name, names())}"
         )
     # `global` is a Python keyword: a trailing underscore in the file name is not part of the name.
-    stem = next(m.name for m in pkgutil.iter_modules(mechanisms.__path__) if m.name.rstrip("_") == name)
+    stem = next(
+        m.name for m in pkgutil.iter_modules(mechanisms.__path__) if m.name.rstrip("_") == name
+    )
     return importlib.import_module(f"{mechanisms.__name__}.{stem}").make
 
 

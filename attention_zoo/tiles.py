@@ -7,9 +7,9 @@ A tile lets one block of queries see a few blocks of keys. All fixed patterns ar
        |     ■ ■ . . . .        ■ ■ . . . .        ■ ■ ■ . . .        ■ ■ ■ . . ■
        v     . . .              ■ ■ ■ . . .        . ■ ■ ■ . .        ■ ■ ■ ■ . .
 
-One scan walks the list with the online softmax of arXiv:2112.05682; the backward pass walks it again,
-recomputing the weights from the saved logsumexp (arXiv:2205.14135). What is computed is exactly the
-tiles, so its FLOPs are known and skipping the future is free.
+One scan walks the list with the online softmax of arXiv:2112.05682; the backward pass walks it
+again, recomputing the weights from the saved logsumexp (arXiv:2205.14135). What is computed is
+exactly the tiles, so its FLOPs are known and skipping the future is free.
 """
 
 import dataclasses
@@ -29,8 +29,8 @@ TILE_LOGITS_ACCELERATOR = 2**25
 
 @dataclasses.dataclass(frozen=True)
 class Schedule:
-    """Tile p: queries of block `rows[p]` see key blocks `cols[p]` (-1: none), in head `heads[p]` alone
-    where heads is given, else in all heads. Tiles of one row stand together."""
+    """Tile p: queries of block `rows[p]` see key blocks `cols[p]` (-1: none), in head `heads[p]`
+    where heads is given, else in every head. Tiles of one row stand together."""
 
     block: int
     rows: np.ndarray
@@ -63,7 +63,7 @@ class Schedule:
 def schedule(
     block: int, columns: Iterable[Iterable[int]], *, width: int | None = None, key_block: int = 0
 ) -> Schedule:
-    """One query block a row of `columns`, cut into tiles of `width` key blocks (default: the longest)."""
+    """A query block a row of `columns`, in tiles of `width` key blocks (default: the longest)."""
     columns = [sorted(set(row)) for row in columns]
     width = width or max(map(len, columns))
     tiles = [
@@ -115,8 +115,9 @@ def per_head(schedules: list[Schedule]) -> Schedule:
 
 
 def attend(q, k, v, tiles: Schedule, sees: Callable, *, mask=None, scale: float | None = None):
-    """(out [B, T, H, E], logsumexp [B, T, H]), both float32: softmax attention among the pairs that are
-    in a tile, that `sees(i, j)` allows (positions [block, 1] and [1, keys]) and whose key is not hidden.
+    """(out [B, T, H, E], logsumexp [B, T, H]), both float32: softmax attention among the pairs that
+    are in a tile, that `sees(i, j)` allows (positions [block, 1] and [1, keys]) and whose key is
+    not hidden.
 
     `mask` is [B, S] or [B, S, H]. A row with nothing to see has out 0 and logsumexp ops.LOWEST.
     """

@@ -1,7 +1,8 @@
 """What a mechanism is: pure functions of arrays, a cost, and facts about both.
 
 Sizes, here and everywhere: B batch, T query length, S key length, H heads, D head size of queries
-and keys, E head size of values. Arrays are [B, length, H, head size]; a mask is [B, S], True = attend.
+and keys, E head size of values. Arrays are [B, length, H, head size]; a mask is [B, S], True =
+attend.
 """
 
 import dataclasses
@@ -37,9 +38,10 @@ class Dims:
 class Cost:
     """What one forward call costs. FLOPs count a multiply-add as 2.
 
-    `flops`: matrix products, convolutions and Fourier transforms that `apply` does, equal to the count
-    of its traced program. `ideal_flops`: the paper's leading term. `bytes`: output and intermediate
-    arrays alive at the widest moment. `state_bytes`: the decode state for a context of `kv_len`.
+    `flops`: matrix products, convolutions and Fourier transforms that `apply` does, equal to the
+    count of its traced program. `ideal_flops`: the paper's leading term. `bytes`: output and
+    intermediate arrays alive at the widest moment. `state_bytes`: the decode state for a context of
+    `kv_len`.
     """
 
     flops: int
@@ -52,9 +54,10 @@ class Cost:
 class Decode:
     """Token-by-token evaluation, equal to the causal parallel form.
 
-    `init(params, dims, dtype) -> state`: an empty state for `dims.batch` sequences of at most `dims.kv_len`.
-    `prefill(params, state, q, k, v, *, mask=None) -> (out, state)`: the first T tokens, at the parallel
-    form's cost. `step(params, state, q, k, v, *, mask=None) -> (out, state)`: the next T >= 1 tokens.
+    `init(params, dims, dtype) -> state`: an empty state for `dims.batch` sequences of at most
+    `dims.kv_len`. `prefill(params, state, q, k, v, *, mask=None) -> (out, state)`: the first T
+    tokens, at the parallel form's cost. `step(params, state, q, k, v, *, mask=None) -> (out,
+    state)`: the next T >= 1 tokens.
     """
 
     init: Callable
@@ -81,13 +84,15 @@ class Mechanism:
     cost: Callable
     citation: str
     """arXiv numbers, the source first."""
+    formula: str = ""
+    """Leading multiply-adds of one head of queries and keys of size d and values of size d'."""
     init: Callable = no_params
     """`init(rng, dims) -> params`, a flat dict of arrays."""
     decode: Decode | None = None
     refresh: Callable | None = None
-    """`refresh(rng, params, q, k) -> params`: redraw or move the frozen buffers, in training steps only."""
+    """`refresh(rng, params, q, k) -> params`: redraws or moves buffers, in training steps only."""
     streams: Stream = "qkv"
-    """What is read: "qkv"; "qv" (no keys, or keys shared with the queries); "v"; "x" (raw input as v)."""
+    """What is read: "qkv"; "qv" (no keys, or those of the queries); "v"; "x" (raw input as v)."""
     projections: int = 1
     """How many sets of H heads q, k and v carry (2: Longformer's separate global projections)."""
     causal: bool = True

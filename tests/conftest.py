@@ -1,4 +1,5 @@
-"""Tests compile thousands of tiny programs: ask the compiler for speed of compiling, not of running."""
+"""Tests compile thousands of tiny programs: ask the compiler for speed of compiling, not of
+running."""
 
 import os
 

@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
+import attention_zoo as zoo
 from tests.cases import (
     CASES,
     LENGTH,
@@ -17,8 +19,6 @@ from tests.cases import (
     padding,
     runs,
 )
-
-import attention_zoo as zoo
 
 
 def over(pairs):
@@ -165,7 +165,9 @@ def test_prefill_and_steps_equal_the_parallel_form(name, mode):
         for start, end in ([(0, prefix)] if prefix else []) + spans[: 40 if size > 1 else 12]:
             part = [x[:, start:end] for x in (q, k, v)]
             form = prefill if start == 0 and prefix else step
-            out, state = form(params, state, *part, mask=None if mask is None else mask[:, start:end])
+            out, state = form(
+                params, state, *part, mask=None if mask is None else mask[:, start:end]
+            )
             outs.append(out)
         outs = jnp.concatenate(outs, 1)
         assert_close(outs, whole[:, : outs.shape[1]], 1e-5)

@@ -1,11 +1,12 @@
 """BigBird: window blocks + global blocks + random blocks a row of blocks. arXiv:2007.14062.
 
-Query block u sees key blocks u - window .. u + window, the global blocks and `random_blocks` others;
-a block that would count twice counts once. Query blocks that are global see everything. `global_blocks`
-is a count (leading) or (leading, trailing). The random blocks of (seed, head, row) are drawn by a hash
-of just those, never from the data: the same on every machine. A causal call draws them from earlier
-blocks and has no trailing globals, so a longer sequence keeps the table of a shorter one.
-Differs from the paper: no extra tokens (its "extended" form is `global` with `learned`).
+Query block u sees key blocks u - window .. u + window, the global blocks and `random_blocks`
+others; a block that would count twice counts once. Query blocks that are global see everything.
+`global_blocks` is a count (leading) or (leading, trailing). The random blocks of (seed, head, row)
+are drawn by a hash of just those, never from the data: the same on every machine. A causal call
+draws them from earlier blocks and has no trailing globals, so a longer sequence keeps the table of
+a shorter one. Differs from the paper: no extra tokens (its "extended" form is `global` with
+`learned`).
 """
 
 import functools
@@ -97,6 +98,7 @@ def make(
         reference,
         cost,
         citation="2007.14062",
+        formula="(d+d')N·block(3+2g+r)",
         decode=cache.cached(
             apply, lambda dims: dims.kv_len, lambda i, C: i, lambda i, j: j <= i, reads=reads
         ),

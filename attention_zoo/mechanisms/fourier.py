@@ -1,9 +1,9 @@
-"""FNet: the real part of the discrete Fourier transform over positions and features. arXiv:2105.03824.
+"""FNet: the real part of the Fourier transform over positions and features. arXiv:2105.03824.
 
-Reads the raw input as `v`, its H heads of E side by side as H * E features; nothing is learned.
-The input is real, so half the spectrum over positions is enough: row N - n holds row n with the features
-reversed. Implementations: "fft", or "matrix" products with the DFT matrices, which win while a side is
-short; None chooses for each side. Hidden positions count as 0.
+Reads the raw input as `v`, its H heads of E side by side as H * E features; nothing is learned. The
+input is real, so half the spectrum over positions is enough: row N - n holds row n with the
+features reversed. Implementations: "fft", or "matrix" products with the DFT matrices, which win
+while a side is short; None chooses for each side. Hidden positions count as 0.
 """
 
 import math
@@ -58,14 +58,11 @@ def make(implementation: str | None = None) -> Mechanism:
     def cost(dims: Dims, *, causal=False):
         N, C = dims.q_len, dims.heads * dims.value_dim
         half = N // 2 + 1
-        over_n = 4 * half * N * C if by_matrix(N, MATRIX_POSITIONS) else 2.5 * C * N * math.log2(N)
-        if by_matrix(C, MATRIX_FEATURES):
-            over_c = 4 * half * C * C
-        else:
-            over_c = 5 * half * C * math.log2(C)
+        over_n = 4 * half * N if by_matrix(N, MATRIX_POSITIONS) else round(2.5 * N * math.log2(N))
+        over_c = 4 * C * C if by_matrix(C, MATRIX_FEATURES) else round(5 * C * math.log2(C))
         ideal = 2.5 * N * C * (math.log2(N) + math.log2(C))
         return Cost(
-            flops=dims.batch * round(over_n + over_c),
+            flops=dims.batch * (C * over_n + half * over_c),
             ideal_flops=round(dims.batch * ideal),
             bytes=4 * dims.batch * C * (2 * half + 2 * half + half + N),
         )
@@ -76,6 +73,7 @@ def make(implementation: str | None = None) -> Mechanism:
         reference,
         cost,
         citation="2105.03824",
+        formula="N log N · d'",
         streams="x",
         causal=False,
         cross=False,

@@ -1,9 +1,9 @@
 """Full attention: softmax(q kᵀ / sqrt(D)) v over every visible pair. arXiv:1706.03762.
 
 Implementations: "plain" builds the [T, S] weights; "chunked" never does (online softmax over tiles,
-O(N) memory forward and backward, arXiv:2112.05682, 2205.14135; a causal call skips the future tiles);
-"cudnn" is jax.nn.dot_product_attention on a GPU in half precision. None takes cudnn where it can run,
-else plain for short and chunked for long sequences.
+O(N) memory forward and backward, arXiv:2112.05682, 2205.14135; a causal call skips the future
+tiles); "cudnn" is jax.nn.dot_product_attention on a GPU in half precision. None takes cudnn where
+it can run, else plain for short and chunked for long sequences.
 """
 
 import jax
@@ -48,6 +48,7 @@ def make(implementation: str | None = None, block: int = 512, key_block: int = 1
         reference,
         cost,
         citation="1706.03762; 2112.05682; 2205.14135",
+        formula="(d+d')N²",
         decode=cache.cached(apply, lambda dims: dims.kv_len, lambda i, C: i, lambda i, j: j <= i),
         bias=True,
     )

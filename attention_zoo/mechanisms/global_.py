@@ -1,11 +1,10 @@
 """Global attention: chosen tokens attend everywhere and are attended by all. arXiv:2004.05150.
 
-Form 1, `tokens`: positions of the sequence itself, the first so many or a tuple of positions.
-Form 2, `learned`: extra learned tokens beside the sequence; their own rows are dropped from the output,
-so only their keys and values are parameters.
-With `window`, every query also sees its local band: Longformer. With `separate`, global tokens have
-projections of their own, as there: q, k and v then carry 2H heads, the second H for the rows of global
-tokens. Differs from Longformer: no dilation.
+Form 1, `tokens`: positions of the sequence itself, the first so many or a tuple of positions. Form
+2, `learned`: extra learned tokens beside the sequence; their own rows are dropped from the output,
+so only their keys and values are parameters. With `window`, every query also sees its local band:
+Longformer. With `separate`, global tokens have projections of their own, as there: q, k and v then
+carry 2H heads, the second H for the rows of global tokens. Differs from Longformer: no dilation.
 """
 
 import jax
@@ -184,6 +183,7 @@ def make(
         reference,
         cost,
         citation="2004.05150; 2004.08483",
+        formula="(d+d')N(2g+window)",
         init=init,
         decode=decode() if exact else None,
         projections=1 + separate,

@@ -1,8 +1,8 @@
 """Local attention: query i sees keys j with i - left <= j <= i + right (and j <= i if causal).
 
 Also called sliding-window or truncated attention; the window part of Longformer, arXiv:2004.05150.
-Differs from Longformer: no dilation. Queries are taken in blocks that see the whole key blocks their
-windows touch, so a window of w computes 3 blocks of w where the band is 2w + 1 wide.
+Differs from Longformer: no dilation. Queries are taken in blocks that see the whole key blocks
+their windows touch, so a window of w computes 3 blocks of w where the band is 2w + 1 wide.
 """
 
 from attention_zoo import cache, ops, tiles
@@ -44,6 +44,7 @@ def make(window: int | tuple[int, int] = 128, block: int | None = None) -> Mecha
         reference,
         cost,
         citation="2004.05150",
+        formula="(d+d')N(left+right+1)",
         decode=cache.cached(
             apply,
             lambda dims: min(left + 1, dims.kv_len),

@@ -1,7 +1,7 @@
-"""Different heads use different mechanisms: "use them all", as Longformer's and BigBird's heads may.
+"""Different heads use different mechanisms: "use them all", the heads of 2004.05150, 2007.14062.
 
-`parts` are (name, hparams) pairs; the heads are split evenly over them in order, and a part named twice
-gets two shares. Every part sees its own heads of q, k and v, whatever streams it reads.
+`parts` are (name, hparams) pairs; the heads are split evenly over them in order, and a part named
+twice gets two shares. Every part sees its own heads of q, k and v, whatever streams it reads.
 """
 
 from collections.abc import Mapping
@@ -123,6 +123,7 @@ def make(parts: tuple[tuple[str, Mapping[str, Any]], ...] = DEFAULT) -> Mechanis
         over("reference"),
         cost,
         citation="2004.05150; 2007.14062",
+        formula="the sum of its parts",
         init=init,
         decode=Decode(decode_init, advance("prefill"), advance("step")) if able else None,
         refresh=refresh if any(m.refresh for m in members) else None,

@@ -89,6 +89,7 @@ def make(stride: int = 128, window: int | None = None) -> Mechanism:
         reference,
         cost,
         citation="1904.10509",
+        formula="(d+d')N(N/stride+window)",
         decode=cache.cached(
             apply, lambda dims: dims.kv_len, lambda i, C: i, lambda i, j: j <= i, reads=reads
         ),

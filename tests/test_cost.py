@@ -1,0 +1,116 @@
+"""What a call costs: the formula against a count of the traced program, and growth with N."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import attention_zoo as zoo
+from experiments import flops
+from tests.cases import CASES, MODES, SIZES, dims, runs
+
+# quadratic by definition; all others must never build an N x N array nor grow like one
+QUADRATIC = {"full", "strided", "synthesizer", "spatial_gating", "mixed"}
+# in bench-like sizes, where blocks and windows are small against N
+SCALED = {
+    "local": {"window": 64},
+    "global": {"tokens": 16, "window": 64},
+    "bigbird": {"block": 32},
+    "linear": {},
+    "fourier": {},
+}
+
+
+def shaped(m: zoo.Mechanism, T: int, S: int | None = None):
+    """ShapeDtypeStructs of (params, q, k, v)."""
+    S = T if S is None else S
+    B, H, D, E = SIZES.values()
+    params = jax.eval_shape(lambda: m.init(jax.random.key(0), dims(T, S)))
+    H *= m.projections
+    return params, *(
+        jax.ShapeDtypeStruct(shape, jnp.float32)
+        for shape in ((B, T, H, D), (B, S, H, D), (B, S, H, E))
+    )
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize(("name", "mode"), runs())
+def test_formula_equals_the_count_of_the_traced_program(name, mode, masked):
+    m = CASES[name].m
+    for T in (1, 23, 64, 150):
+        params, q, k, v = shaped(m, T)
+        mask = jax.ShapeDtypeStruct((SIZES["batch"], T), bool) if masked and m.mask else None
+
+        def call(params, q, k, v, mask):
+            return m.apply(params, q, k, v, mask=mask, causal=MODES[mode])
+
+        counted = flops.count(call, params, q, k, v, mask)
+        assert m.cost(dims(T), causal=MODES[mode]).flops == counted.flops
+        assert not counted.unknown_loops
+        assert not counted.uncounted
+
+
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.m.cross])
+def test_formula_holds_for_cross_lengths(name):
+    m = CASES[name].m
+    for T, S in ((23, 64), (70, 9)):
+        assert m.cost(dims(T, S)).flops == flops.count(m.apply, *shaped(m, T, S)).flops
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", sorted(set(zoo.names()) - QUADRATIC))
+def test_no_array_of_queries_by_keys(name, mode):
+    """Neither forward nor backward: the largest array grows with N, and none has two axes of N."""
+    m = zoo.make(name, **SCALED[name])
+    if MODES[mode] and not m.causal:
+        pytest.skip(zoo.objections(m, dims(2), causal=True)[0])
+    N = 2003  # a prime well above every window and width here
+
+    def train(params, q, k, v):
+        def loss(params, q, k, v):
+            return m.apply(params, q, k, v, causal=MODES[mode]).sum()
+
+        return jax.grad(loss, argnums=(0, 1, 2, 3), allow_int=True)(params, q, k, v)
+
+    for shape in flops.shapes(train, *shaped(m, N)):
+        assert sum(size >= N for size in shape) <= 1, shape
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", sorted(set(zoo.names()) - QUADRATIC))
+def test_flops_and_compiled_memory_grow_linearly(name, mode):
+    m = zoo.make(name, **SCALED[name])
+    if MODES[mode] and not m.causal:
+        pytest.skip(zoo.objections(m, dims(2), causal=True)[0])
+    lengths = (2048, 4096, 8192)
+
+    def forward(params, q, k, v):
+        return m.apply(params, q, k, v, causal=MODES[mode])
+
+    def train(params, q, k, v):
+        return jax.grad(lambda *args: forward(*args).sum(), (0, 1, 2, 3), allow_int=True)(
+            params, q, k, v
+        )
+
+    for fn in (forward, train):
+        held, work = [], []
+        for N in lengths:
+            args = shaped(m, N)
+            stats = jax.jit(fn).lower(*args).compile().memory_analysis()
+            held.append(stats.temp_size_in_bytes + stats.output_size_in_bytes)
+            work.append(flops.count(fn, *args).flops / (math.log2(N) if name == "fourier" else 1))
+        for y in (held, work):
+            assert np.polyfit(np.log(lengths), np.log(y), 1)[0] <= 1.05
+
+
+def test_reordering_is_cheaper_above_the_crossing():
+    """(D + E)N² against 2DEN multiply-adds a head: equal at N* = 2DE/(D + E)."""
+    full, linear = zoo.make("full"), zoo.make("linear", feature_map="identity")
+    for D, E in ((64, 64), (64, 32), (32, 96)):
+        crossing = 2 * D * E // (D + E)
+        size = zoo.Dims(1, crossing, crossing, 1, D, E)
+        assert full.cost(size).flops == 2 * (D + E) * crossing**2
+        assert linear.cost(size).flops == 2 * 2 * D * E * crossing
+    assert full.cost(size).flops == linear.cost(size).flops
