@@ -1,7 +1,9 @@
 """What all figures share: fonts, colours, axes in N, labels at the curves' ends, saving."""
 
 import dataclasses
+import functools
 import io
+import re
 
 import matplotlib
 import numpy as np
@@ -47,6 +49,10 @@ class Drawing:
     caption: str
     figure: Figure
 
+    @functools.cached_property
+    def svg(self) -> bytes:
+        return self.save("svg")
+
     def save(self, suffix: str) -> bytes:
         """The file's bytes: "svg", "png" or "pdf"."""
         with matplotlib.rc_context(RC):
@@ -55,30 +61,25 @@ class Drawing:
         return buffer.getvalue()
 
 
-def page(section, title, rows=1):
-    figure = Figure(figsize=(WIDTH, HEIGHT if rows == 1 else 6.0))
+def page(section, title, rows=1, labels=0):
+    """(figure, axes) under a heading, tall enough for so many labels."""
+    tall = 6.0 if rows > 1 else max(HEIGHT, 1.6 + 0.185 * labels)
+    figure = Figure(figsize=(WIDTH, tall))
     axes = figure.subplots(rows, 1, sharex=rows > 1)
-    top = 1 - 0.62 / figure.get_figheight()
-    bottom = 0.55 / figure.get_figheight()
-    figure.subplots_adjust(left=0.115, right=0.66, bottom=bottom, top=top, hspace=0.12)
-    y = 1 - 0.2 / figure.get_figheight()
-    figure.text(0.012, y, title, fontsize=11, fontweight="bold", va="center")
-    figure.text(
-        0.012,
-        y - 0.2 / figure.get_figheight(),
-        section.title,
-        fontsize=7.5,
-        color=MUTED,
-        va="center",
+    figure.subplots_adjust(
+        left=0.115, right=0.66, bottom=0.55 / tall, top=1 - 0.62 / tall, hspace=0.12
     )
+    figure.text(0.012, 1 - 0.2 / tall, title, fontsize=11, fontweight="bold", va="center")
+    figure.text(0.012, 1 - 0.4 / tall, section.title, fontsize=7.5, color=MUTED, va="center")
     return figure, axes
 
 
-def axes(ax, lengths, key):
+def axes(ax, lengths, key, ticks=8):
+    """N in octaves; log y in units of `key`, linear where that is None."""
     lengths = sorted({int(n) for n in lengths})
     ax.set_xscale("log", base=2)
     ax.set_xlim(lengths[0] / 1.25, lengths[-1] * 1.25)
-    shown = lengths[:: -(-len(lengths) // 8)]
+    shown = lengths[:: -(-len(lengths) // ticks)]
     ax.xaxis.set_major_locator(FixedLocator(shown))
     ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_major_formatter(FuncFormatter(lambda n, _: f"{n:,.0f}"))
@@ -97,68 +98,70 @@ def axes(ax, lengths, key):
     ax.yaxis.set_major_formatter(EngFormatter(unit=unit, sep=" " if unit else ""))
 
 
+def line(ax, curve, y, style, *, spread=False):
+    """The curve, with quartiles of the time; its last point, None where there is no number."""
+    if not (y > 0).any():
+        return None
+    ax.plot(curve.n, y, **style.plot(), zorder=3)
+    if spread and "seconds_q1" in curve:
+        ax.vlines(curve.n, curve.seconds_q1, curve.seconds_q3, color=style.color, lw=1, zorder=2)
+    last = y.last_valid_index()
+    return curve.n[last], y[last]
+
+
+def crossing(ax, n, y, color):
+    ax.plot(n, y, "D", ms=9, mfc="none", mec=color, zorder=4)
+
+
 def failures(ax, failed):
-    """An x with the status word at the top edge, one below the other at one N."""
-    rows = {}
-    for n, word, look in failed:
+    """(n, status word, style): an x at the top edge, one below another; a run has one word."""
+    rows, words = {}, set()
+    for n, word, style in sorted(failed, key=lambda found: (found[1], found[2].color, found[0])):
         row = rows[n] = rows.get(n, -1) + 1
-        height = 0.975 - 0.05 * row
-        frame = ax.get_xaxis_transform()
-        ax.plot(
-            n,
-            height,
-            "x",
-            color=look.color,
-            ms=6,
-            mew=1.8,
-            transform=frame,
-            zorder=5,
-            clip_on=False,
-        )
-        ax.text(
-            n,
-            height,
-            f"{word}  ",
-            color=look.color,
-            fontsize=7,
-            ha="right",
-            va="center",
-            transform=frame,
-        )
+        spot = {"color": style.color, "transform": ax.get_xaxis_transform(), "clip_on": False}
+        ax.plot(n, 0.975 - 0.05 * row, "x", ms=6, mew=1.8, zorder=5, **spot)
+        if (word, style.color, row) not in words:
+            side = "left" if n < ax.get_xlim()[0] * 1.5 else "right"
+            text = {"fontsize": 7, "ha": side, "va": "center"}
+            ax.text(n, 0.975 - 0.05 * row, f"  {word}  ", **text, **spot)
+        words.add((word, style.color, row))
 
 
 def end_labels(ax, ends, heading):
-    """Texts right of the axes at the height of each curve's end, moved apart, with leaders."""
+    """Texts right of the axes, below a heading, each near its curve's end and joined to it."""
+    ax.autoscale_view()
+    longest = max((len(re.sub(r"[$^{}\\]", "", text)) for *_, text, _ in ends), default=0)
+    figure = ax.figure
+    right = 1 - (0.5 + 0.072 * longest) / figure.get_figwidth()
+    figure.subplots_adjust(right=float(np.clip(right, 0.4, figure.subplotpars.right)))
+    tall = 72 * figure.get_figheight() * ax.get_position().height
     transform = ax.transData + ax.transAxes.inverted()
-    line = 13 / 72 / (ax.figure.get_figheight() * ax.get_position().height)
     ends = sorted(ends, key=lambda end: (end[1], end[2]))
-    heights = _spread(
-        [float(transform.transform((x, y))[1]) for x, y, *_ in ends], line, 1.0 - 0.9 * line
-    )
+    wanted = [float(transform.transform((x, y))[1]) for x, y, *_ in ends]
+    lines = heading.count("\n") + 1
+    heights = spread(wanted, 13 / tall, 1 - (11 * lines + 4) / tall)
     for (x, y, text, color), height in zip(ends, heights, strict=True):
+        leader = {"arrowstyle": "-", "color": color, "lw": 0.6, "alpha": 0.6, "relpos": (0, 0.5)}
+        where = {"xytext": (1.045, height), "textcoords": "axes fraction", "annotation_clip": False}
         ax.annotate(
-            text, (x, y), (1.045, height), textcoords="axes fraction", color=color, fontsize=8.5,
-            va="center", annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": color, "lw": 0.6, "alpha": 0.6, "shrinkB": 4},
-        )  # fmt: skip
-    ax.text(
-        1.045,
-        1.0 + line * 0.2,
-        heading,
-        transform=ax.transAxes,
-        fontsize=7.5,
-        color=MUTED,
-        va="bottom",
-    )
+            text, (x, y), color=color, fontsize=8.5, va="center", arrowprops=leader, **where
+        )
+    spot = {"transform": ax.transAxes, "fontsize": 7.5, "color": MUTED, "va": "top"}
+    ax.text(1.045, 1.02, heading, **spot)
 
 
-def _spread(heights, gap, top):
-    """Ascending heights moved as little as a sweep up and a sweep down need to be `gap` apart."""
-    heights = list(heights)
-    for i in range(1, len(heights)):
-        heights[i] = max(heights[i], heights[i - 1] + gap)
-    ceiling = top
-    for i in reversed(range(len(heights))):
-        heights[i] = min(heights[i], ceiling)
-        ceiling = heights[i] - gap
-    return heights
+def spread(heights: list[float], gap: float, top: float) -> list[float]:
+    """Ascending heights between 0 and `top`, at least `gap` apart, moved as little as that takes.
+
+    Least squares by pooling neighbours; a smaller gap where there is no room.
+    """
+    gap = min(gap, top / max(1, len(heights) - 1))
+    pools = []
+    for i, height in enumerate(heights):
+        pools.append([height - i * gap, 1])
+        while len(pools) > 1 and pools[-2][0] >= pools[-1][0]:
+            (a, m), (b, n) = pools[-2:]
+            pools[-2:] = [[(a * m + b * n) / (m + n), m + n]]
+    highest = top - gap * (len(heights) - 1)
+    flat = [min(max(height, 0.0), highest) for height, count in pools for _ in range(count)]
+    return [height + i * gap for i, height in enumerate(flat)]

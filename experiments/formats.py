@@ -67,7 +67,10 @@ def significant(value: float, digits: int) -> str:
     if not -5 <= magnitude < 12:
         return f"{value:.{digits - 1}e}"
     decimals = digits - 1 - magnitude
-    return f"{round(value, decimals):,.{max(decimals, 0)}f}"
+    value = round(value, decimals)
+    # 9.9999 rounds to 10.00
+    decimals -= abs(value) >= 10 ** (magnitude + 1)
+    return f"{value:,.{max(decimals, 0)}f}"
 
 
 def missing(value) -> bool:

@@ -63,7 +63,7 @@ def sections(frame: pd.DataFrame) -> list[Section]:
                 rest = [_short(c, setting[c], spaced=True) for c in columns[1:]]
                 title = ", ".join([heading, *filter(None, rest)])
                 found.append(Section(kind, name, title, _labelled(part, kind)))
-    return found
+    return sorted(found, key=lambda section: [*KINDS].index(section.kind))
 
 
 def cells(section: Section) -> pd.DataFrame:

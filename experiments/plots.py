@@ -1,6 +1,8 @@
 """Sections of records -> figures."""
 
 import matplotlib
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from experiments import analysis, canvas, fits, frames, palette
 from experiments.canvas import Drawing
@@ -30,60 +32,83 @@ def draw(
 def scaling(section, octaves, start):
     cells = frames.cells(section)
     look = palette.styles(cells)
-    drawings = []
-    for mode in analysis.MODES:
-        for key, words in SCALING:
-            rows = cells[cells["mode"] == mode]
-            if key not in rows or not (rows[key] > 0).any():
-                continue
-            figure, ax = canvas.page(section, f"{words}, {mode}")
-            _scaling_panel(ax, cells, mode, key, look, octaves, start)
-            name = f"{section.name}-{key.replace('_', '-')}-{mode}"
-            text = (
-                f"{words} of the {mode} pass against N, exponents fitted; ◇ marks where a curve "
-                "meets full, x a failed point."
-            )
-            drawings.append(Drawing(name, f"{section.title}: {text}", figure))
+    panels = [
+        (mode, key, words)
+        for mode in analysis.MODES
+        for key, words in SCALING
+        if (analysis.column(cells, key)[cells["mode"] == mode] > 0).any()
+    ]
+    drawings = [_overview(section, cells, panels, look)] if panels else []
+    for mode, key, words in panels:
+        figure, ax = canvas.page(section, f"{words}, {mode}", labels=len(look))
+        _scaling_panel(ax, cells, mode, key, look, octaves, start)
+        text = (
+            f"{words} of the {mode} pass against N, exponents fitted; ◇ marks the N from which a "
+            "curve is cheaper than full, x a failed point."
+        )
+        drawings.append(Drawing(f"{section.name}-{key.replace('_', '-')}-{mode}", text, figure))
     return drawings
 
 
+def _overview(section, cells, panels, look):
+    """All panels small, under one legend."""
+    modes = [mode for mode in analysis.MODES if any(mode == of for of, *_ in panels)]
+    keys = [(key, words) for key, words in SCALING if any(key == of for _, of, _ in panels)]
+    figure = Figure(figsize=(3.1 * len(keys), 2.5 * len(modes) + 0.9), layout="constrained")
+    grid = figure.subplots(len(modes), len(keys), squeeze=False)
+    for row, mode in zip(grid, modes, strict=True):
+        for ax, (key, words) in zip(row, keys, strict=True):
+            ax.set_title(f"{words}, {mode}")
+            failed = []
+            for label, of_mode, curve in analysis.curves(cells):
+                if of_mode == mode:
+                    canvas.line(ax, curve, analysis.column(curve, key), look[label])
+                    failed += _failed(curve, look[label])
+            canvas.axes(ax, cells.n, key, ticks=5)
+            canvas.failures(ax, failed)
+    labels = dict.fromkeys(label for label, _, _ in analysis.curves(cells))
+    figure.suptitle(section.title, fontsize=8, color=MUTED, x=0.01, ha="left")
+    handles = [Line2D([], [], **look[label].plot(), label=label) for label in labels]
+    figure.legend(
+        handles=handles, loc="outside lower center", ncols=min(9, len(handles)), frameon=False
+    )
+    text = "Everything at a glance; the figures that follow add exponents and crossings."
+    return Drawing(f"{section.name}-overview", text, figure)
+
+
+def _failed(curve, style):
+    return [(row.n, row.word, style) for row in curve.itertuples() if row.word != "ok"]
+
+
 def _scaling_panel(ax, cells, mode, key, look, octaves, start):
-    ends, ranges, failed = [], [], []
-    fitted = []
+    found, failed, baseline = [], [], analysis.baseline_label(cells)
     for label, of_mode, curve in analysis.curves(cells):
         if of_mode != mode:
             continue
-        y = curve[key].where((curve.status == "ok") | curve[key].notna())
-        y = y.where(y > 0)
-        failed += [(row.n, row.word, look[label]) for row in curve.itertuples() if row.word != "ok"]
-        if not y.notna().any():
+        failed += _failed(curve, look[label])
+        y = analysis.column(curve, key).where(lambda y: y > 0)
+        end = canvas.line(ax, curve, y, look[label], spread=key == "seconds")
+        if end is None:
             continue
-        ax.plot(curve.n, y, **look[label].plot(), zorder=3)
-        if key == "seconds" and "seconds_q1" in curve:
-            ax.vlines(
-                curve.n, curve.seconds_q1, curve.seconds_q3, color=look[label].color, lw=1, zorder=2
-            )
         fit = fits.exponent(curve.n, y, octaves=octaves, start=start)
-        mechanism = curve.mechanism.iloc[0]
         per_log = None
-        if fit and fits.has_log(mechanism) and not key.startswith("bytes"):
+        if fits.has_log(curve.mechanism.iloc[0]) and not key.startswith("bytes"):
             per_log = fits.exponent(curve.n, y, octaves=octaves, start=start, per_log=True)
-        met = None
-        if label != analysis.baseline_label(cells):
-            met = analysis.meeting(cells, label, mode, key)
+        met = analysis.meeting(cells, label, mode, key) if label != baseline else None
         if met and met.at:
-            height = fits.interpolate(curve.n, y, met.at)
-            ax.plot(met.at, height, "D", ms=9, mfc="none", mec=look[label].color, zorder=4)
-        ranges.append((fit.low, fit.high) if fit else None)
-        last = y.last_valid_index()
-        fitted.append((label, fit, per_log, met, (curve.n[last], y[last])))
-    known = [found for found in ranges if found]
-    common = max(set(known), key=lambda found: (known.count(found), found)) if known else None
-    for label, fit, per_log, met, end in fitted:
-        ends.append((*end, _end_text(label, fit, per_log, met, common), look[label].color))
+            canvas.crossing(ax, met.at, fits.interpolate(curve.n, y, met.at), look[label].color)
+        found.append((label, end, fit, per_log, met))
+    known = [(fit.low, fit.high) for _, _, fit, _, _ in found if fit]
+    common = max(set(known), key=lambda pair: (known.count(pair), pair)) if known else None
     canvas.axes(ax, cells.n[cells["mode"] == mode], key)
     canvas.failures(ax, failed)
+    ends = [
+        (*end, _end_text(label, fit, per_log, met, common), look[label].color)
+        for label, end, fit, per_log, met in found
+    ]
     heading = f"fit over N = {common[0]:,} to {common[1]:,}" if common else "too few points to fit"
+    if any(met and met.at for *_, met in found):
+        heading += f"\n◇ N where it meets {baseline}"
     canvas.end_labels(ax, ends, heading)
 
 
@@ -113,7 +138,7 @@ def reordering(section):
         top.tick_params(labelbottom=False)
         top.set_xlabel("")
         text = (
-            f"{section.title}: (qk)v against q(kv), {words}, d = {d}, d' = {e}. The line is "
+            f"(qk)v against q(kv), {words}, d = {d}, d' = {e}. The line is "
             f"N* = 2dd'/(d+d') = {predicted:.4g}; ◇ where the curves meet, counted and timed."
         )
         drawings.append(Drawing(f"{section.name}-{feature_map}-d{d}-e{e}", text, figure))
@@ -123,29 +148,25 @@ def reordering(section):
 def _reorder_panel(ax, panel, key, what, predicted):
     ends, failed = [], []
     for order, words in (("qk_v", "(qk)v"), ("q_kv", "q(kv)")):
-        curve = panel[panel.order == order].sort_values("n")
-        look = palette.style(order)
+        curve, look = panel[panel.order == order].sort_values("n"), palette.style(order)
         if key == "seconds":
-            failed += [(row.n, row.word, look) for row in curve.itertuples() if row.word != "ok"]
-        y = analysis.column(curve, key)
-        if not (y > 0).any():
-            continue
-        ax.plot(curve.n, y, **look.plot(), zorder=3)
-        if key == "seconds" and "seconds_q1" in curve:
-            ax.vlines(curve.n, curve.seconds_q1, curve.seconds_q3, color=look.color, lw=1, zorder=2)
-        last = y.last_valid_index()
-        ends.append((curve.n[last], y[last], words, look.color))
+            failed += _failed(curve, look)
+        end = canvas.line(ax, curve, analysis.column(curve, key), look, spread=key == "seconds")
+        if end:
+            ends.append((*end, words, look.color))
     both = analysis.pair(panel, key)
     met = fits.crossing(both.index, both.q_kv, both.qk_v)
     if met.at:
-        height = fits.interpolate(both.index, both.q_kv, met.at)
-        ax.plot(met.at, height, "D", ms=10, mfc="none", mec=INK, zorder=4)
+        canvas.crossing(ax, met.at, fits.interpolate(both.index, both.q_kv, met.at), INK)
     ax.axvline(predicted, color=INK, lw=1, ls=(0, (4, 3)), zorder=1)
     canvas.axes(ax, panel.n, key)
     canvas.failures(ax, failed)
-    ax.set_ylabel(what if key != "seconds" else "time")
-    found = f"◇ {met.text}" if met.at else f"q(kv): {met.text}"
-    canvas.end_labels(ax, ends, f"{what}\nN* = {predicted:.4g} by formula\n{_wrap(found)}")
+    ax.set_ylabel(what)
+    text = met.text.replace(", ", ",\n", 1)
+    heading = f"line: N* = {predicted:.4g} by formula\n" + (
+        f"◇ {text}" if met.at else f"q(kv) {text}"
+    )
+    canvas.end_labels(ax, ends, heading)
 
 
 def language(section, curves):
@@ -173,7 +194,8 @@ def _bits_figure(section, rows, models, look):
         n, bpb = [row["n"] for row in mine], [row["bpb"] for row in mine]
         spread = [row["stderr"] or 0 for row in mine]
         ax.errorbar(n, bpb, yerr=spread, capsize=3, elinewidth=1, zorder=3, **look[label].plot())
-        ends.append((n[-1], bpb[-1], f"{label}  {bpb[-1]:.3f}", look[label].color))
+        verdict = ", failed run" if "failed run" in mine[-1]["status"] else ""
+        ends.append((n[-1], bpb[-1], f"{label}  {bpb[-1]:.3f}{verdict}", look[label].color))
     canvas.axes(
         ax, [row["n"] for row in rows if row["n"] is not None and row["status"] != "no model"], None
     )
@@ -192,13 +214,9 @@ def _bits_figure(section, rows, models, look):
     canvas.failures(ax, failed)
     ax.set_ylabel("bits per byte, held out")
     seeds = sorted({row["seeds"] for row in models})
-    canvas.end_labels(
-        ax, ends, f"mean of {', '.join(map(str, seeds))} seeds" if seeds != [1] else "one seed"
-    )
-    text = (
-        f"{section.title}: bits per byte on held-out bytes against N; "
-        "bars are the standard error over seeds."
-    )
+    count = " to ".join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))
+    canvas.end_labels(ax, ends, "one seed" if seeds == [1] else f"mean of {count} seeds")
+    text = "Bits per byte on held-out bytes against N; bars are the standard error over seeds."
     return Drawing(f"{section.name}-bits", text, figure)
 
 
@@ -225,9 +243,5 @@ def _loss_figure(section, n, rows, curves, look):
     for end in ends:
         best[end[2]] = min(best.get(end[2], end), end, key=lambda found: found[1])
     canvas.end_labels(ax, list(best.values()), "a line a seed")
-    text = f"{section.title}: bits per byte on the validation split while training, N = {n:,}."
+    text = f"Bits per byte on the validation split while training, N = {n:,}."
     return Drawing(f"{section.name}-curves-n{n}", text, figure)
-
-
-def _wrap(text):
-    return text.replace(", ", ",\n", 1)

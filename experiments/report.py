@@ -1,15 +1,17 @@
 """Records -> CSV, Markdown, LaTeX, figures and one self-contained HTML page. Imports no jax.
 
-python -m experiments.report results/scaling results/language --out DIR [--octaves 3 | --fit-from N]
+python -m experiments.report results/scaling results/language --out DIR [--fit-from N] [--figures svg,png]
 """
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from experiments import formats, frames, page, plots, reading, tables
 
 FIGURE_FORMATS = ("svg", "png", "pdf")
+DEFAULT_FORMATS = ("svg", "png")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -25,7 +27,9 @@ def main(arguments: list[str] | None = None) -> int:
     out = Path(options.out)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        home = write(records, out, octaves=options.octaves, start=options.fit_from)
+        home = write(
+            records, out, octaves=options.octaves, start=options.fit_from, figures=options.figures
+        )
     except OSError as error:
         print(f"cannot write to {out}: {error.strerror or error}", file=sys.stderr)
         return 2
@@ -45,11 +49,23 @@ def parser() -> argparse.ArgumentParser:
         "--octaves", type=_positive, default=3.0, help="exponents over the top so many (3)"
     )
     p.add_argument("--fit-from", type=int, metavar="N", help="exponents over this N and up instead")
+    p.add_argument(
+        "--figures",
+        type=_formats,
+        default=DEFAULT_FORMATS,
+        metavar="LIST",
+        help=f"of {','.join(FIGURE_FORMATS)} ({','.join(DEFAULT_FORMATS)})",
+    )
     return p
 
 
 def write(
-    records: reading.Records, out: Path, *, octaves: float = 3, start: int | None = None
+    records: reading.Records,
+    out: Path,
+    *,
+    octaves: float = 3,
+    start: int | None = None,
+    figures: Sequence[str] = DEFAULT_FORMATS,
 ) -> Path:
     """Every file of the report; the page's path."""
     _save(out / "records.csv", formats.csv(records.frame))
@@ -60,8 +76,9 @@ def write(
         for table in found:
             _save_table(out, table)
         for drawing in drawings:
-            for suffix in FIGURE_FORMATS:
-                _save(out / f"{drawing.name}.{suffix}", drawing.save(suffix))
+            for suffix in figures:
+                content = drawing.svg if suffix == "svg" else drawing.save(suffix)
+                _save(out / f"{drawing.name}.{suffix}", content)
         parts.append(page.Part(section, tables=found, drawings=drawings))
     failed = tables.failures(records.frame)
     _save_table(out, failed)
@@ -78,6 +95,15 @@ def _save_table(out, table):
 
 def _save(path, content):
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
+
+
+def _formats(text):
+    chosen = tuple(filter(None, text.split(",")))
+    for suffix in chosen:
+        if suffix not in FIGURE_FORMATS:
+            known = ", ".join(FIGURE_FORMATS)
+            raise argparse.ArgumentTypeError(f"{suffix!r} is not one of {known}")
+    return chosen
 
 
 def _positive(text):

@@ -196,7 +196,7 @@ def failures(frame: pd.DataFrame) -> Table:
         {
             "experiment": bad["config.experiment"],
             "device": bad["env.device"],
-            "label": bad["config.label"],
+            "label": [_what(row) for row in bad.to_dict("records")],
             "mode": bad["config.mode"],
             "n": bad["config.n"],
             "seed": bad["config.seed"],
@@ -209,3 +209,11 @@ def failures(frame: pd.DataFrame) -> Table:
     )
     text = f"{len(bad)} of {len(frame)} points ({counts})." if len(bad) else "None."
     return Table.of("failures", "Points that gave no measurement", text, FAILURES, rows)
+
+
+def _what(row):
+    """The label, and what else tells a reordering point from its neighbours."""
+    if row["config.kind"] != "reorder":
+        return row["config.label"]
+    d, e = row["config.head_dim"], row["config.value_dim"]
+    return f"{row['config.label']} {row['config.feature_map']}, d = {d:g}, d' = {e:g}"

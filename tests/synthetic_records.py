@@ -6,10 +6,18 @@ import math
 from pathlib import Path
 
 ENV = {
-    "device": "cpu-synthetic-2c", "platform": "cpu", "cores": 2, "jax": "0.10.2", "jaxlib": "0.10.2",
-    "flax": "0.12.8", "numpy": "2.4.6", "python": "3.11.2", "commit": "0123456789abcdef", "dirty": False,
+    "device": "cpu-synthetic-2c",
+    "platform": "cpu",
+    "cores": 2,
+    "jax": "0.10.2",
+    "jaxlib": "0.10.2",
+    "flax": "0.12.8",
+    "numpy": "2.4.6",
+    "python": "3.11.2",
+    "commit": "0123456789abcdef",
+    "dirty": False,
     "date": "2026-11-21T07:00:00+00:00",
-}  # fmt: skip
+}
 LENGTHS = (256, 512, 1024, 2048, 4096)
 PAIRS = {
     "full": lambda n: n * n,
@@ -27,18 +35,37 @@ def record(
 ) -> dict:
     text = json.dumps(config, sort_keys=True, separators=(",", ":"))
     id = hashlib.sha256(text.encode()).hexdigest()[:10]
-    return {"schema": 1, "id": id, "config": config, "status": status, "reason": reason,
-            "metrics": metrics or {}, "env": ENV | env}  # fmt: skip
+    return {
+        "schema": 1,
+        "id": id,
+        "config": config,
+        "status": status,
+        "reason": reason,
+        "metrics": metrics or {},
+        "env": ENV | env,
+    }
 
 
 def kernel(
     label: str, n: int, mode: str = "forward", status: str = "ok", reason: str = "", **changes
 ) -> dict:
     config = {
-        "experiment": "scaling", "kind": "kernel", "label": label, "mechanism": label, "hparams": {},
-        "n": n, "mode": mode, "causal": False, "batch": 1, "heads": 8, "head_dim": 64, "value_dim": 64,
-        "dtype": "float32", "seed": 0, "repeats": 10,
-    } | changes  # fmt: skip
+        "experiment": "scaling",
+        "kind": "kernel",
+        "label": label,
+        "mechanism": label,
+        "hparams": {},
+        "n": n,
+        "mode": mode,
+        "causal": False,
+        "batch": 1,
+        "heads": 8,
+        "head_dim": 64,
+        "value_dim": 64,
+        "dtype": "float32",
+        "seed": 0,
+        "repeats": 10,
+    } | changes
     if status != "ok":
         return record(config, {}, status, reason)
     work = PAIRS.get(config["mechanism"], PAIRS["local"])(n) * 4 * 64 * 8
@@ -47,13 +74,26 @@ def kernel(
     held = 8 * 4 * (n * n if label == "full" else 400 * n)
     seconds = work / 50e9 + 2e-4
     forward = mode == "forward"
-    return record(config, {
-        "flops_formula": work if forward else None, "flops_counted": work, "flops_xla": work // 2,
-        "flops_ideal": work if forward else None, "flops_elementwise": n * 512,
-        "bytes_formula": held if forward else None, "bytes_compiled": held, "bytes_measured": held + 2**20,
-        "state_bytes": None, "seconds": seconds, "seconds_q1": seconds * 0.97, "seconds_q3": seconds * 1.08,
-        "repeats": 10, "compile_seconds": 0.5, "gemm_seconds": work / 80e9,
-    })  # fmt: skip
+    return record(
+        config,
+        {
+            "flops_formula": work if forward else None,
+            "flops_counted": work,
+            "flops_xla": work // 2,
+            "flops_ideal": work if forward else None,
+            "flops_elementwise": n * 512,
+            "bytes_formula": held if forward else None,
+            "bytes_compiled": held,
+            "bytes_measured": held + 2**20,
+            "state_bytes": None,
+            "seconds": seconds,
+            "seconds_q1": seconds * 0.97,
+            "seconds_q3": seconds * 1.08,
+            "repeats": 10,
+            "compile_seconds": 0.5,
+            "gemm_seconds": work / 80e9,
+        },
+    )
 
 
 def scaling() -> list[dict]:
@@ -73,10 +113,20 @@ def scaling() -> list[dict]:
 
 def reorder(order: str, n: int, d: int, e: int, feature_map: str = "identity") -> dict:
     config = {
-        "experiment": "reordering", "kind": "reorder", "label": {"qk_v": "(qk)v", "q_kv": "q(kv)"}[order],
-        "order": order, "feature_map": feature_map, "n": n, "head_dim": d, "value_dim": e, "heads": 8,
-        "batch": 1, "dtype": "float32", "seed": 0, "repeats": 10,
-    }  # fmt: skip
+        "experiment": "reordering",
+        "kind": "reorder",
+        "label": {"qk_v": "(qk)v", "q_kv": "q(kv)"}[order],
+        "order": order,
+        "feature_map": feature_map,
+        "n": n,
+        "head_dim": d,
+        "value_dim": e,
+        "heads": 8,
+        "batch": 1,
+        "dtype": "float32",
+        "seed": 0,
+        "repeats": 10,
+    }
     adds = (d + e) * n * n if order == "qk_v" else 2 * d * e * n
     if order == "q_kv" and feature_map != "identity":
         adds += d * n
@@ -85,11 +135,21 @@ def reorder(order: str, n: int, d: int, e: int, feature_map: str = "identity") -
             config, {"multiply_adds": adds, "multiply_adds_formula": adds}, "refused", "137 GB"
         )
     seconds = 16 * adds / 50e9 * (1 if order == "qk_v" else 1.3) + 1e-5
-    return record(config, {
-        "multiply_adds": adds, "multiply_adds_formula": adds, "crossing_n": 2 * d * e / (d + e),
-        "flops_counted": 16 * adds, "bytes_compiled": 8 * 4 * n * n, "seconds": seconds,
-        "seconds_q1": seconds * 0.98, "seconds_q3": seconds * 1.05, "repeats": 10, "gemm_seconds": None,
-    })  # fmt: skip
+    return record(
+        config,
+        {
+            "multiply_adds": adds,
+            "multiply_adds_formula": adds,
+            "crossing_n": 2 * d * e / (d + e),
+            "flops_counted": 16 * adds,
+            "bytes_compiled": 8 * 4 * n * n,
+            "seconds": seconds,
+            "seconds_q1": seconds * 0.98,
+            "seconds_q3": seconds * 1.05,
+            "repeats": 10,
+            "gemm_seconds": None,
+        },
+    )
 
 
 def reordering() -> list[dict]:
@@ -105,18 +165,46 @@ def reordering() -> list[dict]:
 
 def train(label: str, n: int, seed: int, bpb: float, status: str = "ok", reason: str = "") -> dict:
     config = {
-        "experiment": "language", "kind": "train", "label": label, "mechanism": label, "hparams": {},
-        "n": n, "task": "stdlib", "task_args": {}, "model": {"width": 128, "depth": 2, "heads": 4, "ff": 512},
-        "batch": 16384 // n, "steps": 600, "lr": 1e-3, "warmup": 50, "weight_decay": 0.1, "clip": 1.0,
-        "seed": seed, "eval_every": 100, "dtype": "float32", "causal": True,
-    }  # fmt: skip
+        "experiment": "language",
+        "kind": "train",
+        "label": label,
+        "mechanism": label,
+        "hparams": {},
+        "n": n,
+        "task": "stdlib",
+        "task_args": {},
+        "model": {"width": 128, "depth": 2, "heads": 4, "ff": 512},
+        "batch": 16384 // n,
+        "steps": 600,
+        "lr": 1e-3,
+        "warmup": 50,
+        "weight_decay": 0.1,
+        "clip": 1.0,
+        "seed": seed,
+        "eval_every": 100,
+        "dtype": "float32",
+        "causal": True,
+    }
     if status != "ok":
         return record(config, {}, status, reason)
-    return record(config, {
-        "loss": bpb * 0.69, "val_bpb_best": bpb + 0.02, "val_bpb_last": bpb + 0.03, "test_bpb": bpb,
-        "unigram_bpb": 4.6, "order2_bpb": 2.55, "uniform_bpb": 8, "params": 460_000 + n * 128, "steps": 600,
-        "tokens_per_step": 16384, "seconds_per_step": 0.3 + n / 4096, "flops_per_step": 30e9, "best_step": 600,
-    })  # fmt: skip
+    return record(
+        config,
+        {
+            "loss": bpb * 0.69,
+            "val_bpb_best": bpb + 0.02,
+            "val_bpb_last": bpb + 0.03,
+            "test_bpb": bpb,
+            "unigram_bpb": 4.6,
+            "order2_bpb": 2.55,
+            "uniform_bpb": 8,
+            "params": 460_000 + n * 128,
+            "steps": 600,
+            "tokens_per_step": 16384,
+            "seconds_per_step": 0.3 + n / 4096,
+            "flops_per_step": 30e9,
+            "best_step": 600,
+        },
+    )
 
 
 def language() -> list[dict]:
@@ -142,7 +230,7 @@ def write(folder: Path, records: list[dict], points: int = 0) -> Path:
     for found in records:
         if found["config"]["kind"] == "train" and found["status"] == "ok":
             (folder / "curves").mkdir(exist_ok=True)
-            last = found["metrics"]["val_bpb_last"]
+            last = found["metrics"]["val_bpb_best"]
             lines = [
                 {
                     "step": step,

@@ -88,7 +88,7 @@ def _scaling_lines(section):
         wanted = row["quantity"] == "FLOPs counted" and row["mode"] == "forward"
         if wanted and row["label"] == baseline:
             yield (
-                f"N^{row['exponent']:.2f}",
+                f"exponent {row['exponent']:.2f}",
                 f"FLOPs of {baseline}, N = {row['from_n']:,} to {row['to_n']:,}",
             )
 
@@ -159,7 +159,7 @@ def _numeric(table):
 
 def _svg(drawing):
     """The drawing inline: its ids made its own, its colours the page's."""
-    text = drawing.save("svg").decode()
+    text = drawing.svg.decode()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
     text = re.sub(r'\bid="', f'id="{drawing.name}-', text)
@@ -167,9 +167,8 @@ def _svg(drawing):
     text = re.sub(r"url\(#", f"url(#{drawing.name}-", text)
     for name, (light, _) in (palette.COLORS | palette.SURFACES).items():
         text = text.replace(light, f"var(--{name})")
-    text = re.sub(
-        r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', r'<svg viewBox="\1" role="img">', text, count=1
-    )
+    head = rf'<svg viewBox="\1" role="img" aria-label="{drawing.name}">'
+    text = re.sub(r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', head, text, count=1)
     return jinja2.filters.Markup(text)
 
 
