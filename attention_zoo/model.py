@@ -127,9 +127,8 @@ class Transformer(nnx.Module):
 
         self.stack = stack(mixers, causal=c.kind == "decoder")
         self.norm = final_norm()
-        numbers = {"encoder": c.classes, "decoder": c.vocab, "encoder_decoder": c.target_vocab}[
-            c.kind
-        ]
+        outputs = {"encoder": c.classes, "decoder": c.vocab, "encoder_decoder": c.target_vocab}
+        numbers = outputs[c.kind]
         if c.kind == "encoder_decoder":
             hparams = c.decoder_hparams
             if hparams is None:
