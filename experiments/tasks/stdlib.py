@@ -4,6 +4,7 @@ Files are split by the hash of their path, 90/5/5, and follow each other in the 
 hashes. Tests, tables of data and what the build wrote are left out.
 """
 
+import functools
 import hashlib
 import os
 import platform
@@ -24,6 +25,7 @@ def make(n: int, eval_tokens: int = 131072) -> Task:
     return language.language_model(n, "stdlib", splits(root), eval_tokens, {"data": version})
 
 
+@functools.cache
 def splits(root: Path) -> dict[str, bytes]:
     """The texts under `root`: each file in one split, decided by its path alone."""
     texts = {split: [] for split in BOUNDS}

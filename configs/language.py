@@ -1,0 +1,69 @@
+"""Language: bits a byte of byte language models against context length, one row a mechanism.
+
+    python -m experiments.run --config configs/language.py
+
+90 points; on two CPU cores about 3 hours, or 1 with --config.seeds=0. Expect every model below
+the order-2 figure of its text, and all but the narrowest bands to gain from a longer context.
+Longer contexts: --config.lengths=256,1024,4096. A task needs a file: tinyshakespeare is downloaded.
+"""
+
+from configs import base
+
+
+def get_config():
+    config = base.settings("language", time_limit=3600.0)
+    config.tasks = ("stdlib", "tinyshakespeare")
+    config.mechanisms = ("full", "local", "strided", "bigbird", "linear")
+    config.variants = {
+        "full": {},
+        "local": {"window": 64},
+        "strided": {"stride": "sqrt"},
+        "bigbird": {"block": 32, "window": 1, "global_blocks": 1, "random_blocks": 1},
+        "linear": {"feature_map": "elu"},
+    }
+    config.lengths = base.powers(256, 1024)
+    config.seeds = (0, 1, 2)
+    # a step, at every length
+    config.tokens = 4096
+    config.steps = 300
+    config.eval_every = 50
+    config.eval_tokens = 65536
+    # peaks; a mechanism not named here takes "default"
+    config.lr = {"default": 3e-3}
+    config.warmup = 30
+    config.weight_decay = 0.1
+    config.clip = 1.0
+    config.dtype = "float32"
+    # positions that no mechanism refuses, and that add no parameters with length
+    config.model = {"width": 128, "depth": 2, "heads": 4, "ff": 512, "positions": "sinusoidal"}
+    return config
+
+
+def get_sweep(config):
+    for n in config.lengths:
+        if n > config.tokens:
+            raise ValueError(f"lengths must be at most tokens={config.tokens} a step, got {n}")
+    return [
+        {
+            "experiment": "language",
+            "kind": "train",
+            **base.variant(config, key, n),
+            "n": n,
+            "task": task,
+            "task_args": {"eval_tokens": config.eval_tokens},
+            "model": dict(config.model),
+            "batch": config.tokens // n,
+            "steps": config.steps,
+            "eval_every": config.eval_every,
+            "lr": config.lr.get(key, config.lr.default),
+            "warmup": config.warmup,
+            "weight_decay": config.weight_decay,
+            "clip": config.clip,
+            "dtype": config.dtype,
+            "seed": seed,
+        }
+        for task in config.tasks
+        for key in config.mechanisms
+        for n in config.lengths
+        for seed in config.seeds
+    ]
