@@ -5,6 +5,8 @@ drops). `reads(i, C, H)` are the positions a query may look at, [n] or [n, H]; N
 slot.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
@@ -12,7 +14,13 @@ from attention_zoo import ops
 from attention_zoo.types import Decode, Dims
 
 
-def cached(apply, capacity, slot, sees, *, reads=None) -> Decode:
+def scaled_dot(params, q, keys):
+    """Of a query [B, H, D] and cached keys [B, C, H, D]: [B, H, C] in float32."""
+    logits = jnp.einsum("bhd,bchd->bhc", q, keys, preferred_element_type=jnp.float32)
+    return logits * q.shape[-1] ** -0.5
+
+
+def cached(apply, capacity, slot, sees, *, reads=None, score=scaled_dot) -> Decode:
     """Decode of `apply` by a cache of `capacity(dims)` slots; `sees(i, j)` as in the parallel form.
 
     Where `reads` is given, `slot` must be the position itself. State: keys, values, each slot's
@@ -63,7 +71,7 @@ def cached(apply, capacity, slot, sees, *, reads=None) -> Decode:
             state["mask"][:, at],
         )
 
-    def one(state, token):
+    def one(params, state, token):
         q, k, v, visible = token  # [B, H, D], ..., [B]
         i = state["length"]
         at = slot(i, state["position"].size)
@@ -75,14 +83,13 @@ def cached(apply, capacity, slot, sees, *, reads=None) -> Decode:
         keys, values, position, mask = read(state, i)
         allowed = (position >= 0) & (position <= i) & sees(i, position)
         allowed = jnp.einsum("bch->bhc", allowed & mask)
-        logits = jnp.einsum("bhd,bchd->bhc", q, keys, preferred_element_type=jnp.float32)
-        weights = ops.softmax(logits * q.shape[-1] ** -0.5, allowed).astype(v.dtype)
+        weights = ops.softmax(score(params, q, keys), allowed).astype(v.dtype)
         return state, jnp.einsum("bhc,bche->bhe", weights, values.astype(v.dtype))
 
     def step(params, state, q, k, v, *, mask=None):
         mask = jnp.ones(k.shape[:2], bool) if mask is None else mask
         tokens = tuple(jnp.moveaxis(x, 1, 0) for x in (q, k, v, mask))
-        state, out = jax.lax.scan(one, state, tokens)
+        state, out = jax.lax.scan(functools.partial(one, params), state, tokens)
         return jnp.moveaxis(out, 0, 1), state
 
     return Decode(init, prefill, step)

@@ -28,6 +28,11 @@ class Case:
 CASES = {
     "full": Case("full"),
     "full-chunked": Case("full", {"implementation": "chunked", "block": 8, "key_block": 16}),
+    "full-dot": Case("full", {"score": "dot"}),
+    "full-cosine": Case("full", {"score": "cosine", "implementation": "chunked", "block": 8}),
+    "full-general": Case("full", {"score": "general"}),
+    "full-additive": Case("full", {"score": "additive", "hidden": 9}),
+    "full-location": Case("full", {"score": "location", "length": 40}),
     "local": Case("local", {"window": (5, 3), "block": 8}),
     "local-0": Case("local", {"window": 0}, block=32),
     "strided": Case("strided", {"stride": 6}, block=6),
@@ -45,8 +50,13 @@ CASES = {
     "linear-relu2": Case("linear", {"feature_map": "relu2", "chunk": 8}),
     "linear-exp": Case("linear", {"feature_map": "exp", "chunk": 8}),
     "linear-identity": Case("linear", {"feature_map": "identity", "chunk": 8}),
+    "efficient": Case("efficient", {"chunk": 8}),
+    "efficient-row": Case("efficient", {"normaliser": "row", "scaled": True, "chunk": 8}),
     "fourier": Case("fourier"),
     "fourier-fft": Case("fourier", {"implementation": "fft"}),
+    "linformer": Case("linformer", {"slots": 9, "length": 160}),
+    "linformer-none": Case("linformer", {"slots": 9, "sharing": "none"}),
+    "linformer-kv": Case("linformer", {"slots": 50, "sharing": "kv"}),
     "mixed": Case(
         "mixed",
         {

@@ -1,57 +1,145 @@
-"""Full attention: softmax(q kᵀ / sqrt(D)) v over every visible pair. arXiv:1706.03762.
+"""Full attention: softmax(score(q, k)) v over every visible pair. arXiv:1706.03762.
+
+Scores: scaled_dot (the default), dot, general, cosine, additive, location; see `attention_zoo.scores`.
+`hidden` sizes additive's layer (None: D); `length` is the most keys that location has rows for.
 
 Implementations: "plain" builds the [T, S] weights; "chunked" never does (online softmax over tiles,
 O(N) memory forward and backward, arXiv:2112.05682, 2205.14135; a causal call skips the future
 tiles); "cudnn" is jax.nn.dot_product_attention on a GPU in half precision. None takes cudnn where
-it can run, else plain for short and chunked for long sequences.
+it can run, else plain for short and chunked for long sequences. Scores that are no dot product are always chunked,
+by rows of queries.
 """
+
+import dataclasses
 
 import jax
 import jax.numpy as jnp
 
-from attention_zoo import cache, ops, tiles
-from attention_zoo.types import Cost, Dims, Mechanism
+from attention_zoo import cache, ops, scores, tiles
+from attention_zoo.types import Cost, Decode, Dims, Mechanism
+
+CITATION = "1706.03762; 2112.05682; 2205.14135"
 
 # below this many pairs the [T, S] weights of a head fit in cache and plain wins
 PLAIN_PAIRS = 512 * 512
 
 
-def make(implementation: str | None = None, block: int = 512, key_block: int = 1024) -> Mechanism:
-    choices = (None, *IMPLEMENTATIONS)
-    if implementation not in choices:
-        raise ValueError(f"implementation must be one of {choices}, got {implementation!r}")
+def make(
+    score: str = "scaled_dot",
+    implementation: str | None = None,
+    block: int = 512,
+    key_block: int = 1024,
+    hidden: int | None = None,
+    length: int | None = None,
+) -> Mechanism:
+    check(score, implementation, hidden, length)
     ops.positive(block=block, key_block=key_block)
+    form = scores.SCORES[score]
+    reads_keys = score != "location"
 
     def layout(T, S, causal):
         return tiles.everything(T, S, causal, block, key_block)
 
-    def apply(params, q, k, v, *, mask=None, causal=False, bias=None):
+    def depth(D):
+        """Entries a pair of positions by rows."""
+        return (hidden or D) if score == "additive" else 1
+
+    def encode(params, q, k, v):
+        longest = max(q.shape[1], v.shape[1])
+        if length is not None and longest > length:
+            raise ValueError(f"N={longest} must be at most length={length}")
+        return form.query(params, q), form.key(params, k, v)
+
+    def attend(params, q, k, v, *, mask=None, causal=False, bias=None):
+        if form.logits is not None:
+            if bias is not None:
+                raise ValueError(f"bias needs a score that is a dot product, got {score!r}")
+            hidden = depth(q.shape[-1])
+            return scores.by_rows(form, params, q, k, v, hidden, mask=mask, causal=causal)
         chosen = choose(implementation, q.shape[1] * k.shape[1], q.dtype, bias)
-        run = IMPLEMENTATIONS[chosen]
-        return run(q, k, v, mask, causal, bias, layout)
+        return IMPLEMENTATIONS[chosen](q, k, v, mask, causal, bias, layout)
+
+    def apply(params, q, k, v, *, mask=None, causal=False, bias=None):
+        return attend(params, *encode(params, q, k, v), v, mask=mask, causal=causal, bias=bias)
 
     def reference(params, q, k, v, *, mask=None, causal=False, bias=None):
-        return plain(q, k, v, mask, causal, bias)
+        logits = form.formula(params, q, k, v)
+        allowed = ops.visible(q.shape[1], v.shape[1], mask, causal)
+        return ops.weigh(ops.softmax(logits if bias is None else logits + bias, allowed), v)
 
     def cost(dims: Dims, *, causal=False):
-        T, S, heads = dims.q_len, dims.kv_len, dims.batch * dims.heads
-        state = cache.state_bytes(S, dims)
+        T, S, D, heads = dims.q_len, dims.kv_len, dims.head_dim, dims.batch * dims.heads
+        spared = S * heads * (D - form.width(dims, hidden)) * dims.itemsize
+        state = cache.state_bytes(S, dims) - spared
+        extra = form.flops(dims, hidden)
+        if form.logits is not None:
+            rows = scores.row_count(dims.batch, T, S, dims.heads, depth(D))
+            pair = (hidden or D) + dims.value_dim
+            return Cost(
+                flops=extra + 2 * heads * ops.ceil_to(T, rows) * S * pair,
+                ideal_flops=2 * heads * T * S * pair,
+                bytes=4 * heads * (T * dims.value_dim + rows * S * (depth(D) + 1)),
+                state_bytes=state,
+            )
         if choose(implementation, T * S, None, None) != "plain":
-            return layout(T, S, causal).cost(dims, ideal_pairs=T * S, state_bytes=state)
-        flops = 2 * heads * T * S * (dims.head_dim + dims.value_dim)
+            tiled = layout(T, S, causal).cost(dims, ideal_pairs=T * S, state_bytes=state)
+            return dataclasses.replace(tiled, flops=tiled.flops + extra)
+        flops = 2 * heads * T * S * (D + dims.value_dim)
         held = 2 * T * S + T * dims.value_dim
-        return Cost(flops, ideal_flops=flops, bytes=4 * heads * held, state_bytes=state)
+        return Cost(flops + extra, ideal_flops=flops, bytes=4 * heads * held, state_bytes=state)
+
+    def decode():
+        """Caches the codes of the keys."""
+        inner = cache.cached(
+            attend, lambda dims: dims.kv_len, lambda i, C: i, lambda i, j: j <= i, score=one_query
+        )
+
+        def init(params, dims, dtype=jnp.float32):
+            shape = (dims.batch, dims.kv_len, dims.heads, form.width(dims, hidden))
+            return inner.init(params, dims, dtype) | {"k": jnp.zeros(shape, dtype)}
+
+        def over(advance):
+            def run(params, state, q, k, v, *, mask=None):
+                return advance(params, state, *encode(params, q, k, v), v, mask=mask)
+
+            return run
+
+        return Decode(init, over(inner.prefill), over(inner.step))
+
+    def one_query(params, q, keys):
+        if form.logits is None:
+            return cache.scaled_dot(params, q, keys)
+        return form.logits(params, q[:, None], keys)[:, :, 0]
 
     return Mechanism(
         "full",
         apply,
         reference,
         cost,
-        citation="1706.03762; 2112.05682; 2205.14135",
-        formula="(d+d')N²",
-        decode=cache.cached(apply, lambda dims: dims.kv_len, lambda i, C: i, lambda i, j: j <= i),
-        bias=True,
+        citation=CITATION if score == "scaled_dot" else f"{form.citation}; {CITATION}",
+        init=lambda rng, dims: form.init(rng, dims, hidden, length),
+        decode=decode(),
+        streams="qkv" if reads_keys else "qv",
+        fixed_length=length,
+        bias=form.logits is None,
     )
+
+
+def check(score, implementation, hidden, length):
+    if score not in scores.SCORES:
+        raise ValueError(f"score must be one of {', '.join(scores.SCORES)}, got {score!r}")
+    walks = scores.SCORES[score].logits is not None
+    choices = (None, "chunked") if walks else (None, *IMPLEMENTATIONS)
+    if implementation not in choices:
+        given = f"implementation must be one of {choices}"
+        raise ValueError(f"{given} with score={score!r}, got {implementation!r}")
+    for name, size, owner in (("hidden", hidden, "additive"), ("length", length, "location")):
+        if size is not None:
+            ops.positive(**{name: size})
+            if score != owner:
+                raise ValueError(f"{name}={size} needs score={owner!r}, got {score!r}")
+    if score == "location" and length is None:
+        raise ValueError("score='location' needs length, the most keys it has weights for")
 
 
 def choose(implementation, pairs, dtype, bias):
