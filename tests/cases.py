@@ -50,8 +50,6 @@ CASES = {
     "linear-relu2": Case("linear", {"feature_map": "relu2", "chunk": 8}),
     "linear-exp": Case("linear", {"feature_map": "exp", "chunk": 8}),
     "linear-identity": Case("linear", {"feature_map": "identity", "chunk": 8}),
-    "efficient": Case("efficient", {"chunk": 8}),
-    "efficient-row": Case("efficient", {"normaliser": "row", "scaled": True, "chunk": 8}),
     "fourier": Case("fourier"),
     "fourier-fft": Case("fourier", {"implementation": "fft"}),
     "linformer": Case("linformer", {"slots": 9, "length": 160}),
