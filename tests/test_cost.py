@@ -20,6 +20,7 @@ SCALED = {
     "bigbird": {"block": 32},
     "linear": {},
     "fourier": {},
+    "linformer": {"slots": 64},
 }
 
 

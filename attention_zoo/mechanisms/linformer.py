@@ -1,0 +1,99 @@
+"""Linformer: softmax(q (E k)ᵀ / sqrt(D)) (F v): keys and values projected to R slots.
+
+arXiv:2006.04768. E and F are [R, length] with R = `slots`; `length` None takes the length given to
+`init`. A shorter sequence uses their leading columns, so it behaves as if padded; a longer one is
+refused. Hidden keys and values are 0 before the projection. `sharing`: "none" (E and F a head),
+"head" (E and F for all heads), "kv" (one matrix for both). The paper's fourth, one matrix for all
+layers, is "kv" with the same params handed to every layer.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from attention_zoo import ops, tiles
+from attention_zoo.types import Cost, Dims, Mechanism
+
+SHARING = ("none", "head", "kv")
+ROWS, KEYS = 512, 1024  # the tile of queries by slots
+
+
+def make(slots: int = 256, length: int | None = None, sharing: str = "head") -> Mechanism:
+    ops.positive(slots=slots)
+    if length is not None:
+        ops.positive(length=length)
+    if sharing == "layer":
+        raise ValueError(
+            "sharing='layer' joins several layers: take 'kv' and hand each of them the same params"
+        )
+    if sharing not in SHARING:
+        raise ValueError(f"sharing must be one of {', '.join(SHARING)}, got {sharing!r}")
+
+    def init(rng, dims: Dims):
+        S = length or dims.kv_len
+        shape = (dims.heads, slots, S) if sharing == "none" else (slots, S)
+        keys, values = jax.random.split(rng)
+        params = {"keys": jax.random.normal(keys, shape) * S**-0.5}
+        if sharing != "kv":
+            params["values"] = jax.random.normal(values, shape) * S**-0.5
+        return params
+
+    def projections(params, S):
+        """E and F [H or 1, R, S]."""
+        longest = params["keys"].shape[-1]
+        if longest < S:
+            raise ValueError(
+                f"linformer: parameters are sized for length {longest}, got {S} keys; "
+                f"make it with length={S} or more, or init with such kv_len"
+            )
+        both = params["keys"], params.get("values", params["keys"])
+        return [x.reshape(-1, slots, longest)[..., :S] for x in both]
+
+    def apply(params, q, k, v, *, mask=None, causal=False):
+        k, v = ops.hide(k, mask), ops.hide(v, mask)
+        k, v = (
+            project(matrix, x)
+            for matrix, x in zip(projections(params, k.shape[1]), (k, v), strict=True)
+        )
+        out, _ = tiles.attend(q, k, v, layout(q.shape[1]), lambda i, j: j >= 0)
+        return out.astype(v.dtype)
+
+    def layout(T):
+        return tiles.everything(T, slots, False, ROWS, KEYS)
+
+    def reference(params, q, k, v, *, mask=None, causal=False):
+        E, F = (jnp.repeat(x, q.shape[2] // len(x), 0) for x in projections(params, k.shape[1]))
+        shown = ops.visible(1, k.shape[1], mask)[:, :, 0, :]
+        logits = jnp.einsum("bhts,hrs->bhtr", jnp.where(shown[:, :, None], ops.dot(q, k), 0), E)
+        weights = jax.nn.softmax(logits * q.shape[-1] ** -0.5)
+        matrix = jnp.einsum("bhtr,hrs->bhts", weights, F)
+        return ops.weigh(jnp.where(shown[:, :, None], matrix, 0), v)
+
+    def cost(dims: Dims, *, causal=False):
+        width, heads = dims.head_dim + dims.value_dim, dims.batch * dims.heads
+        inner = layout(dims.q_len).cost(dims, ideal_pairs=dims.q_len * slots)
+        projection = 2 * heads * dims.kv_len * slots * width
+        return Cost(
+            inner.flops + projection,
+            inner.ideal_flops + projection,
+            inner.bytes + 4 * heads * slots * width,
+        )
+
+    return Mechanism(
+        "linformer",
+        apply,
+        reference,
+        cost,
+        citation="2006.04768",
+        init=init,
+        causal=False,
+        fixed_length=length,
+        reasons={"causal": "a slot mixes keys of all positions, so it has no causal form"},
+    )
+
+
+def project(matrix, x):
+    """[B, S, H, D] -> [B, R, H, D] by a matrix [H or 1, R, S], in x's dtype."""
+    letters = "rs,bshd->brhd" if len(matrix) == 1 else "hrs,bshd->brhd"
+    matrix = matrix[0] if len(matrix) == 1 else matrix
+    f32 = {"preferred_element_type": jnp.float32}
+    return jnp.einsum(letters, matrix.astype(x.dtype), x, **f32).astype(x.dtype)
