@@ -23,8 +23,8 @@ ROW_ENTRIES = 2**20
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-    """`formula(params, q, k, v) -> [B, H, T, S]` defines it. `query(params, q)` and `key(params, k, v)`
-    encode; the scaled dot product of the codes is the score, or else `logits(params, q, k)` of them."""
+    """`formula(params, q, k, v) -> [B, H, T, S]` defines it. `query(params, q)` and
+    `key(params, k, v)` encode; `logits(params, q, k)` takes codes, by default by their scaled dot."""
 
     citation: str
     formula: Callable

@@ -1,13 +1,13 @@
 """Full attention: softmax(score(q, k)) v over every visible pair. arXiv:1706.03762.
 
-Scores: scaled_dot (the default), dot, general, cosine, additive, location; see `attention_zoo.scores`.
+Scores, see `attention_zoo.scores`: scaled_dot (the default), dot, general, cosine, additive, location.
 `hidden` sizes additive's layer (None: D); `length` is the most keys that location has rows for.
 
 Implementations: "plain" builds the [T, S] weights; "chunked" never does (online softmax over tiles,
 O(N) memory forward and backward, arXiv:2112.05682, 2205.14135; a causal call skips the future
 tiles); "cudnn" is jax.nn.dot_product_attention on a GPU in half precision. None takes cudnn where
-it can run, else plain for short and chunked for long sequences. Scores that are no dot product are always chunked,
-by rows of queries.
+it can run, else plain for short and chunked for long sequences. Scores that are no dot product are
+always chunked, by rows of queries.
 """
 
 import dataclasses
@@ -75,10 +75,11 @@ def make(
         if form.logits is not None:
             rows = scores.row_count(dims.batch, T, S, dims.heads, depth(D))
             pair = (hidden or D) + dims.value_dim
+            codes = (T + S) * form.width(dims, hidden)
             return Cost(
                 flops=extra + 2 * heads * ops.ceil_to(T, rows) * S * pair,
                 ideal_flops=2 * heads * T * S * pair,
-                bytes=4 * heads * (T * dims.value_dim + rows * S * (depth(D) + 1)),
+                bytes=4 * heads * (T * dims.value_dim + codes + rows * S * (depth(D) + 1)),
                 state_bytes=state,
             )
         if choose(implementation, T * S, None, None) != "plain":
