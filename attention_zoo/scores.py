@@ -24,7 +24,7 @@ ROW_ENTRIES = 2**20
 @dataclasses.dataclass(frozen=True)
 class Score:
     """`formula(params, q, k, v) -> [B, H, T, S]` defines it. `query(params, q)` and
-    `key(params, k, v)` encode; `logits(params, q, k)` takes codes, by default by their scaled dot."""
+    `key(params, k, v)` encode; `logits(params, q, k)` is of codes, None: their scaled dot product."""
 
     citation: str
     formula: Callable

@@ -32,7 +32,7 @@ CASES = {
     "full-cosine": Case("full", {"score": "cosine", "implementation": "chunked", "block": 8}),
     "full-general": Case("full", {"score": "general"}),
     "full-additive": Case("full", {"score": "additive", "hidden": 9}),
-    "full-location": Case("full", {"score": "location", "length": 40}),
+    "full-location": Case("full", {"score": "location", "length": 160}),
     "local": Case("local", {"window": (5, 3), "block": 8}),
     "local-0": Case("local", {"window": 0}, block=32),
     "strided": Case("strided", {"stride": 6}, block=6),

@@ -1,6 +1,6 @@
 """Full attention: softmax(score(q, k)) v over every visible pair. arXiv:1706.03762.
 
-Scores, see `attention_zoo.scores`: scaled_dot (the default), dot, general, cosine, additive, location.
+Scores, see `attention_zoo.scores`: scaled_dot, dot, general, cosine, additive and location.
 `hidden` sizes additive's layer (None: D); `length` is the most keys that location has rows for.
 
 Implementations: "plain" builds the [T, S] weights; "chunked" never does (online softmax over tiles,
