@@ -24,7 +24,7 @@ ROW_ENTRIES = 2**20
 @dataclasses.dataclass(frozen=True)
 class Score:
     """`formula(params, q, k, v) -> [B, H, T, S]` defines it. `query(params, q)` and
-    `key(params, k, v)` encode; `logits(params, q, k)` is of codes, None: their scaled dot product."""
+    `key(params, k, v)` encode; `logits(params, q, k)` is of codes (None: their scaled dot)."""
 
     citation: str
     formula: Callable
@@ -96,6 +96,12 @@ def location_init(rng, dims: Dims, hidden, length):
 
 
 def location_logits(params, q, k):
+    longest = params["weight"].shape[-1]
+    if k.shape[1] > longest:
+        raise ValueError(
+            f"full: location weights are sized for length {longest}, got {k.shape[1]} keys; "
+            f"make it with length={k.shape[1]} or more, or init with such kv_len"
+        )
     return float32_einsum("bthd,hds->bhts", q, params["weight"][:, :, : k.shape[1]])
 
 

@@ -1,7 +1,8 @@
 """Full attention: softmax(score(q, k)) v over every visible pair. arXiv:1706.03762.
 
 Scores, see `attention_zoo.scores`: scaled_dot, dot, general, cosine, additive and location.
-`hidden` sizes additive's layer (None: D); `length` is the most keys that location has rows for.
+`hidden` sizes additive's layer (None: D); `length` is the longest sequence that location serves
+(None: the length given to `init`).
 
 Implementations: "plain" builds the [T, S] weights; "chunked" never does (online softmax over tiles,
 O(N) memory forward and backward, arXiv:2112.05682, 2205.14135; a causal call skips the future
@@ -45,9 +46,6 @@ def make(
         return (hidden or D) if score == "additive" else 1
 
     def encode(params, q, k, v):
-        longest = max(q.shape[1], v.shape[1])
-        if length is not None and longest > length:
-            raise ValueError(f"N={longest} must be at most length={length}")
         return form.query(params, q), form.key(params, k, v)
 
     def attend(params, q, k, v, *, mask=None, causal=False, bias=None):
@@ -118,7 +116,7 @@ def make(
         reference,
         cost,
         citation=CITATION if score == "scaled_dot" else f"{form.citation}; {CITATION}",
-        init=lambda rng, dims: form.init(rng, dims, hidden, length),
+        init=lambda rng, dims: form.init(rng, dims, hidden, length or dims.kv_len),
         decode=decode(),
         streams="qkv" if reads_keys else "qv",
         fixed_length=length,
@@ -139,8 +137,6 @@ def check(score, implementation, hidden, length):
             ops.positive(**{name: size})
             if score != owner:
                 raise ValueError(f"{name}={size} needs score={owner!r}, got {score!r}")
-    if score == "location" and length is None:
-        raise ValueError("score='location' needs length, the most keys it has weights for")
 
 
 def choose(implementation, pairs, dtype, bias):
