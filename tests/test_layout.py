@@ -1,0 +1,77 @@
+"""The shape of the project: imports run one way, and what is generated is up to date."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from experiments import catalogue
+
+ROOT = Path(__file__).parents[1]
+# what a layer may import of the project, itself included
+LAYERS = {
+    "attention_zoo/types.py": set(),
+    "attention_zoo/ops.py": {"types"},
+    "attention_zoo/tiles.py": {"types", "ops"},
+    "attention_zoo/cache.py": {"types", "ops"},
+    "attention_zoo/recurrence.py": {"types", "ops"},
+    "attention_zoo/registry.py": {"types", "mechanisms"},
+}
+
+
+def imported(path: Path) -> set[str]:
+    """Dotted names of everything a file imports."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def python_files(folder):
+    return sorted((ROOT / folder).rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", LAYERS)
+def test_lower_layers_import_only_lower_ones(path):
+    for name in imported(ROOT / path):
+        package, _, rest = name.partition(".")
+        assert package not in ("flax", "experiments", "configs"), name
+        if package == "attention_zoo":
+            assert rest.partition(".")[0] in LAYERS[path], name
+
+
+@pytest.mark.parametrize("path", python_files("attention_zoo/mechanisms"), ids=lambda p: p.stem)
+def test_mechanisms_import_neither_flax_nor_each_other(path):
+    for name in imported(path):
+        assert not name.startswith(("flax", "experiments", "configs")), name
+        assert not name.startswith("attention_zoo.mechanisms"), name
+        assert name.partition(".")[2].partition(".")[0] not in ("layers", "model", "interop"), name
+
+
+@pytest.mark.parametrize("path", python_files("attention_zoo"), ids=lambda p: p.stem)
+def test_the_library_imports_no_experiments(path):
+    assert not {n for n in imported(path) if n.startswith(("experiments", "configs"))}
+
+
+@pytest.mark.parametrize("path", python_files("configs"), ids=lambda p: p.stem)
+def test_configs_import_no_project_code(path):
+    assert not {n for n in imported(path) if n.startswith(("attention_zoo", "experiments"))}
+
+
+def test_importing_the_library_does_not_import_flax():
+    code = "import sys, attention_zoo; attention_zoo.make('full'); assert 'flax' not in sys.modules"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def test_the_readme_table_is_that_of_now():
+    readme = catalogue.README.read_text()
+    assert readme == catalogue.rewritten(readme), "run python -m experiments.catalogue"
+
+
+def test_the_readme_is_short():
+    assert len(catalogue.README.read_text().splitlines()) < 200
