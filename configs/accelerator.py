@@ -26,4 +26,5 @@ def get_config():
     return config
 
 
-get_sweep = scaling.get_sweep
+def get_sweep(config):
+    return scaling.get_sweep(config)
