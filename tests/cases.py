@@ -44,6 +44,10 @@ CASES = {
     "global-learned": Case("global", {"tokens": 0, "learned": 3, "window": 6}),
     "global-both": Case("global", {"tokens": 2, "learned": 3}),
     "bigbird": Case("bigbird", {"block": 4, "random_blocks": 2}, block=4),
+    "bigbird-table": Case(
+        "bigbird",
+        {"block": 8, "table": [[[u % 3, 19 - u] for u in range(20)] for _ in range(4)]},
+    ),
     "bigbird-leading": Case("bigbird", {"block": 7, "window": 0, "global_blocks": 2}, block=7),
     "linear": Case("linear", {"chunk": 8}),
     "linear-relu": Case("linear", {"feature_map": "relu", "chunk": 8}),
@@ -55,6 +59,8 @@ CASES = {
     "linformer": Case("linformer", {"slots": 9, "length": 160}),
     "linformer-none": Case("linformer", {"slots": 9, "sharing": "none"}),
     "linformer-kv": Case("linformer", {"slots": 50, "sharing": "kv"}),
+    "nystrom": Case("nystrom", {"landmarks": 7}),
+    "nystrom-conv": Case("nystrom", {"landmarks": 50, "conv": 5}),
     "mixed": Case(
         "mixed",
         {

@@ -5,11 +5,13 @@ others; a block that would count twice counts once. Query blocks that are global
 `global_blocks` is a count (leading) or (leading, trailing). The random blocks of (seed, head, row)
 are drawn by a hash of just those, never from the data: the same on every machine. A causal call
 draws them from earlier blocks and has no trailing globals, so a longer sequence keeps the table of
-a shorter one. Differs from the paper: no extra tokens (its "extended" form is `global` with
+a shorter one. `table[head][u]` lists them instead where given; those past the end or, if causal, in
+the future drop out. Differs from the paper: no extra tokens (its "extended" form is `global` with
 `learned`).
 """
 
 import functools
+from collections.abc import Sequence
 
 import jax.numpy as jnp
 import numpy as np
@@ -24,6 +26,7 @@ def make(
     global_blocks: int | tuple[int, int] = (1, 1),
     random_blocks: int = 3,
     seed: int = 0,
+    table: Sequence[Sequence[Sequence[int]]] | None = None,
 ) -> Mechanism:
     ops.positive(block=block)
     first, last = (global_blocks, 0) if isinstance(global_blocks, int) else global_blocks
@@ -32,6 +35,9 @@ def make(
         if count < 0:
             raise ValueError(f"{name} must be a count of blocks from 0 up, got {count}")
 
+    if table is not None:
+        random_blocks = most_listed(table)
+
     @functools.lru_cache(16)
     def layout(T, H, causal):
         """A schedule with a table of its own in every head."""
@@ -39,6 +45,8 @@ def make(
         blocks = -(-T // size)
         trailing = 0 if causal else last
         edge = set(range(min(first, blocks))) | set(range(max(blocks - trailing, 0), blocks))
+        if table is not None:
+            check_table(table, H, blocks)
         width = 2 * window + 1 - window * causal + first + trailing + random_blocks
 
         def row(head, u):
@@ -47,6 +55,8 @@ def make(
             end = u + 1 if causal else min(u + window + 1, blocks)
             known = set(range(max(u - window, 0), end)) | {b for b in edge if b <= u or not causal}
             pool = u if causal else blocks
+            if table is not None:
+                return known | {b for b in table[head][u] if b < pool}
             return known | set(draw(seed, head, u, pool, known, random_blocks))
 
         heads = [[row(head, u) for u in range(blocks)] for head in range(H)]
@@ -104,6 +114,22 @@ def make(
         ),
         cross=False,
     )
+
+
+def most_listed(table) -> int:
+    """The most blocks that a row of the table lists."""
+    rows = [row for head in table for row in head]
+    if not rows or any(b < 0 for row in rows for b in row):
+        raise ValueError(f"table must list blocks from 0 up for every head and row, got {table!r}")
+    return max(len(set(row)) for row in rows)
+
+
+def check_table(table, H, blocks):
+    if len(table) != H or min(map(len, table)) < blocks:
+        rows = [len(head) for head in table]
+        raise ValueError(
+            f"table must have {H} heads of {blocks} or more rows, got heads of {rows} rows"
+        )
 
 
 def draw(seed: int, head: int, row: int, pool: int, known: set[int], count: int) -> list[int]:
