@@ -21,6 +21,7 @@ SCALED = {
     "linear": {},
     "fourier": {},
     "linformer": {"slots": 64},
+    "nystrom": {"landmarks": 32, "conv": 9},
 }
 
 
