@@ -1,6 +1,6 @@
 """Records -> CSV, Markdown, LaTeX, figures and one self-contained HTML page. Imports no jax.
 
-python -m experiments.report results/scaling results/language --out DIR [--fit-from N] [--figures svg,png]
+python -m experiments.report FOLDER ... --out DIR [--fit-from N] [--figures svg,png,pdf]
 """
 
 import argparse

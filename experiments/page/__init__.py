@@ -27,6 +27,14 @@ PROVENANCE = (
 )
 
 
+# of the columns of all records, these come first
+LEADING = [
+    *("id", "config.experiment", "env.device", "config.label", "config.mode", "config.n"),
+    *("config.seed", "status", "reason", "metrics.flops_counted", "metrics.bytes_compiled"),
+    *("metrics.seconds", "metrics.test_bpb"),
+]
+
+
 @dataclasses.dataclass(frozen=True)
 class Part:
     """A section and what was made of it."""
@@ -123,8 +131,8 @@ def _records_table(frame):
             same[column] = str(values.iloc[0])
         elif len(values):
             columns.append(column)
-    first = [c for c in columns if not c.startswith("env.")]
-    spec = [_column(frame, c) for c in [*first, *(c for c in columns if c not in first)]]
+    columns.sort(key=lambda c: (c not in LEADING, LEADING.index(c) if c in LEADING else 0))
+    spec = [_column(frame, c) for c in columns]
     return Table.of("records", "Every record", "", spec, frame), same
 
 
