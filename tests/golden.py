@@ -1,0 +1,136 @@
+"""Files of inputs, outputs and gradients of other implementations, and how ours is held to them."""
+
+import dataclasses
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import attention_zoo as zoo
+
+FOLDER = Path(
+    os.environ.get("ATTENTION_ZOO_GOLDEN", Path(__file__).parents[2] / "shared" / "golden")
+)
+# of the largest entry, for values and for each gradient
+TOLERANCE = 1e-4
+
+
+@dataclasses.dataclass(frozen=True)
+class File:
+    """Arrays of one file: `fixed` and, where it holds their gradients, `learned`."""
+
+    name: str
+    settings: Mapping[str, Any]
+    learned: Mapping[str, np.ndarray]
+    fixed: Mapping[str, np.ndarray]
+
+    @classmethod
+    def read(cls, name: str):
+        with np.load(FOLDER / f"{name}.npz") as stored:
+            arrays = dict(stored)
+        learned = {key: x for key, x in arrays.items() if f"d{key}" in arrays}
+        fixed = {key: x for key, x in arrays.items() if key not in learned}
+        return cls(name, json.loads(str(fixed.pop("settings"))), learned, fixed)
+
+    def expected(self):
+        """(out, gradients by name)."""
+        return self.fixed["out"], {key: self.fixed[f"d{key}"] for key in self.learned}
+
+
+def swap(x):
+    """[B, H, N, D] of the files to [B, N, H, D] of ours, and back."""
+    return jnp.swapaxes(x, 1, 2)
+
+
+@dataclasses.dataclass(frozen=True)
+class Golden:
+    """The call of ours that a file states: `hparams(settings and fixed arrays)`,
+    `params(arrays, settings)`, `qkv(arrays)` in our layout, `out(out, settings)` back in theirs."""
+
+    mechanism: str
+    hparams: Callable = lambda s: {}
+    params: Callable = lambda a, s: {}
+    qkv: Callable = lambda a: [swap(a[name]) for name in "qkv"]
+    out: Callable = lambda out, s: swap(out)
+    mask: str | None = None
+
+    def run(self, file: File):
+        """(out, gradients by name), of the loss that the file's gradients belong to."""
+        s = file.settings
+        m = zoo.make(self.mechanism, **self.hparams(s | file.fixed))
+        mask = file.fixed.get(self.mask)
+
+        def call(learned):
+            arrays = file.fixed | learned
+            out = m.apply(
+                self.params(arrays, s),
+                *self.qkv(arrays),
+                mask=mask,
+                causal=bool(s.get("causal", False)),
+            )
+            return self.out(out, s)
+
+        return value_and_gradients(call, file)
+
+
+@dataclasses.dataclass(frozen=True)
+class Corrected:
+    """Why a file is not matched, and what ours must give: `statement(file) -> (out, gradients)`.
+
+    `peer(file)` is the same statement with the fault left in, which must give the file.
+    """
+
+    reason: str
+    golden: Any
+    statement: Callable
+    peer: Callable | None = None
+
+
+def value_and_gradients(call, file: File):
+    def loss(learned):
+        out = call(learned)
+        return (out.astype(jnp.float32) * file.fixed["cot"]).sum(), out
+
+    learned = {name: jnp.asarray(x) for name, x in file.learned.items()}
+    gradients, out = jax.jit(jax.grad(loss, has_aux=True))(learned)
+    return out, gradients
+
+
+def attention(file: File, multiplicity):
+    """softmax(s q kᵀ) v in float64, key j counted multiplicity[h, i, j] times: (out, gradients)."""
+    q, k, v = (file.learned[name].astype(np.float64) for name in "qkv")
+    g, scale = file.fixed["cot"].astype(np.float64), q.shape[-1] ** -0.5
+    logits = np.einsum("bhtd,bhsd->bhts", q, k) * scale
+    weights = multiplicity * np.exp(logits - logits.max(-1, keepdims=True))
+    weights /= weights.sum(-1, keepdims=True)
+    d_weights = np.einsum("bhte,bhse->bhts", g, v)
+    d_logits = weights * (d_weights - (weights * d_weights).sum(-1, keepdims=True)) * scale
+    gradients = {
+        "q": np.einsum("bhts,bhsd->bhtd", d_logits, k),
+        "k": np.einsum("bhts,bhtd->bhsd", d_logits, q),
+        "v": np.einsum("bhts,bhte->bhse", weights, g),
+    }
+    return np.einsum("bhts,bhse->bhte", weights, v), gradients
+
+
+def assert_matches(got, want, tolerance=TOLERANCE):
+    """(out, gradients) against (out, gradients), each array relative to its largest entry."""
+    (out, gradients), (want_out, want_gradients) = got, want
+    assert set(gradients) == set(want_gradients)
+    pairs = {"out": (out, want_out)} | {
+        f"d{name}": (gradients[name], x) for name, x in want_gradients.items()
+    }
+    for name, (actual, desired) in pairs.items():
+        actual, desired = np.asarray(actual, np.float64), np.asarray(desired, np.float64)
+        assert actual.shape == desired.shape, name
+        worst = np.abs(actual - desired).max()
+        assert worst <= tolerance * np.abs(desired).max(), (name, worst)
+
+
+def run(golden, file: File):
+    return golden.run(file) if isinstance(golden, Golden) else golden(file)
