@@ -27,7 +27,10 @@ LEAST_REPEATS = 3
 GEMM_SIDE = {"cpu": 1024}
 GEMM_SIDE_ACCELERATOR = 8192
 GEMM_LEAST_FLOPS = 2**20
-MEMORY_OPTIONS = {"cpu": {"xla_cpu_experimental_ynn_fusion_type": ""}}
+# quick to compile, for it never runs
+MEMORY_OPTIONS = {
+    "cpu": {"xla_cpu_experimental_ynn_fusion_type": "", "xla_backend_optimization_level": 0}
+}
 
 
 def measure(fn: Callable, args: tuple, *, repeats: int, budget: float = 10.0) -> dict:
@@ -40,8 +43,10 @@ def measure(fn: Callable, args: tuple, *, repeats: int, budget: float = 10.0) ->
     compiled = lowered.compile()
     compile_seconds = time.perf_counter() - start
     check_finite(compiled(*args))
+    start = time.perf_counter()
     _, grown = peak_growth(lambda: compiled(*args))
-    times = sample(lambda: compiled(*args), repeats=repeats, budget=budget)
+    once = time.perf_counter() - start
+    times = sample(lambda: compiled(*args), once, repeats=repeats, budget=budget)
     quartiles = statistics.quantiles(times, n=4, method="inclusive")
     return {
         "flops_counted": counts.flops if exact else None,
@@ -58,11 +63,12 @@ def measure(fn: Callable, args: tuple, *, repeats: int, budget: float = 10.0) ->
     }
 
 
-def sample(run: Callable, *, repeats: int, budget: float) -> list[float]:
-    """Seconds a call, warm: LEAST_REPEATS samples, then up to `repeats` while `budget` lasts."""
+def sample(run: Callable, once: float, *, repeats: int, budget: float) -> list[float]:
+    """Seconds a call: LEAST_REPEATS samples, then up to `repeats` while `budget` lasts.
+
+    `run` is warm and takes about `once`; short calls are put together to a sample.
+    """
     start = time.perf_counter()
-    jax.block_until_ready(run())
-    once = time.perf_counter() - start
     calls = max(1, min(1000, round(SAMPLE_SECONDS / max(once, 1e-9))))
     times = []
     while len(times) < max(repeats, LEAST_REPEATS):
@@ -91,7 +97,10 @@ def gemm_seconds(work: int) -> float | None:
 def _product_seconds(side):
     x = jax.random.normal(jax.random.key(0), (side, side), jnp.float32)
     product = jax.jit(jnp.matmul).lower(x, x).compile()
-    return statistics.median(sample(lambda: product(x, x), repeats=7, budget=1.0))
+    start = time.perf_counter()
+    jax.block_until_ready(product(x, x))
+    once = time.perf_counter() - start
+    return statistics.median(sample(lambda: product(x, x), once, repeats=7, budget=1.0))
 
 
 def check_finite(out) -> None:
