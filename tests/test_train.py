@@ -14,6 +14,7 @@ from flax import nnx
 
 import attention_zoo as zoo
 from attention_zoo.layers import Buffer
+from configs import language as language_config
 from experiments import records, steps, tasks, train, worker
 from experiments.tasks import language
 
@@ -67,7 +68,7 @@ def _compiled_once(tmp_path_factory):
 
 def alphabet(n, at=None):
     """The alphabet over and over; `at(step)` is called before each training batch."""
-    splits = language.by_position(bytes(range(97, 123)) * 40)
+    splits = language.by_position(bytes(range(97, 123)) * 200)
     task = language.language_model(n, "alphabet", splits, 500, {"data": "alphabet"})
     if at is None:
         return task
@@ -311,6 +312,23 @@ def test_a_mechanism_that_cannot_is_objected_to():
     found = train.objections(POINT | {"mechanism": "fourier"})
     assert len(found) == 1
     assert "causal=True" in found[0]
+
+
+def test_the_language_sweep_is_sound():
+    config = language_config.get_config()
+    points = language_config.get_sweep(config)
+    assert len({records.point_id(point) for point in points}) == len(points) == 90
+    assert {point["batch"] * point["n"] for point in points} == {config.tokens}
+    for point in points[:: len(config.seeds)]:
+        train.check_point(point)
+        assert train.objections(point) == []
+
+
+def test_a_length_past_the_tokens_of_a_step_is_refused():
+    config = language_config.get_config()
+    config.lengths = (256, 8192)
+    with pytest.raises(ValueError, match="lengths must be at most tokens=4096 a step, got 8192"):
+        language_config.get_sweep(config)
 
 
 @pytest.mark.parametrize(
