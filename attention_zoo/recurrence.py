@@ -39,8 +39,8 @@ def causal(q, k, v, normalise: bool, chunk: int, state=None):
         kv = jnp.einsum("bshr,bshe->bhre", k, v)
         return {"kv": state["kv"] + kv, "k": state["k"] + k.sum(1)}, out
 
-    chunks = (_chunks(x.astype(jnp.float32), size) for x in (q, k, v))
-    state, out = jax.lax.scan(step, state, tuple(chunks))
+    xs = tuple(chunks(x.astype(jnp.float32), size) for x in (q, k, v))
+    state, out = jax.lax.scan(step, state, xs)
     out = jnp.moveaxis(out, 0, 1).reshape(B, -1, H, v.shape[-1])[:, :T]
     return out.astype(v.dtype), state
 
@@ -83,7 +83,7 @@ def cost(dims: Dims, R: int, normalise: bool, causal: bool, chunk: int) -> Cost:
     )
 
 
-def _chunks(x, size):
+def chunks(x, size):
     """[B, T, ...] -> [chunks, B, size, ...], padded by zeros."""
     B, T = x.shape[:2]
     padded = ops.pad_to(x, ops.ceil_to(T, size), 1)

@@ -19,6 +19,7 @@ SCALED = {
     "global": {"tokens": 16, "window": 64},
     "bigbird": {"block": 32},
     "linear": {},
+    "efficient": {},
     "fourier": {},
     "linformer": {"slots": 64},
     "nystrom": {"landmarks": 32, "conv": 9},

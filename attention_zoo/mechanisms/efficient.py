@@ -1,0 +1,62 @@
+"""Efficient attention: softmax_features(q) (softmax_positions(k)ᵀ v). arXiv:1812.01243.
+
+Each feature is one global attention map, its weights over positions shared by all queries; a query mixes
+the D summaries. Causal: the softmax over positions runs over the prefix, one normaliser a feature and
+position. `normaliser="row"` divides a query's row by its sum instead, φ(q)·Σ exp(k), as
+linear-attention-transformer does where causal; `scaled` multiplies the output by D^-0.5, as it does
+where not.
+Differs from the paper, which has no causal form.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from attention_zoo import exponential, ops
+from attention_zoo.exponential import heads_first
+from attention_zoo.types import Decode, Dims, Mechanism
+
+
+def make(normaliser: str = "feature", scaled: bool = False, chunk: int = 128) -> Mechanism:
+    if normaliser not in ("feature", "row"):
+        raise ValueError(f'normaliser must be "feature" or "row", got {normaliser!r}')
+    ops.positive(chunk=chunk)
+    options = {"normaliser": normaliser, "chunk": chunk}
+
+    def log_q(q):
+        return jax.nn.log_softmax(heads_first(q))
+
+    def leave(out, D):
+        return out * jnp.asarray(D**-0.5, out.dtype) if scaled else out
+
+    def apply(params, q, k, v, *, mask=None, causal=False):
+        B, _, H, D = k.shape
+        state = exponential.empty(B, H, D, v.shape[-1])
+        if causal:
+            out, _ = exponential.causal(log_q, heads_first, q, k, v, mask, state, **options)
+        else:
+            out = exponential.bidirectional(log_q, heads_first, q, k, v, mask, state, **options)
+        return leave(out, D)
+
+    def reference(params, q, k, v, *, mask=None, causal=False):
+        allowed = ops.visible(q.shape[1], k.shape[1], mask, causal)
+        out = exponential.reference(log_q(q), heads_first(k), v, allowed, normaliser)
+        return leave(out, q.shape[-1])
+
+    def cost(dims: Dims, *, causal=False):
+        return exponential.cost(dims, dims.head_dim, 0, causal=causal, **options)
+
+    def init(params, dims: Dims, dtype=jnp.float32):
+        return exponential.empty(dims.batch, dims.heads, dims.head_dim, dims.value_dim)
+
+    def step(params, state, q, k, v, *, mask=None):
+        out, state = exponential.causal(log_q, heads_first, q, k, v, mask, state, **options)
+        return leave(out, q.shape[-1]), state
+
+    return Mechanism(
+        "efficient",
+        apply,
+        reference,
+        cost,
+        citation="1812.01243",
+        decode=Decode(init, step, step),
+    )
