@@ -1,0 +1,160 @@
+"""One line a mechanism and variant: everything in test_mechanisms.py runs over all of them."""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import attention_zoo as zoo
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    name: str
+    hparams: dict[str, Any] = dataclasses.field(default_factory=dict)
+    block: int = 8
+    """Lengths around this one are tried: the size in which the kernel cuts the sequence."""
+    sorts: bool = False
+    """A sort by content may reorder sums: later tokens may move earlier outputs by rounding."""
+
+    @functools.cached_property
+    def m(self) -> zoo.Mechanism:
+        return zoo.make(self.name, **self.hparams)
+
+
+CASES = {
+    "full": Case("full"),
+    "full-chunked": Case("full", {"implementation": "chunked", "block": 8, "key_block": 16}),
+    "full-dot": Case("full", {"score": "dot"}),
+    "full-cosine": Case("full", {"score": "cosine", "implementation": "chunked", "block": 8}),
+    "full-general": Case("full", {"score": "general"}),
+    "full-additive": Case("full", {"score": "additive", "hidden": 9}),
+    "full-location": Case("full", {"score": "location", "length": 160}),
+    "local": Case("local", {"window": (5, 3), "block": 8}),
+    "local-0": Case("local", {"window": 0}, block=32),
+    "strided": Case("strided", {"stride": 6}, block=6),
+    "strided-window": Case("strided", {"stride": 5, "window": 7}, block=5),
+    "global": Case("global", {"tokens": 3}),
+    "global-window": Case("global", {"tokens": 3, "window": 6}),
+    "global-separate": Case("global", {"tokens": 3, "window": (6, 2), "separate": True}),
+    "global-positions": Case("global", {"tokens": (1, 7, 30), "window": 6}),
+    "global-learned": Case("global", {"tokens": 0, "learned": 3, "window": 6}),
+    "global-both": Case("global", {"tokens": 2, "learned": 3}),
+    "bigbird": Case("bigbird", {"block": 4, "random_blocks": 2}, block=4),
+    "bigbird-table": Case(
+        "bigbird",
+        {"block": 8, "table": [[[u % 3, 19 - u] for u in range(20)] for _ in range(4)]},
+    ),
+    "bigbird-leading": Case("bigbird", {"block": 7, "window": 0, "global_blocks": 2}, block=7),
+    "linear": Case("linear", {"chunk": 8}),
+    "linear-relu": Case("linear", {"feature_map": "relu", "chunk": 8}),
+    "linear-relu2": Case("linear", {"feature_map": "relu2", "chunk": 8}),
+    "linear-exp": Case("linear", {"feature_map": "exp", "chunk": 8}),
+    "linear-identity": Case("linear", {"feature_map": "identity", "chunk": 8}),
+    "efficient": Case("efficient", {"chunk": 8}),
+    "efficient-row": Case("efficient", {"normaliser": "row", "scaled": True, "chunk": 8}),
+    "fourier": Case("fourier"),
+    "fourier-fft": Case("fourier", {"implementation": "fft"}),
+    "linformer": Case("linformer", {"slots": 9, "length": 160}),
+    "linformer-none": Case("linformer", {"slots": 9, "sharing": "none"}),
+    "linformer-kv": Case("linformer", {"slots": 50, "sharing": "kv"}),
+    "nystrom": Case("nystrom", {"landmarks": 7}),
+    "nystrom-conv": Case("nystrom", {"landmarks": 50, "conv": 5}),
+    "mixed": Case(
+        "mixed",
+        {
+            "parts": (
+                ("full", {}),
+                ("local", {"window": 5}),
+                ("linear", {"chunk": 8}),
+                ("global", {"tokens": 2, "window": 3}),
+            )
+        },
+    ),
+}
+
+# no two sizes are equal
+SIZES = {"batch": 2, "heads": 4, "head_dim": 12, "value_dim": 10}
+LENGTH = 37
+MODES = {"bidirectional": False, "causal": True}
+
+
+def dims(T: int, S: int | None = None) -> zoo.Dims:
+    return zoo.Dims(q_len=T, kv_len=T if S is None else S, **SIZES)
+
+
+def able(case: Case, causal: bool, T: int = LENGTH, S: int | None = None) -> bool:
+    return not zoo.objections(case.m, dims(T, S), causal=causal, masked=case.m.mask)
+
+
+def runs(*, causal=(False, True), where=lambda case: True):
+    """(case name, mode) of every call that the mechanism does not refuse."""
+    return [
+        (name, mode)
+        for name, case in CASES.items()
+        for mode, flag in MODES.items()
+        if flag in causal and able(case, flag) and where(case)
+    ]
+
+
+def inputs(case: Case, T: int, S: int | None = None, dtype=jnp.float32):
+    """Random (params, q, k, v, cotangent)."""
+    S = T if S is None else S
+    B, H, D, E = SIZES.values()
+    P = case.m.projections
+    keys = jax.random.split(jax.random.key(0), 5)
+    q = jax.random.normal(keys[0], (B, T, H * P, D), dtype)
+    k = jax.random.normal(keys[1], (B, S, H * P, D), dtype)
+    v = jax.random.normal(keys[2], (B, S, H * P, E), dtype)
+    out_len = jax.eval_shape(case.m.apply, case.m.init(keys[4], dims(T, S)), q, k, v).shape[1]
+    cotangent = jax.random.normal(keys[3], (B, out_len, H, E), dtype)
+    return case.m.init(keys[4], dims(T, S)), q, k, v, cotangent
+
+
+def padding(S: int) -> jnp.ndarray:
+    """[2, S]: the first sequence hides its first key, the second its last third."""
+    at = jnp.arange(S)
+    return jnp.stack([at > 0 if S > 1 else at >= 0, at < max(S - S // 3, 1)])
+
+
+@functools.lru_cache(8)
+def compiled(name: str, mode: str, form: str = "apply"):
+    """Jitted (params, q, k, v, mask, cotangent) -> (out, gradients in params, q, k, v): one compile
+    a mechanism and mode, shared by all tests of one length."""
+    case = CASES[name]
+
+    @jax.jit
+    def run(params, q, k, v, mask, cotangent):
+        def call(params, q, k, v):
+            hidden = mask if case.m.mask else None
+            return getattr(case.m, form)(params, q, k, v, mask=hidden, causal=MODES[mode])
+
+        out, pull = jax.vjp(call, params, q, k, v)
+        return out, pull(cotangent.astype(out.dtype))
+
+    return run
+
+
+def assert_close(actual, expected, tolerance=2e-5):
+    """Every leaf within tolerance of the expected leaf, relative to its largest entry."""
+    for got, want in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
+        got, want = np.asarray(got, np.float64), np.asarray(want, np.float64)
+        assert got.shape == want.shape
+        assert np.isfinite(got).all()
+        worst = np.abs(got - want).max(initial=0)
+        assert worst <= tolerance * max(np.abs(want).max(initial=0), 1e-3), worst
+
+
+def both(case: Case, mode: str, params, q, k, v, mask):
+    """(efficient form, dense definition) of one call, in one compiled program."""
+    hidden = mask if case.m.mask else None
+
+    @jax.jit
+    def run(*args):
+        forms = (case.m.apply, case.m.reference)
+        return tuple(form(*args, mask=hidden, causal=MODES[mode]) for form in forms)
+
+    return run(params, q, k, v)
