@@ -131,8 +131,8 @@ def test_an_order_that_holds_too_much_is_refused_with_the_numbers():
 
 
 def test_samples_stop_at_repeats_or_at_the_budget_but_not_below_three():
-    assert len(measure.sample(lambda: jnp.ones(3), repeats=5, budget=60.0)) == 5
-    assert len(measure.sample(lambda: jnp.ones(3), repeats=50, budget=0.0)) == 3
+    assert len(measure.sample(lambda: jnp.ones(3), 1.0, repeats=5, budget=60.0)) == 5
+    assert len(measure.sample(lambda: jnp.ones(3), 1.0, repeats=50, budget=0.0)) == 3
 
 
 def test_growth_covers_the_result():
