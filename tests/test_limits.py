@@ -1,0 +1,110 @@
+"""Limits in which one mechanism must be another, and the rate at which random features near one."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import attention_zoo as zoo
+from tests.cases import MODES, SIZES, assert_close, padding
+
+N = 24
+D = SIZES["head_dim"]
+
+
+def identities(m: zoo.Mechanism, **names):
+    """The params of m with those named replaced: by what `names[name](its shape)` gives."""
+    dims = zoo.Dims(q_len=N, kv_len=N, **SIZES)
+    params = dict(m.init(jax.random.key(0), dims))
+    return params | {name: make(params[name].shape) for name, make in names.items()}
+
+
+def eye(shape):
+    """Ones where the last two axes agree."""
+    return jnp.broadcast_to(jnp.eye(*shape[-2:]), shape)
+
+
+# label: (mechanism, hparams, names of params that become identities, what it then is)
+FULL = ("full", {})
+LIMITS = {
+    "window >= N": ("local", {"window": N - 1}, {}, FULL),
+    "huge window": ("local", {"window": 10 * N}, {}, FULL),
+    "stride 1": ("strided", {"stride": 1}, {}, FULL),
+    "stride and window >= N": ("strided", {"stride": 5, "window": N}, {}, FULL),
+    "all tokens global": ("global", {"tokens": N}, {}, FULL),
+    "global and window >= N": ("global", {"tokens": 3, "window": N}, {}, FULL),
+    "all blocks global": ("bigbird", {"block": 4, "global_blocks": 6}, {}, FULL),
+    "all blocks random": ("bigbird", {"block": 4, "random_blocks": 6}, {}, FULL),
+    "one block": ("bigbird", {"block": N}, {}, FULL),
+    "slots = N, identity projections": (
+        "linformer",
+        {"slots": N},
+        {"keys": eye, "values": eye},
+        FULL,
+    ),
+    "landmarks = N": ("nystrom", {"landmarks": N, "iterations": 30}, {}, FULL),
+    "compression 1, identity kernels": (
+        "compressed",
+        {"stride": 1},
+        {"key_kernel": eye, "value_kernel": eye},
+        FULL,
+    ),
+    "general score, identity weight": (
+        "full",
+        {"score": "general"},
+        {"weight": eye},
+        ("full", {"score": "dot"}),
+    ),
+    "one part of mixed": (
+        "mixed",
+        {"parts": (("local", {"window": 3}),)},
+        {},
+        ("local", {"window": 3}),
+    ),
+}
+# the inverse is iterated
+LOOSER = {"landmarks = N": 3e-4}
+# a hidden key is a zero among Linformer's slots
+UNMASKED = {"slots = N, identity projections"}
+
+
+def calls():
+    """(label, mode) that neither side refuses."""
+    return [
+        (label, mode)
+        for label, (name, hparams, _, (other, _)) in LIMITS.items()
+        for mode, causal in MODES.items()
+        if not causal or (zoo.make(name, **hparams).causal and zoo.make(other).causal)
+    ]
+
+
+def inputs():
+    B, H, D, E = SIZES.values()
+    keys = jax.random.split(jax.random.key(7), 3)
+    return [
+        jax.random.normal(key, (B, N, H, size)) for key, size in zip(keys, (D, D, E), strict=True)
+    ]
+
+
+@pytest.mark.parametrize(("label", "mode"), calls())
+def test_limit(label, mode):
+    name, hparams, replaced, (other, other_hparams) = LIMITS[label]
+    m, limit = zoo.make(name, **hparams), zoo.make(other, **other_hparams)
+    params = identities(m, **replaced)
+
+    @jax.jit
+    def both(*qkv):
+        options = {"mask": None if label in UNMASKED else padding(N), "causal": MODES[mode]}
+        return m.apply(params, *qkv, **options), limit.apply({}, *qkv, **options)
+
+    assert_close(*both(*inputs()), LOOSER.get(label, 2e-6))
+
+
+@pytest.mark.parametrize("head", range(4))
+def test_a_head_of_mixed_is_the_mechanism_itself(head):
+    parts = (("full", {}), ("local", {"window": 2}), ("linear", {}), ("strided", {"stride": 3}))
+    name, hparams = parts[head]
+    qkv = inputs()
+    out = zoo.make("mixed", parts=parts).apply({}, *qkv, causal=True)
+    own = zoo.make(name, **hparams).apply({}, *(x[:, :, head : head + 1] for x in qkv), causal=True)
+    np.testing.assert_array_equal(out[:, :, head : head + 1], own)
