@@ -91,31 +91,33 @@ class Corrected:
     peer: Callable | None = None
 
 
-def value_and_gradients(call, file: File):
+def value_and_gradients(call, file: File, dtype=jnp.float32):
+    """(out, gradients by name) of `call(learned)`, for the file's cotangent."""
+    cotangent = jnp.asarray(file.fixed["cot"], dtype)
+
     def loss(learned):
         out = call(learned)
-        return (out.astype(jnp.float32) * file.fixed["cot"]).sum(), out
+        return (out.astype(dtype) * cotangent).sum(), out
 
-    learned = {name: jnp.asarray(x) for name, x in file.learned.items()}
+    learned = {name: jnp.asarray(x, dtype) for name, x in file.learned.items()}
     gradients, out = jax.jit(jax.grad(loss, has_aux=True))(learned)
     return out, gradients
 
 
-def attention(file: File, multiplicity):
-    """softmax(s q kᵀ) v in float64, key j counted multiplicity[h, i, j] times: (out, gradients)."""
-    q, k, v = (file.learned[name].astype(np.float64) for name in "qkv")
-    g, scale = file.fixed["cot"].astype(np.float64), q.shape[-1] ** -0.5
-    logits = np.einsum("bhtd,bhsd->bhts", q, k) * scale
-    weights = multiplicity * np.exp(logits - logits.max(-1, keepdims=True))
-    weights /= weights.sum(-1, keepdims=True)
-    d_weights = np.einsum("bhte,bhse->bhts", g, v)
-    d_logits = weights * (d_weights - (weights * d_weights).sum(-1, keepdims=True)) * scale
-    gradients = {
-        "q": np.einsum("bhts,bhsd->bhtd", d_logits, k),
-        "k": np.einsum("bhts,bhtd->bhsd", d_logits, q),
-        "v": np.einsum("bhts,bhte->bhse", weights, g),
-    }
-    return np.einsum("bhts,bhse->bhte", weights, v), gradients
+def stated(formula):
+    """The statement `formula(learned, file) -> out`, in float64."""
+
+    def run(file: File):
+        with jax.enable_x64(True):
+            found = value_and_gradients(lambda a: formula(a, file), file, jnp.float64)
+            return jax.tree.map(np.asarray, found)
+
+    return run
+
+
+def weighted(v, weights):
+    """Rows of weights [B, H, N, N] divided by their sums, times v, in the files' layout."""
+    return jnp.einsum("bhts,bhse->bhte", weights / weights.sum(-1, keepdims=True), v)
 
 
 def assert_matches(got, want, tolerance=TOLERANCE):
