@@ -1,14 +1,14 @@
-"""Linear attention whose features are exponentials, given by their logarithms: no overflow at any size.
+"""Linear attention whose features are exponentials, given by their logarithms: no overflow.
 
-With logarithms a of q's features and b of k's, out_i = Σ_j Σ_f exp(a_if + b_jf) v_j over a normaliser:
-"row" Σ_j Σ_f exp(a_if + b_jf); "feature" divides each feature of k by its own sum over positions;
-None is 1. `log_q` and `log_k` make them chunk by chunk, [B, c, H, D] -> [B, H, c, R], so that no array
-of T x R is held. Sums are kept relative to the largest b so far, a feature: the state is
-{"kv": Σ exp(b - peak) v [B, H, R, E], "k": Σ exp(b - peak) [B, H, R], "peak": [B, H, R]}.
+With logarithms a of q's features and b of k's, out_i = Σ_j Σ_f exp(a_if + b_jf) v_j over a
+normaliser: "row" Σ_j Σ_f exp(a_if + b_jf); "feature" divides each feature of k by its own sum over
+positions; None is 1. `log_q` and `log_k` make them chunk by chunk, [B, c, H, D] -> [B, H, c, R],
+so that no array of T x R is held. Sums are kept relative to the largest b so far, a feature: the
+state is {"kv": Σ exp(b - peak) v [B, H, R, E], "k": Σ exp(b - peak) [B, H, R], "peak": [B, H, R]}.
 
-Causal: a maximum over a chunk would move earlier rows by rounding, so a chunk is taken relative to the
-peak before it (the first key, where there is none). Rows at and after a key that exceeds it by more
-than GROWTH are taken token by token instead; that costs nothing until it happens.
+Causal: a maximum over a chunk would move earlier rows by rounding, so a chunk is taken relative to
+the peak before it (the first key, where there is none). Rows at and after a key that exceeds it by
+more than GROWTH are taken token by token instead; that costs nothing until it happens.
 """
 
 import jax
@@ -18,7 +18,6 @@ from attention_zoo import ops, recurrence
 from attention_zoo.types import Cost, Dims
 
 GROWTH = 60.0
-NORMALISERS = ("row", "feature", None)
 
 
 def empty(B: int, H: int, R: int, E: int, extra: float = 0.0) -> dict:

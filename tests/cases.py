@@ -56,6 +56,13 @@ CASES = {
     "linear-identity": Case("linear", {"feature_map": "identity", "chunk": 8}),
     "efficient": Case("efficient", {"chunk": 8}),
     "efficient-row": Case("efficient", {"normaliser": "row", "scaled": True, "chunk": 8}),
+    "performer": Case("performer", {"features": 20, "chunk": 8}),
+    "performer-relu": Case("performer", {"features": 20, "kernel": "relu", "chunk": 8}),
+    "performer-hyperbolic": Case(
+        "performer", {"features": 14, "kernel": "hyperbolic", "orthogonal": False, "chunk": 8}
+    ),
+    "performer-paper": Case("performer", {"features": 20, "feature_eps": 1e-4, "sum_eps": 1e-6}),
+    "performer-unnormalised": Case("performer", {"features": 20, "normalise": False, "chunk": 8}),
     "fourier": Case("fourier"),
     "fourier-fft": Case("fourier", {"implementation": "fft"}),
     "linformer": Case("linformer", {"slots": 9, "length": 160}),

@@ -1,10 +1,10 @@
 """Efficient attention: softmax_features(q) (softmax_positions(k)ᵀ v). arXiv:1812.01243.
 
-Each feature is one global attention map, its weights over positions shared by all queries; a query mixes
-the D summaries. Causal: the softmax over positions runs over the prefix, one normaliser a feature and
-position. `normaliser="row"` divides a query's row by its sum instead, φ(q)·Σ exp(k), as
-linear-attention-transformer does where causal; `scaled` multiplies the output by D^-0.5, as it does
-where not.
+Each feature is one global attention map, its weights over positions shared by all queries; a query
+mixes the D summaries. Causal: the softmax over positions runs over the prefix, one normaliser a
+feature and position. `normaliser="row"` divides a query's row by its sum instead, φ(q)·Σ exp(k),
+as linear-attention-transformer does where causal; `scaled` multiplies the output by D^-0.5, as it
+does where not.
 Differs from the paper, which has no causal form.
 """
 

@@ -1,0 +1,146 @@
+"""Performer: softmax(q kᵀ / sqrt(D)) v by positive random features, FAVOR+. arXiv:2009.14794.
+
+With x' = x D^-1/4 and R random rows w, E[φ(q)·φ(k)] = exp(q·k / sqrt(D)); the error falls as
+R^-1/2. Kernels: "softmax" exp(w·x' - |x'|²/2) / sqrt(R); "hyperbolic" the same for w and -w, half
+as many rows, a smaller variance; "relu" relu(w·x') + feature_eps, of another similarity
+(generalised attention). Rows of blocks of D are orthogonal, with the norms of independent Gaussian
+rows; `refresh` redraws them.
+
+Features stay logarithms until a chunk is taken relative to a maximum that neither hidden nor later
+keys reach, so a row's sum is never 0 and nothing is added to the features. `feature_eps` (1e-3 for
+relu) and `sum_eps` (added to each feature of the keys' sum) are performer-pytorch's; the softmax
+kernels' maximum then runs over all positions as there, so that later keys scale feature_eps: the
+causal form leaks. `normalise=False` leaves out the division.
+"""
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+
+from attention_zoo import exponential, ops
+from attention_zoo.types import Decode, Dims, Mechanism
+
+KERNELS = ("softmax", "hyperbolic", "relu")
+
+
+def make(
+    features: int = 256,
+    kernel: str = "softmax",
+    orthogonal: bool = True,
+    normalise: bool = True,
+    feature_eps: float | None = None,
+    sum_eps: float = 0.0,
+    chunk: int = 128,
+) -> Mechanism:
+    if kernel not in KERNELS:
+        raise ValueError(f"kernel must be one of {', '.join(KERNELS)}, got {kernel!r}")
+    ops.positive(features=features, chunk=chunk)
+    if kernel == "hyperbolic" and features % 2:
+        raise ValueError(f"features must be even for kernel='hyperbolic', got {features}")
+    floor = (1e-3 if kernel == "relu" else 0.0) if feature_eps is None else feature_eps
+    if floor < 0 or sum_eps < 0 or (kernel == "relu" and floor == 0):
+        raise ValueError(
+            f"feature_eps and sum_eps must be 0 or more, and feature_eps above 0 for relu; "
+            f"got {feature_eps} and {sum_eps}"
+        )
+    rows = features // 2 if kernel == "hyperbolic" else features
+    leaks = kernel != "relu" and floor > 0
+    options = {"normaliser": "row" if normalise else None, "chunk": chunk}
+
+    def init(rng, dims: Dims):
+        return {"projection": draw(rng, dims.heads, rows, dims.head_dim, orthogonal)}
+
+    def refresh(rng, params, q, k):
+        heads, _, width = params["projection"].shape
+        return {**params, "projection": draw(rng, heads, rows, width, orthogonal)}
+
+    def projected(params, x):
+        """w·x', and |x'|²/2 where the kernel takes it off: [B, H, c, rows], [B, H, c, 1]."""
+        x = x.astype(jnp.float32) * x.shape[-1] ** -0.25
+        u = jnp.einsum("bthd,hrd->bhtr", x, params["projection"])
+        if kernel == "hyperbolic":
+            u = jnp.concatenate([u, -u], -1)
+        return u, jnp.einsum("bth->bht", jnp.square(x).sum(-1) / 2)[..., None]
+
+    def logs(params, peak):
+        """Logarithms of the features; `peak(u)` is taken off before feature_eps is added."""
+
+        def run(x):
+            u, half_norm = projected(params, x)
+            if kernel == "relu":
+                return jnp.log(jax.nn.relu(u) + floor)
+            if floor:
+                scaled = jnp.exp(u - half_norm - jax.lax.stop_gradient(peak(u)))
+                return jnp.log(scaled + floor) - math.log(features) / 2
+            return u - half_norm - math.log(features) / 2
+
+        return run
+
+    def maps(params, k, mask):
+        """Logarithms of q's and of k's features."""
+        highest = None
+        if leaks:
+            u, _ = projected(params, k)
+            seen = True if mask is None else mask[:, None, :, None]
+            highest = jnp.where(seen, u, ops.LOWEST).max((2, 3), keepdims=True)
+            highest = jnp.where(highest == ops.LOWEST, 0.0, highest)
+        return logs(params, lambda u: u.max(-1, keepdims=True)), logs(params, lambda u: highest)
+
+    def apply(params, q, k, v, *, mask=None, causal=False):
+        B, _, H, _ = k.shape
+        state = exponential.empty(B, H, features, v.shape[-1], sum_eps)
+        k = ops.hide(k, mask)
+        log_q, log_k = maps(params, k, mask)
+        if causal:
+            return exponential.causal(log_q, log_k, q, k, v, mask, state, **options)[0]
+        return exponential.bidirectional(log_q, log_k, q, k, v, mask, state, **options)
+
+    def reference(params, q, k, v, *, mask=None, causal=False):
+        a, b = (log(x) for log, x in zip(maps(params, k, mask), (q, k), strict=True))
+        matrix = jnp.einsum("bhtr,bhsr->bhts", jnp.exp(a), jnp.exp(b))
+        matrix = jnp.where(ops.visible(q.shape[1], k.shape[1], mask, causal), matrix, 0.0)
+        if normalise:
+            extra = sum_eps * jnp.exp(a).sum(-1, keepdims=True)
+            matrix = ops.safe_divide(matrix, matrix.sum(-1, keepdims=True) + extra)
+        return ops.weigh(matrix, v)
+
+    def cost(dims: Dims, *, causal=False):
+        each = rows * dims.head_dim
+        cost = exponential.cost(dims, features, each, causal=causal, **options)
+        whole = 2 * dims.batch * dims.heads * dims.kv_len * each if leaks else 0
+        return dataclasses.replace(cost, flops=cost.flops + whole)
+
+    def decode_init(params, dims: Dims, dtype=jnp.float32):
+        return exponential.empty(dims.batch, dims.heads, features, dims.value_dim, sum_eps)
+
+    def step(params, state, q, k, v, *, mask=None):
+        k = ops.hide(k, mask)
+        return exponential.causal(*maps(params, k, mask), q, k, v, mask, state, **options)
+
+    return Mechanism(
+        "performer",
+        apply,
+        reference,
+        cost,
+        citation="2009.14794",
+        init=init,
+        decode=None if leaks else Decode(decode_init, step, step),
+        refresh=refresh,
+        leaks=leaks,
+        frozen=frozenset({"projection"}),
+    )
+
+
+def draw(rng, heads: int, rows: int, width: int, orthogonal: bool):
+    """Gaussian rows [heads, rows, width], those of each block of `width` orthogonal on request."""
+    direction_key, norm_key = jax.random.split(rng)
+    blocks = -(-rows // width)
+    gaussian = jax.random.normal(direction_key, (heads, blocks, width, width))
+    if not orthogonal:
+        return gaussian.reshape(heads, -1, width)[:, :rows]
+    directions, _ = jnp.linalg.qr(gaussian)
+    directions = jnp.swapaxes(directions, 2, 3).reshape(heads, -1, width)[:, :rows]
+    norms = jnp.linalg.norm(jax.random.normal(norm_key, (heads, rows, width)), axis=-1)
+    return directions * norms[..., None]
