@@ -12,7 +12,7 @@ from experiments import flops
 from tests.cases import CASES, MODES, SIZES, dims, runs
 
 # quadratic by definition; all others must never build an N x N array nor grow like one
-QUADRATIC = {"full", "strided", "synthesizer", "spatial_gating", "mixed"}
+QUADRATIC = {"full", "strided", "compressed", "synthesizer", "spatial_gating", "mixed"}
 # in bench-like sizes, where blocks and windows are small against N
 SCALED = {
     "local": {"window": 64},
@@ -20,6 +20,7 @@ SCALED = {
     "bigbird": {"block": 32},
     "linear": {},
     "efficient": {},
+    "performer": {"features": 64},
     "fourier": {},
     "linformer": {"slots": 64},
     "nystrom": {"landmarks": 32, "conv": 9},
