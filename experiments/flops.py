@@ -80,7 +80,9 @@ MOVEMENT = _names("""
     squeeze stop_gradient swap tie transpose unstack
 """)
 UNCOUNTED = _names("""
-    cholesky custom_call custom_linear_solve eig eigh ffi_call geqrf householder_product
+    cholesky custom_call custom_linear_solve dot_product_attention_bwd
+    dot_product_attention_bwd_wrapper dot_product_attention_fwd dot_product_attention_fwd_wrapper
+    eig eigh ffi_call geqrf householder_product
     io_callback lu lu_pivots_to_permutation pure_callback qr ragged_dot_general
     scaled_matmul_wrapper schur svd triangular_solve tridiagonal tridiagonal_solve
 """)
