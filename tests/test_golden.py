@@ -79,7 +79,7 @@ def compressed(file: File):
     m = zoo.make("compressed", stride=stride, window=None, learned=1, bias=True)
 
     def call(a):
-        B, H, N, D = a["q"].shape
+        _, H, N, D = a["q"].shape
         pad = -N % stride
         q, k, v = (jnp.pad(swap(a[n]), ((0, 0), (pad, 0), (0, 0), (0, 0))) for n in "qkv")
         kernel = jnp.einsum("hoic->hcio", a["p_conv_w"].reshape(H, D, D, stride))
@@ -89,6 +89,29 @@ def compressed(file: File):
         return swap(m.apply(params, q * H**-0.5, k, v, causal=s["causal"])[:, pad:])
 
     return value_and_gradients(call, file)
+
+
+def favor_causal(stabilised: bool):
+    """Both features divided by exp(their largest |x'|²) before eps is added to a row's sum."""
+
+    def formula(a, file):
+        s = file.settings
+
+        def features(x):
+            x = x * x.shape[-1] ** -0.25
+            u = jnp.einsum("bhnd,dr->bhnr", x, file.fixed["x_omega"])
+            square = (x * x).sum(-1, keepdims=True)
+            offset = square / 2 + jnp.log(s["n_dims"]) / 2
+            if stabilised:
+                offset = offset + square.max(2, keepdims=True)
+            return jnp.exp(jnp.concatenate([u, -u], -1) - offset)
+
+        weights = jnp.einsum("bhtr,bhsr->bhts", features(a["q"]), features(a["k"]))
+        weights = weights * jnp.tri(weights.shape[-1])
+        total = weights.sum(-1, keepdims=True) + stabilised * s["eps"]
+        return jnp.einsum("bhts,bhse->bhte", weights / total, a["v"])
+
+    return stated(formula)
 
 
 def bigbird_hparams(s):
@@ -117,6 +140,11 @@ def longformer(file: File):
 def x_as_values(a):
     """The raw input [B, N, C] as the values of one head."""
     return None, None, a["x"][:, :, None]
+
+
+def per_head(a, x):
+    """The array x that all heads share, once a head."""
+    return jnp.repeat(jnp.asarray(x)[None], a["q"].shape[1], 0)
 
 
 def unscaled(a):
@@ -148,6 +176,22 @@ NYSTROM = Golden(
     lambda a, s: {"conv": a["p_conv_w"]} if s["residual"] else {},
 )
 
+PERFORMER = Golden(
+    "performer",
+    lambda s: {
+        "features": s["nb_features"],
+        "kernel": "relu" if s["generalized"] else "softmax",
+        "feature_eps": s["feature_eps"],
+        "sum_eps": s["denom_eps"],
+    },
+    lambda a, s: {"projection": per_head(a, a["x_projection"])},
+)
+FAVOR = Golden(
+    "performer",
+    lambda s: {"features": s["n_dims"], "kernel": "hyperbolic"},
+    lambda a, s: {"projection": per_head(a, a["x_omega"].T)},
+)
+
 MATCHED = {
     "full_bidir": Golden("full"),
     "full_causal": Golden("full"),
@@ -174,6 +218,11 @@ MATCHED = {
     "mca_causal_cf4": compressed,
     "efficient_bidir": Golden("efficient", lambda s: {"scaled": True}),
     "efficient_performer_bidir": Golden("efficient"),
+    "performer_bidir": PERFORMER,
+    "performer_causal": PERFORMER,
+    "performer_relu_bidir": PERFORMER,
+    "performer_relu_causal": PERFORMER,
+    "favor_ft_bidir": FAVOR,
     "efficient_causal": Golden("efficient", lambda s: {"normaliser": "row"}),
 }
 
@@ -187,6 +236,13 @@ CORRECTED = {
     "bigbird_train": BIGBIRD,
     "bigbird_train2": BIGBIRD,
     "bigbird_eval": BIGBIRD,
+    "favor_ft_causal": Corrected(
+        "the peer divides features by a maximum over all positions, so later tokens change what its "
+        "eps does to earlier rows; ours takes maxima of the past and needs no eps",
+        FAVOR,
+        statement=favor_causal(stabilised=False),
+        peer=favor_causal(stabilised=True),
+    ),
     "efficient_causal_blindspot": Corrected(
         "the peer's queries do not see their own bucket, the first nothing; ours see all the past",
         Golden("efficient", lambda s: {"normaliser": "row"}),
@@ -208,8 +264,6 @@ LATER = {
 }
 LATER |= set(
     """
-    favor_ft_bidir
-    favor_ft_causal
     gmlp_bidir
     gmlp_causal_heads2
     lsh_bidir
@@ -219,10 +273,6 @@ LATER |= set(
     lsh_nodup
     lsh_within_bucket
     mixer_token
-    performer_bidir
-    performer_causal
-    performer_relu_bidir
-    performer_relu_causal
     rfa_bidir
     rfa_causal
     routing_bidir
