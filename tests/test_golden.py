@@ -5,12 +5,12 @@ convention of its own: there the reason stands, and ours is held to the correcte
 GOLDEN.md beside the files says what is in them. $ATTENTION_ZOO_GOLDEN names another folder.
 """
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import attention_zoo as zoo
+from tests import golden_formulas as formulas
 from tests.golden import (
     FOLDER,
     Corrected,
@@ -18,58 +18,14 @@ from tests.golden import (
     Golden,
     assert_matches,
     run,
-    stated,
     swap,
     value_and_gradients,
-    weighted,
 )
 
 pytestmark = pytest.mark.skipif(
     not FOLDER.is_dir(),
     reason=f"no golden files at {FOLDER}; name a folder by ATTENTION_ZOO_GOLDEN",
 )
-
-
-def bigbird_counts(file: File):
-    """[H, N, N]: how often query i meets key j when a repeated random block counts again."""
-    size, table = file.settings["block"], file.fixed["i_rand_attn"]
-    H, inner, _ = table.shape
-    blocks = inner + 2
-    counts = np.zeros((H, blocks, blocks), int)
-    counts[:, [0, -1]] = 1
-    for u in range(1, blocks - 1):
-        counts[:, u, [0, u - 1, u, u + 1, blocks - 1]] = 1
-        for head in range(H):
-            np.add.at(counts[head, u], table[head, u - 1], 1)
-    return counts.repeat(size, 1).repeat(size, 2)
-
-
-def bigbird(repeats: bool):
-    """Its dense definition, where a repeated block counts again or once."""
-
-    def formula(a, file):
-        counts = bigbird_counts(file)
-        logits = jnp.einsum("bhtd,bhsd->bhts", a["q"], a["k"]) * a["q"].shape[-1] ** -0.5
-        peak = jnp.where(counts > 0, logits, -jnp.inf).max(-1, keepdims=True)
-        seen = counts if repeats else np.minimum(counts, 1)
-        return weighted(a["v"], seen * jnp.exp(logits - peak))
-
-    return stated(formula)
-
-
-def efficient_causal(blind: bool):
-    """A query sees the earlier tokens, or only those of earlier buckets."""
-
-    def formula(a, file):
-        N = a["q"].shape[2]
-        bucket = jnp.arange(N) // (file.settings["bucket_size"] if blind else 1)
-        seen = bucket[:, None] > bucket if blind else bucket[:, None] >= bucket
-        q, k = jax.nn.softmax(a["q"]) * a["q"].shape[-1] ** -0.5, jnp.exp(a["k"])
-        weights = jnp.where(seen, jnp.einsum("bhtd,bhsd->bhts", q, k), 0.0)
-        total = jnp.maximum(weights.sum(-1, keepdims=True), file.settings["eps"])
-        return jnp.einsum("bhts,bhse->bhte", weights / total, a["v"])
-
-    return stated(formula)
 
 
 def compressed(file: File):
@@ -89,29 +45,6 @@ def compressed(file: File):
         return swap(m.apply(params, q * H**-0.5, k, v, causal=s["causal"])[:, pad:])
 
     return value_and_gradients(call, file)
-
-
-def favor_causal(stabilised: bool):
-    """Both features divided by exp(their largest |x'|²) before eps is added to a row's sum."""
-
-    def formula(a, file):
-        s = file.settings
-
-        def features(x):
-            x = x * x.shape[-1] ** -0.25
-            u = jnp.einsum("bhnd,dr->bhnr", x, file.fixed["x_omega"])
-            square = (x * x).sum(-1, keepdims=True)
-            offset = square / 2 + jnp.log(s["n_dims"]) / 2
-            if stabilised:
-                offset = offset + square.max(2, keepdims=True)
-            return jnp.exp(jnp.concatenate([u, -u], -1) - offset)
-
-        weights = jnp.einsum("bhtr,bhsr->bhts", features(a["q"]), features(a["k"]))
-        weights = weights * jnp.tri(weights.shape[-1])
-        total = weights.sum(-1, keepdims=True) + stabilised * s["eps"]
-        return jnp.einsum("bhts,bhse->bhte", weights / total, a["v"])
-
-    return stated(formula)
 
 
 def bigbird_hparams(s):
@@ -229,25 +162,25 @@ MATCHED = {
 BIGBIRD = Corrected(
     "transformers counts a random block that is already seen once more; ours counts a key once",
     Golden("bigbird", bigbird_hparams),
-    statement=bigbird(repeats=False),
-    peer=bigbird(repeats=True),
+    statement=formulas.bigbird(repeats=False),
+    peer=formulas.bigbird(repeats=True),
 )
 CORRECTED = {
     "bigbird_train": BIGBIRD,
     "bigbird_train2": BIGBIRD,
     "bigbird_eval": BIGBIRD,
     "favor_ft_causal": Corrected(
-        "the peer divides features by a maximum over all positions, so later tokens change what its "
-        "eps does to earlier rows; ours takes maxima of the past and needs no eps",
+        "the peer divides features by a maximum over all positions, so later tokens change what "
+        "its eps does to earlier rows; ours takes maxima of the past and needs no eps",
         FAVOR,
-        statement=favor_causal(stabilised=False),
-        peer=favor_causal(stabilised=True),
+        statement=formulas.favor_causal(stabilised=False),
+        peer=formulas.favor_causal(stabilised=True),
     ),
     "efficient_causal_blindspot": Corrected(
         "the peer's queries do not see their own bucket, the first nothing; ours see all the past",
         Golden("efficient", lambda s: {"normaliser": "row"}),
-        statement=efficient_causal(blind=False),
-        peer=efficient_causal(blind=True),
+        statement=formulas.efficient_causal(blind=False),
+        peer=formulas.efficient_causal(blind=True),
     ),
 }
 
@@ -263,31 +196,31 @@ LATER = {
     "fedformer_cross_tanh",
 }
 LATER |= set(
-    """
-    gmlp_bidir
-    gmlp_causal_heads2
-    lsh_bidir
-    lsh_causal
-    lsh_hf_bidir
-    lsh_hf_causal
-    lsh_nodup
-    lsh_within_bucket
-    mixer_token
-    rfa_bidir
-    rfa_causal
-    routing_bidir
-    routing_causal
-    routing_shared_causal
-    sinkhorn_causal
-    sinkhorn_causal_top2
-    sinkhorn_gumbel
-    sinkhorn_gumbel_asreleased
-    sinkhorn_sortcut
-    sinkhorn_topk
-    sinkhorn_topk_asreleased
-    synth_dense_causal
-    synth_random
-    """.split()
+    [
+        "gmlp_bidir",
+        "gmlp_causal_heads2",
+        "lsh_bidir",
+        "lsh_causal",
+        "lsh_hf_bidir",
+        "lsh_hf_causal",
+        "lsh_nodup",
+        "lsh_within_bucket",
+        "mixer_token",
+        "rfa_bidir",
+        "rfa_causal",
+        "routing_bidir",
+        "routing_causal",
+        "routing_shared_causal",
+        "sinkhorn_causal",
+        "sinkhorn_causal_top2",
+        "sinkhorn_gumbel",
+        "sinkhorn_gumbel_asreleased",
+        "sinkhorn_sortcut",
+        "sinkhorn_topk",
+        "sinkhorn_topk_asreleased",
+        "synth_dense_causal",
+        "synth_random",
+    ]
 )
 
 
