@@ -4,8 +4,8 @@
     python -m experiments.run --config configs/accelerator.py
 
 Not yet run on an accelerator by this project. A point that does not fit is a row `oom`; one that
-takes over a minute a row `timeout`. Expect the exponents of configs/scaling.py at the long end, where
-a call is longer than its launches.
+takes over a minute a row `timeout`. Expect the exponents of configs/scaling.py at the long end,
+where a call is longer than its launches.
 """
 
 from configs import base, scaling

@@ -1,6 +1,6 @@
 """The README's table of mechanisms, made from what the mechanisms say of themselves.
 
-    python -m experiments.catalogue        # rewrites the table in README.md
+python -m experiments.catalogue        # rewrites the table in README.md
 """
 
 import re
@@ -50,7 +50,9 @@ def state(m: zoo.Mechanism) -> str:
     """How the decode state grows with the context, and its size at N tokens in float32."""
     if m.decode is None:
         return "—"
-    held, twice = (m.cost(zoo.Dims(q_len=n, kv_len=n, **CALL), causal=True).state_bytes for n in (N, 2 * N))
+    held, twice = (
+        m.cost(zoo.Dims(q_len=n, kv_len=n, **CALL), causal=True).state_bytes for n in (N, 2 * N)
+    )
     growth = "constant" if twice <= 1.1 * held else "grows with N"
     return f"{growth}, {held / 2**20:.2f} MiB"
 
