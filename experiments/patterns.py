@@ -45,6 +45,8 @@ def variants(N: int) -> list[tuple[str, str, dict[str, Any]]]:
         ("compressed", "compressed", {}),
         ("linformer", "linformer", {"slots": block}),
         ("nystrom", "nystrom", {"landmarks": block}),
+        ("efficient", "efficient", {}),
+        ("performer", "performer", {"features": 64}),
         ("linear", "linear", {}),
         ("linear, identity", "linear", {"feature_map": "identity"}),
         ("fourier", "fourier", {}),
