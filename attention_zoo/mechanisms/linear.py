@@ -32,7 +32,8 @@ def make(feature_map: str = "elu", normalise: bool | None = None, chunk: int = 1
     divide = feature_map != "identity" if normalise is None else normalise
 
     def features(q, k, mask):
-        q, k = (phi(x.astype(jnp.float32)) for x in (q, k))
+        # hidden before too: a feature that overflows there would be 0 with a gradient of NaN
+        q, k = (phi(x.astype(jnp.float32)) for x in (q, ops.hide(k, mask)))
         return q, ops.hide(k, mask)
 
     def apply(params, q, k, v, *, mask=None, causal=False):
