@@ -50,12 +50,14 @@ class Schedule:
         """Of one `attend` with this schedule; `ideal_pairs` are what one head's pattern needs."""
         width, heads = dims.head_dim + dims.value_dim, dims.batch * dims.heads
         group = head_group(dims.heads, dims.batch, self)
-        tile = dims.batch * group * self.block * self.cols.shape[1] * self.key_block
+        keys = self.cols.shape[1] * self.key_block
+        # logits and weights of a tile, and its slices of queries, accumulator, keys and values
+        tile = dims.batch * group * (2 * self.block * keys + (self.block + keys) * width)
         out = heads * ops.ceil_to(dims.q_len, self.block) * (dims.value_dim + 1)
         return Cost(
             flops=2 * dims.batch * self.pairs(dims.heads) * width,
             ideal_flops=2 * heads * ideal_pairs * width,
-            bytes=4 * (out + 2 * tile),
+            bytes=4 * (out + tile),
             state_bytes=state_bytes,
         )
 

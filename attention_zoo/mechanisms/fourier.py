@@ -64,7 +64,7 @@ def make(implementation: str | None = None) -> Mechanism:
         return Cost(
             flops=dims.batch * (C * over_n + half * over_c),
             ideal_flops=round(dims.batch * ideal),
-            bytes=4 * dims.batch * C * (2 * half + 2 * half + half + N),
+            bytes=4 * dims.batch * C * (4 * half + N),
         )
 
     return Mechanism(

@@ -137,10 +137,12 @@ def make(
                 schedule = tiles.everything(rows, keys, False, ROWS, KEYS)
                 sizes = Dims(dims.batch, rows, keys, dims.heads, dims.head_dim, dims.value_dim)
                 parts.append(schedule.cost(sizes, ideal_pairs=rows * keys))
+        softmaxes = (window is not None) + (here > 0) + (learned > 0)
+        merged = 4 * dims.batch * dims.heads * T * dims.value_dim * (softmaxes > 1)
         return Cost(
             sum(part.flops for part in parts),
             sum(part.ideal_flops for part in parts),
-            sum(part.bytes for part in parts),
+            sum(part.bytes for part in parts) + merged,
             cache.state_bytes(slots(dims), doubled(dims)),
         )
 
