@@ -70,6 +70,9 @@ CASES = {
     "linformer-kv": Case("linformer", {"slots": 50, "sharing": "kv"}),
     "nystrom": Case("nystrom", {"landmarks": 7}),
     "nystrom-conv": Case("nystrom", {"landmarks": 50, "conv": 5}),
+    "compressed": Case("compressed", {"stride": 4}, block=4),
+    "compressed-window": Case("compressed", {"stride": 3, "window": 5, "bias": True, "learned": 2}),
+    "compressed-alone": Case("compressed", {"stride": 1, "window": None}, block=5),
     "mixed": Case(
         "mixed",
         {

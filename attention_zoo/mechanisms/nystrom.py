@@ -1,8 +1,8 @@
 """Nyström attention: softmax(s q lₖᵀ) softmax(s l lₖᵀ)⁺ softmax(s l kᵀ) v, s = 1/sqrt(D).
 
 arXiv:2102.03902. l and lₖ are landmarks of queries and keys: the visible tokens in order, cut into
-min(landmarks, tokens) segments whose lengths differ by at most one, and averaged. So any length goes,
-landmarks = N is exact up to the inverse, and padding changes nothing, however much of it there is.
+min(landmarks, tokens) segments whose lengths differ by at most one, and averaged. So any length
+goes, landmarks = N is exact up to the inverse, and no amount of padding changes anything.
 The inverse is `iterations` steps of z (13 I - a z (15 I - a z (7 I - a z))) / 4 from
 aᵀ / (largest row sum x largest column sum) of each matrix; `batch_wide` takes both over the whole
 batch and all heads, as the authors' code does, which makes a sequence depend on its neighbours.
