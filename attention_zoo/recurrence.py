@@ -20,29 +20,80 @@ def bidirectional(q, k, v, normalise: bool):
     return out.astype(v.dtype)
 
 
-def causal(q, k, v, normalise: bool, chunk: int, state=None):
-    """Every query sees the keys up to its own, after those summed in `state`: (out, new state)."""
-    B, T, H, R = q.shape
+def causal(q, k, v, normalise: bool, chunk: int, state=None, *, maps=None, mask=None, eps=0.0):
+    """Every query sees the keys up to its own, after those summed in `state`: (out, new state).
+
+    `maps` makes the features chunk by chunk: (q -> φq, (k, mask) -> (φk, log decay)). A log decay
+    [B, c, H], at most 0, is what each token shrinks the sums before it by; it may be None.
+    """
+    B, T, H, D = q.shape
     size = min(chunk, T)
-    state = empty(B, H, R, v.shape[-1]) if state is None else state
+    if maps is None:
+        state = empty(B, H, D, v.shape[-1]) if state is None else state
 
     @jax.checkpoint
-    def step(state, qkv):
-        q, k, v = qkv
+    def step(state, xs):
+        q, k, v, *mask = xs
+        k, decay = maps[1](k, *mask) if maps else (k, None)
+        q = maps[0](q) if maps else q
         weights = jnp.einsum("bthr,bshr->bhts", q, k) * jnp.tri(size)
+        if decay is not None:
+            passed = jnp.einsum("bth->bht", decay.cumsum(1))
+            between = passed[:, :, :, None] - passed[:, :, None]
+            weights *= jnp.exp(jnp.where(jnp.tri(size, dtype=bool), between, ops.LOWEST))
+            q = q * jnp.einsum("bht->bth", jnp.exp(passed))[..., None]
         out = jnp.einsum("bhts,bshe->bthe", weights, v) + jnp.einsum(
             "bthr,bhre->bthe", q, state["kv"]
         )
         if normalise:
-            total = weights.sum(-1) + jnp.einsum("bthr,bhr->bht", q, state["k"])
+            total = weights.sum(-1) + jnp.einsum("bthr,bhr->bht", q, state["k"]) + eps
             out = ops.safe_divide(out, jnp.einsum("bht->bth", total)[..., None])
-        kv = jnp.einsum("bshr,bshe->bhre", k, v)
-        return {"kv": state["kv"] + kv, "k": state["k"] + k.sum(1)}, out
+        return absorb(state, k, v, decay), out
 
-    xs = tuple(chunks(x.astype(jnp.float32), size) for x in (q, k, v))
-    state, out = jax.lax.scan(step, state, xs)
-    out = jnp.moveaxis(out, 0, 1).reshape(B, -1, H, v.shape[-1])[:, :T]
-    return out.astype(v.dtype), state
+    arrays = [x.astype(jnp.float32) for x in (q, k, v)]
+    if maps:
+        arrays.append(jnp.ones(k.shape[:2], bool) if mask is None else mask)
+    state, out = jax.lax.scan(step, state, tuple(chunks(x, size) for x in arrays))
+    return join(out, T).astype(v.dtype), state
+
+
+def mapped(q, k, v, normalise: bool, chunk: int, state, maps, *, mask=None, eps=0.0):
+    """Every query reads the sums over all keys, with features made by `maps` as in `causal`."""
+    mask = jnp.ones(k.shape[:2], bool) if mask is None else mask
+
+    @jax.checkpoint
+    def write(state, kvm):
+        k, v, mask = kvm
+        features, decay = maps[1](k, mask)
+        return absorb(state, features, v, decay), None
+
+    arrays = (k.astype(jnp.float32), v.astype(jnp.float32), mask)
+    size = min(chunk, k.shape[1])
+    state, _ = jax.lax.scan(write, state, tuple(chunks(x, size) for x in arrays))
+
+    @jax.checkpoint
+    def read(q):
+        features = maps[0](q)
+        out = jnp.einsum("bthr,bhre->bthe", features, state["kv"])
+        if normalise:
+            total = jnp.einsum("bthr,bhr->bth", features, state["k"]) + eps
+            out = ops.safe_divide(out, total[..., None])
+        return out
+
+    queries = chunks(q.astype(jnp.float32), min(chunk, q.shape[1]))
+    return join(jax.lax.map(read, queries), q.shape[1]).astype(v.dtype)
+
+
+def absorb(state, k, v, decay=None):
+    """The state after more keys."""
+    if decay is None:
+        kv = jnp.einsum("bshr,bshe->bhre", k, v)
+        return {"kv": state["kv"] + kv, "k": state["k"] + k.sum(1)}
+    passed = decay.cumsum(1)
+    k = k * jnp.exp(passed[:, -1:] - passed)[..., None]
+    left = jnp.exp(passed[:, -1])[..., None]
+    new = absorb({"kv": 0.0, "k": 0.0}, k, v)
+    return {"kv": state["kv"] * left[..., None] + new["kv"], "k": state["k"] * left + new["k"]}
 
 
 def empty(B: int, H: int, R: int, E: int) -> dict:
@@ -74,12 +125,26 @@ def cost(dims: Dims, R: int, normalise: bool, causal: bool, chunk: int) -> Cost:
         held = rows * (2 * R + E) + rows * E
     else:
         pairs = (S + T) * R * E + T * R * normalise
-        # the product over positions wants its two operands the other way round: copies
-        held = (T + S) * R + S * (R + E) + T * E
+        held = (T + S) * R + T * E
     return Cost(
         flops=2 * heads * pairs,
         ideal_flops=2 * heads * (T + S) * R * E,
         bytes=4 * (heads * held + state),
+        state_bytes=4 * state,
+    )
+
+
+def mapped_cost(dims: Dims, R: int, each: int, causal: bool, chunk: int) -> Cost:
+    """Of `causal` or `mapped` with `maps` that take `each` multiply-adds a token."""
+    E, heads, size = dims.value_dim, dims.batch * dims.heads, min(chunk, dims.q_len)
+    T, S = (ops.ceil_to(n, min(chunk, n)) for n in (dims.q_len, dims.kv_len))
+    pairs = (T + S) * (each + R * E) + T * R + (T * size * (R + E) if causal else 0)
+    state = heads * R * (E + 1)
+    held = heads * size * (3 * R + 2 * E + (2 * size if causal else 0))
+    return Cost(
+        flops=2 * heads * pairs,
+        ideal_flops=2 * heads * (dims.q_len + dims.kv_len) * R * E,
+        bytes=4 * (heads * T * E + held + state),
         state_bytes=4 * state,
     )
 
@@ -89,3 +154,9 @@ def chunks(x, size):
     B, T = x.shape[:2]
     padded = ops.pad_to(x, ops.ceil_to(T, size), 1)
     return jnp.moveaxis(padded.reshape(B, -1, size, *x.shape[2:]), 1, 0)
+
+
+def join(out, T):
+    """[chunks, B, size, ...] -> [B, T, ...]."""
+    out = jnp.moveaxis(out, 0, 1)
+    return out.reshape(len(out), -1, *out.shape[3:])[:, :T]

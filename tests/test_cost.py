@@ -21,6 +21,8 @@ SCALED = {
     "linear": {},
     "efficient": {},
     "performer": {"features": 64},
+    "rfa": {"features": 64},
+    "mlp_mixer": {"hidden": 64},
     "fourier": {},
     "linformer": {"slots": 64},
     "nystrom": {"landmarks": 32, "conv": 9},

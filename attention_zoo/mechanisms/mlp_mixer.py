@@ -1,0 +1,91 @@
+"""MLP-Mixer's token mixing: W₂ gelu(W₁ x + b₁) + b₂ over positions. arXiv:2105.01601.
+
+Reads the raw input as `v`; every channel of its H heads of E is mixed by the same two layers.
+Hidden positions count as 0 and a shorter input is one whose end is hidden. `norm` normalises the
+channels of each position before, `residual` adds the input after, as the paper's block does (ours
+has its own). Differs from the paper: a sequence with nothing visible gives 0.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from attention_zoo import ops, sized
+from attention_zoo.types import Cost, Dims, Mechanism
+
+
+def make(
+    hidden: int = 256, length: int | None = None, norm: bool = False, residual: bool = False
+) -> Mechanism:
+    ops.positive(hidden=hidden)
+    sized.check(length)
+
+    def init(rng, dims: Dims):
+        L = sized.choose("mlp_mixer", length, dims)
+        expand, contract = jax.random.split(rng)
+        params = {
+            "expand": jax.random.normal(expand, (hidden, L)) * L**-0.5,
+            "expand_bias": jnp.zeros(hidden),
+            "contract": jax.random.normal(contract, (L, hidden)) * hidden**-0.5,
+            "contract_bias": jnp.zeros(L),
+        }
+        if norm:
+            params["gain"] = jnp.ones((dims.heads, dims.value_dim))
+            params["shift"] = jnp.zeros((dims.heads, dims.value_dim))
+        return params
+
+    def enter(params, v, mask):
+        """What is mixed, float32, 0 where hidden: [B, N, H, E]."""
+        sized.fits("mlp_mixer", params["expand"].shape[1], v.shape[1])
+        x = ops.hide(v, mask).astype(jnp.float32)
+        if norm:
+            x = ops.hide(sized.layer_norm(x, params["gain"], params["shift"]), mask)
+        return x
+
+    def leave(mixed, v, mask):
+        out = mixed + ops.hide(v, mask).astype(jnp.float32) if residual else mixed
+        if mask is not None:
+            out = jnp.where(mask.any(1)[:, None, None, None], out, 0.0)
+        return out.astype(v.dtype)
+
+    def apply(params, q, k, v, *, mask=None, causal=False):
+        B, N, H, E = v.shape
+        x = enter(params, v, mask).astype(v.dtype).reshape(B, N, H * E)
+        expand, contract = (params[name].astype(v.dtype) for name in ("expand", "contract"))
+        f32 = {"preferred_element_type": jnp.float32}
+        inner = jnp.einsum("rn,bnc->brc", expand[:, :N], x, **f32) + params["expand_bias"][:, None]
+        inner = jax.nn.gelu(inner, approximate=False).astype(v.dtype)
+        mixed = jnp.einsum("nr,brc->bnc", contract[:N], inner, **f32)
+        mixed += params["contract_bias"][:N, None]
+        return leave(mixed.reshape(B, N, H, E), v, mask)
+
+    def reference(params, q, k, v, *, mask=None, causal=False):
+        N = v.shape[1]
+        # padded to the full length: the same as a shorter call
+        x = ops.pad_to(enter(params, v, mask), params["expand"].shape[1], 1)
+        inner = (
+            jnp.tensordot(params["expand"], x, (1, 1)) + params["expand_bias"][:, None, None, None]
+        )
+        inner = inner * (1 + jax.lax.erf(inner * 0.5**0.5)) / 2
+        mixed = jnp.tensordot(params["contract"], inner, 1)
+        mixed = jnp.moveaxis(mixed + params["contract_bias"][:, None, None, None], 0, 1)
+        return leave(mixed[:, :N], v, mask)
+
+    def cost(dims: Dims, *, causal=False):
+        channels = dims.batch * dims.heads * dims.value_dim
+        flops = 2 * 2 * channels * hidden * dims.kv_len
+        held = channels * (dims.kv_len + hidden)
+        return Cost(flops, ideal_flops=flops, bytes=4 * held)
+
+    return Mechanism(
+        "mlp_mixer",
+        apply,
+        reference,
+        cost,
+        citation="2105.01601",
+        init=init,
+        streams="x",
+        causal=False,
+        cross=False,
+        fixed_length=length,
+        reasons={"causal": "its hidden layer mixes all positions, later ones too"},
+    )

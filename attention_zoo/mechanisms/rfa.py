@@ -1,0 +1,122 @@
+"""Random feature attention: a Gaussian kernel by sin and cos of unit q and k. arXiv:2103.02143.
+
+φ(x) = [cos(w·x), sin(w·x)] sqrt(2 / R) over R / 2 Gaussian rows w; for unit x, y E[φ(x)·φ(y)] is
+proportional to exp(x·y / sigma²), so weights are a softmax of cosines; the error falls as R^-1/2.
+`sigma`, where it starts, is learned a head and feature of q and k. `unit=False` takes x D^-1/4 as
+it is: a Gaussian kernel, a softmax only of keys of one norm. `eps` is added to a row's sum, which
+may come near 0.
+
+`gate`: each token keeps g_t = sigmoid(w·k_t + b) of the sums before it and adds 1 - g_t of itself,
+so recent tokens weigh more; learned a head. All queries of a call that is not causal read the last
+sums. Differs from the paper: the gate reads k, not the layer's input; `refresh` redraws the rows.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from attention_zoo import ops, recurrence
+from attention_zoo.types import Decode, Dims, Mechanism
+
+
+def make(
+    features: int = 256,
+    gate: bool = False,
+    sigma: float = 1.0,
+    unit: bool = True,
+    eps: float = 0.0,
+    chunk: int = 128,
+) -> Mechanism:
+    ops.positive(features=features, chunk=chunk)
+    if features % 2:
+        raise ValueError(f"features must be even (a sine and a cosine a row), got {features}")
+    if not sigma > 0 or eps < 0:
+        raise ValueError(f"sigma must be above 0 and eps 0 or more, got {sigma} and {eps}")
+    rows = features // 2
+
+    def init(rng, dims: Dims):
+        projection_key, gate_key = jax.random.split(rng)
+        H, D = dims.heads, dims.head_dim
+        params = {
+            "projection": jax.random.normal(projection_key, (H, rows, D)),
+            "sigma": jnp.full((H, D), float(sigma)),
+        }
+        if gate:
+            # heads start with memories of 3 to 150 tokens
+            params["gate_weight"] = jax.random.normal(gate_key, (H, D)) * 0.1 * D**-0.5
+            params["gate_bias"] = jnp.linspace(1.0, 5.0, H)
+        return params
+
+    def refresh(rng, params, q, k):
+        projection = jax.random.normal(rng, params["projection"].shape)
+        return {**params, "projection": projection}
+
+    def phi(params, x):
+        """[B, c, H, D] -> [B, c, H, features], float32."""
+        x = x.astype(jnp.float32)
+        if unit:
+            x = x * jax.lax.rsqrt(jnp.square(x).sum(-1, keepdims=True) + 1e-12)
+        else:
+            x = x * x.shape[-1] ** -0.25
+        angles = jnp.einsum("bthd,hrd->bthr", x / params["sigma"], params["projection"])
+        return jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], -1) * rows**-0.5
+
+    def keep(params, k):
+        """Logarithm of g / (1 - g): [B, c, H]."""
+        weighted = k.astype(jnp.float32) * params["gate_weight"]
+        return weighted.sum(-1) + params["gate_bias"]
+
+    def maps(params):
+        def of_keys(k, mask):
+            k = ops.hide(k, mask)
+            if not gate:
+                return ops.hide(phi(params, k), mask), None
+            kept = keep(params, k)
+            keys = phi(params, k) * jax.nn.sigmoid(-kept)[..., None]
+            return ops.hide(keys, mask), ops.hide(jax.nn.log_sigmoid(kept), mask)
+
+        return lambda q: phi(params, q), of_keys
+
+    def apply(params, q, k, v, *, mask=None, causal=False):
+        B, _, H, _ = k.shape
+        v = ops.hide(v, mask)
+        state = recurrence.empty(B, H, features, v.shape[-1])
+        options = {"maps": maps(params), "mask": mask, "eps": eps}
+        if causal:
+            return recurrence.causal(q, k, v, True, chunk, state, **options)[0]
+        return recurrence.mapped(q, k, v, True, chunk, state, **options)
+
+    def reference(params, q, k, v, *, mask=None, causal=False):
+        T, S = q.shape[1], k.shape[1]
+        allowed = ops.visible(T, S, mask, causal)
+        k = ops.hide(k, mask)
+        weights = jnp.einsum("bthr,bshr->bhts", phi(params, q), phi(params, k))
+        if gate:
+            kept = jnp.einsum("bsh->bhs", keep(params, k))[:, :, None]
+            log_gates = jnp.where(allowed, jax.nn.log_sigmoid(kept), 0.0)
+            # what row t keeps of key s passes the gates of all keys after s that t sees
+            passed = log_gates[..., ::-1].cumsum(-1)[..., ::-1] - log_gates
+            weights = weights * jax.nn.sigmoid(-kept) * jnp.exp(passed)
+        weights = jnp.where(allowed, weights, 0.0)
+        return ops.weigh(ops.safe_divide(weights, weights.sum(-1, keepdims=True) + eps), v)
+
+    def cost(dims: Dims, *, causal=False):
+        return recurrence.mapped_cost(dims, features, rows * dims.head_dim, causal, chunk)
+
+    def decode_init(params, dims: Dims, dtype=jnp.float32):
+        return recurrence.empty(dims.batch, dims.heads, features, dims.value_dim)
+
+    def step(params, state, q, k, v, *, mask=None):
+        options = {"maps": maps(params), "mask": mask, "eps": eps}
+        return recurrence.causal(q, k, ops.hide(v, mask), True, chunk, state, **options)
+
+    return Mechanism(
+        "rfa",
+        apply,
+        reference,
+        cost,
+        citation="2103.02143",
+        init=init,
+        decode=Decode(decode_init, step, step),
+        refresh=refresh,
+        frozen=frozenset({"projection"}),
+    )
