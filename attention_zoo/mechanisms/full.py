@@ -116,6 +116,7 @@ def make(
         reference,
         cost,
         citation=CITATION if score == "scaled_dot" else f"{form.citation}; {CITATION}",
+        formula="(d+d')N²",
         init=lambda rng, dims: form.init(rng, dims, hidden, length or dims.kv_len),
         decode=decode(),
         streams="qkv" if reads_keys else "qv",
