@@ -17,7 +17,8 @@ import jax.numpy as jnp
 from attention_zoo import ops, recurrence
 from attention_zoo.types import Cost, Dims
 
-GROWTH = 60.0
+# the gradient of a quotient squares its divisor, which is at most exp(GROWTH) times a chunk
+GROWTH = 30.0
 
 
 def empty(B: int, H: int, R: int, E: int, extra: float = 0.0) -> dict:
@@ -96,8 +97,8 @@ def absorb(state, b, v, mask):
     return {"kv": kv, "k": state["k"] * shrink + keys.sum(2), "peak": peak}
 
 
-def reference(a, b, v, allowed, normaliser: str | None):
-    """The dense definition; a and b are [B, H, length, R]."""
+def reference(a, b, v, allowed, normaliser: str | None, extra: float = 0.0):
+    """The dense definition; a and b are [B, H, length, R], `extra` as in `empty`."""
     if normaliser == "feature":
         over_keys = jnp.einsum("bhsr->bhrs", b)[:, :, None]
         weights = ops.softmax(over_keys, allowed[:, :, :, None])
@@ -105,7 +106,11 @@ def reference(a, b, v, allowed, normaliser: str | None):
     else:
         logits = jax.nn.logsumexp(a[:, :, :, None] + b[:, :, None], -1)
         if normaliser == "row":
-            matrix = ops.softmax(logits, allowed)
+            # what is added to the sums is one more key, whose value is 0
+            added = jax.nn.logsumexp(a, -1, keepdims=True) + jnp.log(max(extra, 1e-37))
+            logits = jnp.concatenate([logits, added], -1)
+            widened = jnp.pad(allowed, ((0, 0),) * 3 + ((0, 1),), constant_values=extra > 0)
+            matrix = ops.softmax(logits, widened)[..., :-1]
         else:
             matrix = jnp.where(allowed, jnp.exp(logits), 0.0)
     return ops.weigh(matrix, v)

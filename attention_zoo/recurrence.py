@@ -125,7 +125,8 @@ def cost(dims: Dims, R: int, normalise: bool, causal: bool, chunk: int) -> Cost:
         held = rows * (2 * R + E) + rows * E
     else:
         pairs = (S + T) * R * E + T * R * normalise
-        held = (T + S) * R + T * E
+        # the product over positions wants its two operands the other way round: copies
+        held = (T + S) * R + S * (R + E) + T * E
     return Cost(
         flops=2 * heads * pairs,
         ideal_flops=2 * heads * (T + S) * R * E,

@@ -70,6 +70,17 @@ CASES = {
     "spatial_gating-heads": Case("spatial_gating", {"per_head": True, "norm": False}),
     "mlp_mixer": Case("mlp_mixer", {"hidden": 9, "length": 160}),
     "mlp_mixer-block": Case("mlp_mixer", {"hidden": 9, "norm": True, "residual": True}),
+    "synthesizer": Case("synthesizer", {"hidden": 9, "length": 160, "chunk": 8}),
+    "synthesizer-random": Case("synthesizer", {"kind": "random", "chunk": 8}),
+    "synthesizer-factorised": Case(
+        "synthesizer", {"kind": "factorised_dense", "hidden": 9, "length": 160, "chunk": 8}
+    ),
+    "synthesizer-fixed": Case(
+        "synthesizer", {"kind": "factorised_random", "rank": 3, "trained": False, "chunk": 8}
+    ),
+    "synthesizer-mixture": Case(
+        "synthesizer", {"kind": ("dot", "dense", "random"), "trained": False, "chunk": 8}
+    ),
     "fourier": Case("fourier"),
     "fourier-fft": Case("fourier", {"implementation": "fft"}),
     "linformer": Case("linformer", {"slots": 9, "length": 160}),

@@ -99,12 +99,8 @@ def make(
 
     def reference(params, q, k, v, *, mask=None, causal=False):
         a, b = (log(x) for log, x in zip(maps(params, k, mask), (q, k), strict=True))
-        matrix = jnp.einsum("bhtr,bhsr->bhts", jnp.exp(a), jnp.exp(b))
-        matrix = jnp.where(ops.visible(q.shape[1], k.shape[1], mask, causal), matrix, 0.0)
-        if normalise:
-            extra = sum_eps * jnp.exp(a).sum(-1, keepdims=True)
-            matrix = ops.safe_divide(matrix, matrix.sum(-1, keepdims=True) + extra)
-        return ops.weigh(matrix, v)
+        allowed = ops.visible(q.shape[1], k.shape[1], mask, causal)
+        return exponential.reference(a, b, v, allowed, options["normaliser"], sum_eps)
 
     def cost(dims: Dims, *, causal=False):
         each = rows * dims.head_dim
@@ -140,9 +136,9 @@ def draw(rng, heads: int, rows: int, width: int, orthogonal: bool):
     gaussian = jax.random.normal(direction_key, (heads, blocks, width, width))
     if not orthogonal:
         return gaussian.reshape(heads, -1, width)[:, :rows]
-    # columns by the signs of R: the factorisation's own signs are no uniform draw
     directions, triangle = jnp.linalg.qr(gaussian)
-    signs = jnp.where(jnp.diagonal(triangle, axis1=2, axis2=3) < 0, -1.0, 1.0)
+    # uniform among rotations only with the signs of the diagonal taken back
+    signs = jnp.sign(jnp.diagonal(triangle, axis1=2, axis2=3))
     directions = directions * signs[:, :, None]
     directions = jnp.swapaxes(directions, 2, 3).reshape(heads, -1, width)[:, :rows]
     norms = jnp.linalg.norm(jax.random.normal(norm_key, (heads, rows, width)), axis=-1)
