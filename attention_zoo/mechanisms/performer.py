@@ -136,9 +136,9 @@ def draw(rng, heads: int, rows: int, width: int, orthogonal: bool):
     gaussian = jax.random.normal(direction_key, (heads, blocks, width, width))
     if not orthogonal:
         return gaussian.reshape(heads, -1, width)[:, :rows]
+    # columns by the signs of R: the factorisation's own signs are no uniform draw
     directions, triangle = jnp.linalg.qr(gaussian)
-    # uniform among rotations only with the signs of the diagonal taken back
-    signs = jnp.sign(jnp.diagonal(triangle, axis1=2, axis2=3))
+    signs = jnp.where(jnp.diagonal(triangle, axis1=2, axis2=3) < 0, -1.0, 1.0)
     directions = directions * signs[:, :, None]
     directions = jnp.swapaxes(directions, 2, 3).reshape(heads, -1, width)[:, :rows]
     norms = jnp.linalg.norm(jax.random.normal(norm_key, (heads, rows, width)), axis=-1)
