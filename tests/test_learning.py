@@ -9,11 +9,11 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
-from tests.test_model import HPARAMS
 
 import attention_zoo as zoo
 from attention_zoo.layers import Buffer
 from attention_zoo.model import TransformerConfig
+from tests.test_model import HPARAMS
 
 # modules of the standard library with manners of their own
 SOURCES = ("argparse", "decimal", "mailbox", "this")
