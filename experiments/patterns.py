@@ -42,6 +42,8 @@ def variants(N: int) -> list[tuple[str, str, dict[str, Any]]]:
         ("global", "global", {"tokens": 2}),
         ("global + window", "global", {"tokens": 2, "window": block // 2}),
         ("bigbird", "bigbird", {"block": block // 2, "random_blocks": 2}),
+        ("lsh", "lsh", {"buckets": 4, "block": N // 2}),
+        ("lsh, 4 rounds", "lsh", {"buckets": 4, "hashes": 4, "block": block}),
         ("compressed", "compressed", {}),
         ("linformer", "linformer", {"slots": block}),
         ("nystrom", "nystrom", {"landmarks": block}),
@@ -49,6 +51,13 @@ def variants(N: int) -> list[tuple[str, str, dict[str, Any]]]:
         ("performer", "performer", {"features": 64}),
         ("linear", "linear", {}),
         ("linear, identity", "linear", {"feature_map": "identity"}),
+        ("rfa", "rfa", {"features": 64}),
+        ("rfa, gated", "rfa", {"features": 64, "gate": True}),
+        ("synthesizer, dense", "synthesizer", {"kind": "dense"}),
+        ("synthesizer, random", "synthesizer", {"kind": "random"}),
+        ("synthesizer, factorised", "synthesizer", {"kind": "factorised_random"}),
+        ("spatial gating", "spatial_gating", {}),
+        ("mlp mixer", "mlp_mixer", {}),
         ("fourier", "fourier", {}),
     ]
 

@@ -18,6 +18,7 @@ FOLDER = Path(
 )
 # of the largest entry, for values and for each gradient
 TOLERANCE = 1e-4
+LOOSE = 2e-2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,8 +121,11 @@ def weighted(v, weights):
     return jnp.einsum("bhts,bhse->bhte", weights / weights.sum(-1, keepdims=True), v)
 
 
-def assert_matches(got, want, tolerance=TOLERANCE):
-    """(out, gradients) against (out, gradients), each array relative to its largest entry."""
+def assert_matches(got, want, tolerance=TOLERANCE, loose=None):
+    """(out, gradients) against (out, gradients), each array relative to its largest entry.
+
+    `loose` [B, H, N] names rows of out and dv in which the other implementation itself is inexact.
+    """
     (out, gradients), (want_out, want_gradients) = got, want
     assert set(gradients) == set(want_gradients)
     pairs = {"out": (out, want_out)} | {
@@ -130,8 +134,11 @@ def assert_matches(got, want, tolerance=TOLERANCE):
     for name, (actual, desired) in pairs.items():
         actual, desired = np.asarray(actual, np.float64), np.asarray(desired, np.float64)
         assert actual.shape == desired.shape, name
-        worst = np.abs(actual - desired).max()
-        assert worst <= tolerance * np.abs(desired).max(), (name, worst)
+        error = np.abs(actual - desired) / np.abs(desired).max()
+        if loose is not None and name in ("out", "dv"):
+            assert error[loose].max() <= LOOSE, (name, error[loose].max())
+            error = error[~loose]
+        assert error.max() <= tolerance, (name, error.max())
 
 
 def run(golden, file: File):
