@@ -25,6 +25,8 @@ SENTENCE = b"The animal didn't cross the street because it was too tired."
 D, E = 16, 16
 # how far from uniform the weights of random queries and keys are
 SHARPNESS = 1.2
+# hparams that the title of a panel says
+TITLED = {"score", "feature_map", "kind", "gate"}
 
 
 def variants(N: int) -> list[tuple[str, str, dict[str, Any]]]:
@@ -53,9 +55,9 @@ def variants(N: int) -> list[tuple[str, str, dict[str, Any]]]:
         ("linear, identity", "linear", {"feature_map": "identity"}),
         ("rfa", "rfa", {"features": 64}),
         ("rfa, gated", "rfa", {"features": 64, "gate": True}),
-        ("synthesizer, dense", "synthesizer", {"kind": "dense"}),
-        ("synthesizer, random", "synthesizer", {"kind": "random"}),
-        ("synthesizer, factorised", "synthesizer", {"kind": "factorised_random"}),
+        ("synth, dense", "synthesizer", {"kind": "dense"}),
+        ("synth, random", "synthesizer", {"kind": "random"}),
+        ("synth, factorised", "synthesizer", {"kind": "factorised_random"}),
         ("spatial gating", "spatial_gating", {}),
         ("mlp mixer", "mlp_mixer", {}),
         ("fourier", "fourier", {}),
@@ -101,23 +103,42 @@ def matrices(m: zoo.Mechanism, x, heads: int = 1, causal: bool = False) -> np.nd
     )
 
 
+def by_group(matrix: np.ndarray) -> np.ndarray:
+    """Rows and columns reordered: tokens that see each other stand together, then by position."""
+    linked = (matrix != 0) | (matrix.T != 0) | np.eye(len(matrix), dtype=bool)
+    for _ in range(len(matrix).bit_length()):
+        linked = linked @ linked
+    order = np.argsort(linked.argmax(1), kind="stable")
+    return matrix[order][:, order]
+
+
 def panels(x, N: int, forms=(False, True)) -> list[grids.Panel]:
     """Every mechanism in each form: False bidirectional, True causal."""
     found = []
     for title, name, hparams in variants(N):
         m = zoo.make(name, **hparams)
-        for causal in forms:
-            if causal and not m.causal:
-                found.append(grids.Panel("", "", name, None, "no causal form"))
-                continue
-            note = "causal" if causal else brief(hparams)
-            matrix = matrices(m, x, causal=causal)[0]
-            found.append(grids.Panel("" if causal else title, note, name, matrix))
+        able = [causal for causal in forms if m.causal or not causal]
+        drawn = {causal: matrices(m, x, causal=causal)[0] for causal in able}
+        found += row(title, name, brief(hparams), drawn, forms)
+        if title == "lsh":
+            drawn = {causal: by_group(matrix) for causal, matrix in drawn.items()}
+            found += row("lsh, sorted", name, "by bucket, position", drawn, forms)
+    return found
+
+
+def row(title, name, note, drawn, forms) -> list[grids.Panel]:
+    """A panel a form: the first with the title, one without a matrix where the form is refused."""
+    found = []
+    for at, causal in enumerate(forms):
+        reason = "" if causal in drawn else "no causal form"
+        notes = "causal" if causal else note
+        panel = grids.Panel("" if at else title, notes, name, drawn.get(causal), reason)
+        found.append(panel)
     return found
 
 
 def brief(hparams: Mapping[str, Any]) -> str:
-    shown = {key: value for key, value in hparams.items() if key not in ("score", "feature_map")}
+    shown = {key: value for key, value in hparams.items() if key not in TITLED}
     return ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in shown.items())
 
 

@@ -50,6 +50,13 @@ def test_heads_have_the_patterns_of_their_parts():
     np.testing.assert_array_equal(stripes > 0, (i - j) % 4 == 0)
 
 
+def test_grouping_puts_tokens_of_a_bucket_together():
+    bucket = np.array([0, 1, 0, 2, 1, 0])
+    grouped = patterns.by_group((bucket[:, None] == bucket) - 0.5 * np.eye(6))
+    expected = np.repeat([0, 1, 2], [3, 2, 1])
+    np.testing.assert_array_equal(grouped != 0, expected[:, None] == expected)
+
+
 def test_shades_tell_nothing_from_little_and_negative_from_positive():
     image = grids.shade(np.array([[0.0, 1e-6, 1.0, -1.0]]), "local")
     nothing, little, most, negative = image[0]
