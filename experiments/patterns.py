@@ -46,6 +46,7 @@ def variants(N: int) -> list[tuple[str, str, dict[str, Any]]]:
         ("bigbird", "bigbird", {"block": block // 2, "random_blocks": 2}),
         ("lsh", "lsh", {"buckets": 4, "block": N // 2}),
         ("lsh, 4 rounds", "lsh", {"buckets": 4, "hashes": 4, "block": block}),
+        ("routing", "routing", {"clusters": 4, "window": N // 4}),
         ("compressed", "compressed", {}),
         ("linformer", "linformer", {"slots": block}),
         ("nystrom", "nystrom", {"landmarks": block}),

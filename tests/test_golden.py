@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import attention_zoo as zoo
+from attention_zoo.mechanisms.routing import commitment
+from tests import golden_calls as calls
 from tests import golden_formulas as formulas
 from tests.golden import (
     FOLDER,
@@ -19,7 +20,6 @@ from tests.golden import (
     assert_matches,
     run,
     swap,
-    value_and_gradients,
 )
 
 pytestmark = pytest.mark.skipif(
@@ -28,86 +28,12 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def compressed(file: File):
-    """The other implementation pads on the left and divides by sqrt(H D)."""
-    s = file.settings
-    stride = s["compression_factor"]
-    m = zoo.make("compressed", stride=stride, window=None, learned=1, bias=True)
-
-    def call(a):
-        _, H, N, D = a["q"].shape
-        pad = -N % stride
-        q, k, v = (jnp.pad(swap(a[n]), ((0, 0), (pad, 0), (0, 0), (0, 0))) for n in "qkv")
-        kernel = jnp.einsum("hoic->hcio", a["p_conv_w"].reshape(H, D, D, stride))
-        params = {f"{side}_kernel": kernel for side in ("key", "value")}
-        params |= {f"{side}_bias": a["p_conv_b"].reshape(H, D) for side in ("key", "value")}
-        params |= {f"learned_{n}s": a[f"p_null_{n[0]}"].reshape(1, H, D) for n in ("key", "value")}
-        return swap(m.apply(params, q * H**-0.5, k, v, causal=s["causal"])[:, pad:])
-
-    return value_and_gradients(call, file)
-
-
-def bigbird_hparams(s):
-    edge = [[]]
-    table = [edge + head.tolist() + edge for head in s["i_rand_attn"]]
-    return {"block": s["block"], "window": 1, "global_blocks": (1, 1), "table": table}
-
-
-def longformer(file: File):
-    """Every sequence has global tokens of its own, which are static here."""
-    s = file.settings
-
-    def call(learned):
-        a = {name: swap(x) for name, x in learned.items()}
-        qkv = [jnp.concatenate([a[n], a[f"p_{n}g"]], 2) for n in "qkv"]
-        outs = []
-        for b, chosen in enumerate(file.fixed["i_is_global"]):
-            tokens = tuple(np.flatnonzero(chosen).tolist())
-            m = zoo.make("global", tokens=tokens, window=s["one_sided_window"], separate=True)
-            outs.append(m.apply({}, *(x[b : b + 1] for x in qkv)))
-        return swap(jnp.concatenate(outs))
-
-    return value_and_gradients(call, file)
-
-
-def x_as_values(a):
-    """The raw input [B, N, C] as the values of one head."""
-    return None, None, a["x"][:, :, None]
-
-
-def per_head(a, x, axis=0):
-    """The array x that all heads share, once a head."""
-    return jnp.repeat(jnp.expand_dims(x, axis), a["v"].shape[1], axis)
-
-
-def gated(file: File):
-    """The first half of the channels is multiplied by the other, mixed half."""
-    s = file.settings
-    m, H = zoo.make("spatial_gating", per_head=True), s["heads"]
-
-    def call(a):
-        B, N, C = a["x"].shape
-        u, v = jnp.split(a["x"], 2, -1)
-        u, v = (x.reshape(B, N, H, -1) for x in (u, v))
-        params = {"weight": a["p_weight"], "bias": a["p_bias"]}
-        params |= {"gain": a["p_ln_g"].reshape(H, -1), "shift": a["p_ln_b"].reshape(H, -1)}
-        return m.apply(params, u, None, v, causal=s["causal"]).reshape(B, N, C // 2)
-
-    return value_and_gradients(call, file)
-
-
-def unscaled(a):
-    """Undoes our 1 / sqrt(D)."""
-    q, k, v = (swap(a[name]) for name in "qkv")
-    return q * q.shape[-1] ** 0.5, k, v
-
-
 BLOCKS = {"window": 1, "global_blocks": 0, "random_blocks": 0}
 SPARSE_TRANSFORMER = Golden("strided", lambda s: {"stride": s["stride"], "window": s["stride"] - 1})
 BAND = Golden("local", lambda s: {"window": s["window"]})
 # a block and its neighbours: BigBird's window without the rest
 BLOCK_BAND = Golden("bigbird", lambda s: BLOCKS | {"block": s["window"]})
-FNET = Golden("fourier", qkv=x_as_values, out=lambda out, s: out[:, :, 0])
+FNET = Golden("fourier", qkv=calls.x_as_values, out=lambda out, s: out[:, :, 0])
 LINFORMER = Golden(
     "linformer",
     lambda s: {"slots": s["k"], "length": s["seq_len"]},
@@ -133,18 +59,18 @@ PERFORMER = Golden(
         "feature_eps": s["feature_eps"],
         "sum_eps": s["denom_eps"],
     },
-    lambda a, s: {"projection": per_head(a, a["x_projection"])},
+    lambda a, s: {"projection": calls.per_head(a, a["x_projection"])},
 )
 FAVOR = Golden(
     "performer",
     lambda s: {"features": s["n_dims"], "kernel": "hyperbolic"},
-    lambda a, s: {"projection": per_head(a, a["x_omega"].T)},
+    lambda a, s: {"projection": calls.per_head(a, a["x_omega"].T)},
 )
 RFA = Golden(
     "rfa",
     lambda s: {"features": s["n_dims"], "unit": False, "eps": s["eps"]},
     lambda a, s: {
-        "projection": per_head(a, a["x_omega"].T),
+        "projection": calls.per_head(a, a["x_omega"].T),
         "sigma": jnp.ones((a["q"].shape[1], a["q"].shape[-1])),
     },
 )
@@ -159,7 +85,7 @@ MIXER = Golden(
         "gain": a["p_ln_g"][None],
         "shift": a["p_ln_b"][None],
     },
-    qkv=x_as_values,
+    qkv=calls.x_as_values,
     out=lambda out, s: out[:, :, 0],
 )
 SYNTHESIZER = Golden(
@@ -171,7 +97,7 @@ SYNTHESIZER = Golden(
         else {"random": a["p_R"]}
     ),
     # every head reads all of x
-    qkv=lambda a: (swap(per_head(a, a["x"], 1)) if "x" in a else None, None, swap(a["v"])),
+    qkv=lambda a: (swap(calls.per_head(a, a["x"], 1)) if "x" in a else None, None, swap(a["v"])),
 )
 LSH = Golden(
     "lsh",
@@ -186,11 +112,25 @@ LSH = Golden(
         "scale": s["scale"],
     },
     lambda a, s: {
-        "rotations": per_head(a, a["x_rotations"])
+        "rotations": calls.per_head(a, a["x_rotations"])
         if a["x_rotations"].ndim == 3
         else a["x_rotations"]
     },
     qkv=lambda a: (swap(a["qk"]), None, swap(a["v"])),
+)
+ROUTING = Golden(
+    "routing",
+    lambda s: {
+        "clusters": s["num_clusters"],
+        "window": s["window"],
+        "membership": "paper",
+        "shared": s["shared_qk"],
+        "memory": s["num_mem_kv"],
+    },
+    lambda a, s: (
+        {"centroids": a["x_means"]}
+        | {f"memory_{name}s": a[f"p_mem_{name}"] for name in ("key", "value") if s["num_mem_kv"]}
+    ),
 )
 
 MATCHED = {
@@ -202,8 +142,8 @@ MATCHED = {
     "local_block_bidir": BLOCK_BAND,
     "local_block_causal": BLOCK_BAND,
     "local_longformer": Golden("local", lambda s: {"window": s["one_sided_window"]}),
-    "local_longformer_global": longformer,
-    "local_longt5": Golden("local", lambda s: {"window": s["radius"]}, qkv=unscaled),
+    "local_longformer_global": calls.longformer,
+    "local_longt5": Golden("local", lambda s: {"window": s["radius"]}, qkv=calls.unscaled),
     "strided_bidir": SPARSE_TRANSFORMER,
     "strided_causal": SPARSE_TRANSFORMER,
     "linear_elu_bidir": Golden("linear"),
@@ -214,9 +154,9 @@ MATCHED = {
     "linformer_short": LINFORMER,
     "nystrom_plain": NYSTROM,
     "nystrom_conv": NYSTROM,
-    "mca_bidir": compressed,
-    "mca_causal": compressed,
-    "mca_causal_cf4": compressed,
+    "mca_bidir": calls.compressed,
+    "mca_causal": calls.compressed,
+    "mca_causal_cf4": calls.compressed,
     "efficient_bidir": Golden("efficient", lambda s: {"scaled": True}),
     "efficient_performer_bidir": Golden("efficient"),
     "performer_bidir": PERFORMER,
@@ -230,10 +170,13 @@ MATCHED = {
     "lsh_hf_causal": LSH,
     "lsh_nodup": LSH,
     "lsh_within_bucket": LSH,
+    "routing_bidir": ROUTING,
+    "routing_causal": ROUTING,
+    "routing_shared_causal": ROUTING,
     "rfa_bidir": RFA,
     "rfa_causal": RFA,
-    "gmlp_bidir": gated,
-    "gmlp_causal_heads2": gated,
+    "gmlp_bidir": calls.gated,
+    "gmlp_causal_heads2": calls.gated,
     "mixer_token": MIXER,
     "synth_random": SYNTHESIZER,
     "synth_dense_causal": SYNTHESIZER,
@@ -242,7 +185,7 @@ MATCHED = {
 
 BIGBIRD = Corrected(
     "transformers counts a random block that is already seen once more; ours counts a key once",
-    Golden("bigbird", bigbird_hparams),
+    Golden("bigbird", calls.bigbird_hparams),
     statement=formulas.bigbird(repeats=False),
     peer=formulas.bigbird(repeats=True),
 )
@@ -277,9 +220,6 @@ LATER = {
     "fedformer_cross_tanh",
 }
 LATER |= {
-    "routing_bidir",
-    "routing_causal",
-    "routing_shared_causal",
     "sinkhorn_causal",
     "sinkhorn_causal_top2",
     "sinkhorn_gumbel",
@@ -309,3 +249,12 @@ def test_equals_the_corrected_statement(name):
     assert_matches(run(correction.golden, file), correction.statement(file))
     if correction.peer is not None:
         assert_matches(correction.peer(file), file.expected())
+
+
+@pytest.mark.parametrize("name", [name for name in MATCHED if MATCHED[name] is ROUTING])
+def test_commitment_loss(name):
+    file = File.read(name)
+    q, k = (swap(file.learned[n]) for n in "qk")
+    keys = None if file.settings["shared_qk"] else k
+    loss = commitment(file.fixed["x_means"], q, keys, file.settings["commitment"])
+    np.testing.assert_allclose(loss, file.fixed["x_aux_loss"], rtol=1e-5)

@@ -49,12 +49,7 @@ LIMITS = {
         {"key_kernel": eye, "value_kernel": eye},
         FULL,
     ),
-    "one bucket, one chunk": (
-        "lsh",
-        {"buckets": 1, "block": N},
-        {},
-        ("lsh", {"buckets": 1, "block": N, "chunking": "paper"}),
-    ),
+    "one cluster": ("routing", {"clusters": 1, "window": N}, {}, FULL),
     "general score, identity weight": (
         "full",
         {"score": "general"},
@@ -104,6 +99,18 @@ def test_limit(label, mode):
         return m.apply(params, *qkv, **options), limit.apply({}, *qkv, **options)
 
     assert_close(*both(*inputs()), LOOSER.get(label, 2e-6))
+
+
+@pytest.mark.parametrize("hashes", [1, 3])
+@pytest.mark.parametrize("mode", MODES)
+def test_one_bucket_is_full_attention_to_all_others(mode, hashes):
+    q, _, v = inputs()
+    m = zoo.make("lsh", buckets=1, block=N, hashes=hashes)
+    options = {"causal": MODES[mode]}
+    out = m.apply(m.init(jax.random.key(0), zoo.Dims(q_len=N, **SIZES)), q, None, v, **options)
+    unit = q / jnp.linalg.norm(q, axis=-1, keepdims=True)
+    itself = jnp.where(jnp.eye(N), -1e9, 0.0)
+    assert_close(out, zoo.make("full").apply({}, q, unit, v, bias=itself, **options), 2e-6)
 
 
 @pytest.mark.parametrize("head", range(4))
