@@ -221,6 +221,7 @@ def make(
         reference,
         cost,
         citation="1801.10198",
+        formula="(d+d')N(N/stride+window)",
         init=init,
         decode=Decode(init_state, prefill, step),
     )

@@ -58,5 +58,6 @@ def make(normaliser: str = "feature", scaled: bool = False, chunk: int = 128) ->
         reference,
         cost,
         citation="1812.01243",
+        formula="2dd'N",
         decode=Decode(init, step, step),
     )

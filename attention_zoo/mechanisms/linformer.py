@@ -84,6 +84,7 @@ def make(slots: int = 256, length: int | None = None, sharing: str = "head") -> 
         reference,
         cost,
         citation="2006.04768",
+        formula="(d+d')N·slots",
         init=init,
         causal=False,
         fixed_length=length,

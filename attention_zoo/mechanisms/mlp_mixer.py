@@ -82,6 +82,7 @@ def make(
         reference,
         cost,
         citation="2105.01601",
+        formula="2N·hidden·d'",
         init=init,
         streams="x",
         causal=False,

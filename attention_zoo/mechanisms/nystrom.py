@@ -91,6 +91,7 @@ def make(
         reference,
         cost,
         citation="2102.03902",
+        formula="(d+d')N·landmarks",
         init=init,
         causal=False,
         cross=False,

@@ -121,6 +121,7 @@ def make(
         reference,
         cost,
         citation="2009.14794",
+        formula="2(d+d')N·features",
         init=init,
         decode=None if leaks else Decode(decode_init, step, step),
         refresh=refresh,

@@ -106,6 +106,7 @@ def make(length: int | None = None, per_head: bool = False, norm: bool = True) -
         reference,
         cost,
         citation="2105.08050",
+        formula="N²d'",
         init=init,
         decode=Decode(decode_init, prefill, step),
         streams="qv",

@@ -221,6 +221,7 @@ def make(
         reference,
         cost,
         citation="2005.00743",
+        formula="N²d'",
         init=init,
         decode=Decode(decode_init, prefill, step),
         streams=reads,
