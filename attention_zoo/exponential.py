@@ -126,6 +126,8 @@ def cost(dims: Dims, R: int, maps: int, *, normaliser, causal: bool, chunk: int)
         pairs += T * size * (R + E)
     state = heads * (R * E + 2 * R)
     held = heads * size * (4 * R + 2 * E + (2 * size if causal else 0)) + state
+    # a loop over chunks works on copies of its inputs
+    held += heads * (T * dims.head_dim + S * (dims.head_dim + E)) * (dims.kv_len > chunk)
     return Cost(
         flops=2 * heads * pairs,
         ideal_flops=2 * heads * (dims.q_len + dims.kv_len) * R * E,

@@ -142,6 +142,8 @@ def mapped_cost(dims: Dims, R: int, each: int, causal: bool, chunk: int) -> Cost
     pairs = (T + S) * (each + R * E) + T * R + (T * size * (R + E) if causal else 0)
     state = heads * R * (E + 1)
     held = heads * size * (3 * R + 2 * E + (2 * size if causal else 0))
+    # a loop over chunks works on copies of its inputs
+    held += heads * (T * dims.head_dim + S * (dims.head_dim + E)) * (dims.kv_len > chunk)
     return Cost(
         flops=2 * heads * pairs,
         ideal_flops=2 * heads * (dims.q_len + dims.kv_len) * R * E,

@@ -7,6 +7,7 @@ import pytest
 
 import attention_zoo as zoo
 from attention_zoo import exponential
+from attention_zoo.mechanisms.rfa import cos_sin
 from attention_zoo.types import Dims
 from tests.cases import assert_close
 
@@ -108,6 +109,13 @@ def test_refresh_redraws_the_features_and_nothing_else(name):
     assert moved.keys() == params.keys()
     for key in params:
         assert bool((moved[key] != params[key]).any()) == (key in m.frozen)
+
+
+def test_cosine_and_sine():
+    x = jnp.linspace(-12, 12, 1001)
+    assert_close(cos_sin(x), (jnp.cos(x), jnp.sin(x)), 2e-6)
+    slope = jax.vmap(jax.grad(lambda x: cos_sin(x)[1]))(x)
+    assert_close(slope, jnp.cos(x), 2e-6)
 
 
 def test_gates_forget():

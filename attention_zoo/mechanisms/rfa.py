@@ -58,7 +58,7 @@ def make(
         else:
             x = x * x.shape[-1] ** -0.25
         angles = jnp.einsum("bthd,hrd->bthr", x / params["sigma"], params["projection"])
-        return jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], -1) * rows**-0.5
+        return jnp.concatenate(cos_sin(angles), -1) * rows**-0.5
 
     def keep(params, k):
         """Logarithm of g / (1 - g): [B, c, H]."""
@@ -120,3 +120,16 @@ def make(
         refresh=refresh,
         frozen=frozenset({"projection"}),
     )
+
+
+def cos_sin(x):
+    """(cos x, sin x) to 1e-6 by products alone: several times faster than the two on a CPU."""
+    half = jnp.pi * (x / (2 * jnp.pi) - jnp.round(x / (2 * jnp.pi)))
+    square = jnp.square(half)
+    # of x / 2, which lies within a quarter turn: Taylor's series, each term by the one before
+    sine = cosine = 1.0
+    for n in range(12, 0, -2):
+        sine = 1 - square / (n * (n + 1)) * sine
+        cosine = 1 - square / (n * (n - 1)) * cosine
+    sine = half * sine
+    return 1 - 2 * jnp.square(sine), 2 * sine * cosine
