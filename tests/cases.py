@@ -81,6 +81,26 @@ CASES = {
     "synthesizer-mixture": Case(
         "synthesizer", {"kind": ("dot", "dense", "random"), "trained": False, "chunk": 8}
     ),
+    "lsh": Case("lsh", {"buckets": 6, "block": 5}, block=5, sorts=True),
+    "lsh-rounds": Case("lsh", {"buckets": (4, 2), "hashes": 3, "block": 4}, block=4, sorts=True),
+    "lsh-duplicates": Case(
+        "lsh", {"buckets": 4, "hashes": 2, "block": 8, "duplicates": True, "scale": 1.0}, sorts=True
+    ),
+    "lsh-paper": Case("lsh", {"buckets": 6, "hashes": 2, "block": 5, "chunking": "paper"}, block=5),
+    "lsh-across": Case("lsh", {"buckets": 6, "hashes": 2, "block": 5, "across": True}, block=5),
+    "lsh-circular": Case(
+        "lsh",
+        {"buckets": 6, "hashes": 2, "block": 8, "chunking": "paper", "across": True}
+        | {"circular": True, "duplicates": True},
+    ),
+    "routing": Case("routing", {"clusters": 5, "window": 4}, block=4, sorts=True),
+    "routing-shared": Case(
+        "routing", {"clusters": 3, "window": 7, "shared": True}, block=7, sorts=True
+    ),
+    "routing-paper": Case("routing", {"clusters": 5, "window": 8, "membership": "paper"}),
+    "routing-memory": Case(
+        "routing", {"clusters": 4, "window": 9, "shared": True, "memory": 2, "membership": "paper"}
+    ),
     "fourier": Case("fourier"),
     "fourier-fft": Case("fourier", {"implementation": "fft"}),
     "linformer": Case("linformer", {"slots": 9, "length": 160}),
