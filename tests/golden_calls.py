@@ -79,3 +79,48 @@ def compressed(file: File):
         return swap(m.apply(params, q * H**-0.5, k, v, causal=s["causal"])[:, pad:])
 
     return value_and_gradients(call, file)
+
+
+def sinkhorn_hparams(s):
+    return {"block": s["bucket_size"], "temperature": s["temperature"], "sort": "mean"}
+
+
+def sinkhorn_gumbel(file: File):
+    """Every sequence has noise of its own; ours has one for all."""
+    s = file.settings
+    m = zoo.make("sinkhorn", gumbel=True, iterations=s["sinkhorn_iter"], **sinkhorn_hparams(s))
+
+    def call(a):
+        qkv = [swap(a[n]) for n in "qkv"]
+        noises = enumerate(file.fixed["x_gumbel"])
+        outs = [m.apply({"gumbel": g}, *(x[b : b + 1] for x in qkv)) for b, g in noises]
+        return swap(jnp.concatenate(outs))
+
+    return value_and_gradients(call, file)
+
+
+def sinkhorn_causal(file: File):
+    """The second half of the heads is rotated left by a block less one. What wraps around, all of
+    the last block but its first token, then sees only its own kind."""
+    s = file.settings
+    b, H = s["bucket_size"], file.learned["q"].shape[1]
+    m = zoo.make("sinkhorn", learned=True, n_top=s["n_top"], **sinkhorn_hparams(s))
+    alone = zoo.make("full")
+
+    def call(a):
+        q, k, v = (swap(a[n]) for n in "qkv")
+        params = {f"learned_{n}": a[f"p_null_{n}"][:, 0] for n in ("keys", "values")}
+
+        def half(heads, turn):
+            own = {name: x[heads] for name, x in params.items()}
+            parts = [jnp.roll(x[:, :, heads], -turn, 1) for x in (q, k, v)]
+            out = m.apply(own, *parts, causal=True)
+            if turn:
+                wrapped = alone.apply({}, *(x[:, -turn:] for x in parts), causal=True)
+                out = out.at[:, -turn:].set(wrapped)
+            return jnp.roll(out, turn, 1)
+
+        halves = half(slice(0, H // 2), 0), half(slice(H // 2, H), b - 1)
+        return swap(jnp.concatenate(halves, 2))
+
+    return value_and_gradients(call, file)
