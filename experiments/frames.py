@@ -5,7 +5,13 @@ import math
 
 import pandas as pd
 
-KINDS = {"kernel": "scaling", "reorder": "reordering", "train": "language"}
+KINDS = {
+    "kernel": "scaling",
+    "reorder": "reordering",
+    "train": "language",
+    "fidelity": "fidelity",
+    "numbers": "numbers",
+}
 
 # what must agree before two points may share a figure
 SETTINGS = {
@@ -13,6 +19,10 @@ SETTINGS = {
                "config.value_dim", "config.causal"),
     "reorder": ("env.device", "config.dtype", "config.batch", "config.heads"),
     "train": ("env.device", "config.dtype", "config.task"),
+    "fidelity": ("env.device", "config.dtype", "config.batch", "config.heads", "config.head_dim",
+                 "config.value_dim", "config.causal"),
+    "numbers": ("env.device", "config.batch", "config.heads", "config.head_dim",
+                "config.value_dim"),
 }  # fmt: skip
 SHORT = {"batch": "b", "heads": "h", "head_dim": "d", "value_dim": "e"}
 CELL = {
@@ -25,6 +35,14 @@ CELL = {
         "config.n",
     ],
     "train": ["label", "config.n"],
+    "fidelity": [
+        "label",
+        "config.inputs",
+        "config.n",
+        "config.budget.name",
+        "config.budget.value",
+    ],
+    "numbers": ["label", "config.n", "config.causal", "config.dtype"],
 }
 # may differ between the points of one cell without making them different experiments
 REPETITION = {"config.seed", "config.repeats", "config.budget", "config.eval_every"}

@@ -73,7 +73,7 @@ def program(m: Mechanism, point: dict) -> tuple:
     """(fn, args) of the measured call: the output, or for mode "train" the value and gradients."""
     params_key, data_key, cotangent_key = jax.random.split(jax.random.key(point["seed"]), 3)
     params = m.init(params_key, dims(point))
-    inputs = _inputs(m, point, data_key)
+    inputs = draw(m, point, data_key)
 
     def apply(params, inputs):
         arrays = (inputs.get(name) for name in "qkv")
@@ -92,7 +92,8 @@ def program(m: Mechanism, point: dict) -> tuple:
     return jax.value_and_grad(loss, (0, 1)), (trained, inputs, frozen, cotangent)
 
 
-def _inputs(m, point, key):
+def draw(m: Mechanism, point: dict, key: jax.Array) -> dict[str, jax.Array]:
+    """Normal q, k and v, as many of them as are read."""
     B, N, H = point["batch"], point["n"], point["heads"] * m.projections
     widths = {"q": point["head_dim"], "k": point["head_dim"], "v": point["value_dim"]}
     keys = dict(zip("qkv", jax.random.split(key, 3), strict=True))

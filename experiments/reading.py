@@ -115,10 +115,11 @@ def _problem(record):
         n = config.get("n")
         if isinstance(n, bool) or not isinstance(n, int) or n < 1:
             return f"damaged, config.n should be a whole number from 1 up, got {n!r}"
-        missing = [c for c in CELL[config["kind"]] if c.split(".")[-1] not in config]
+        fields = [c.removeprefix("config.").split(".")[0] for c in CELL[config["kind"]]]
+        missing = [field for field in dict.fromkeys(fields) if field not in config]
         missing += [] if "experiment" in config else ["experiment"]
         if missing:
-            return f"damaged, config has no {', '.join(c.split('.')[-1] for c in missing)}"
+            return f"damaged, config has no {', '.join(missing)}"
     return None
 
 

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from experiments import analysis, formats, frames
+from experiments import analysis, errors, formats, frames
 from experiments.formats import Column, Table
 from experiments.frames import Section
 
@@ -145,6 +145,8 @@ def build(section: Section, *, octaves: float = 3, start: int | None = None) -> 
             ),
             Table.of(section.name, section.title, text, REORDER_POINTS, analysis.timed(cells)),
         ]
+    if section.kind in errors.TABLES:
+        return errors.TABLES[section.kind](section, text)
     text = f"± is the standard error over seeds. {text}"
     return [Table.of(section.name, section.title, text, LANGUAGE, analysis.language(section))]
 
@@ -212,7 +214,9 @@ def failures(frame: pd.DataFrame) -> Table:
 
 
 def _what(row):
-    """The label, and what else tells a reordering point from its neighbours."""
+    """The label, and what else tells a point from its neighbours."""
+    if row["config.kind"] in errors.TABLES:
+        return errors.name(row)
     if row["config.kind"] != "reorder":
         return row["config.label"]
     d, e = row["config.head_dim"], row["config.value_dim"]

@@ -20,6 +20,8 @@ KINDS = {
     "kernel": "experiments.kernel",
     "reorder": "experiments.reorder",
     "train": "experiments.train",
+    "fidelity": "experiments.fidelity",
+    "numbers": "experiments.numbers",
 }
 
 

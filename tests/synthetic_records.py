@@ -219,6 +219,84 @@ def language() -> list[dict]:
     return [*found, train("global", 1024, 0, 4.9)]
 
 
+def fidelity(label: str, n: int, inputs: str, name: str, value, seed: int = 0) -> dict:
+    config = {
+        "experiment": "fidelity",
+        "kind": "fidelity",
+        "label": label,
+        "mechanism": label,
+        "hparams": {name: value} if name else {},
+        "budget": {"name": name, "value": value},
+        "n": n,
+        "inputs": inputs,
+        "causal": False,
+        "batch": 1,
+        "heads": 4,
+        "head_dim": 32,
+        "value_dim": 32,
+        "dtype": "float32",
+        "seed": seed,
+    }
+    if label == "rfa":
+        config["target"] = {"mechanism": "full", "hparams": {"score": "cosine"}}
+    if (label, n, value) == ("local", 1024, 256):
+        return record(config, {}, "oom", "RESOURCE_EXHAUSTED: 8 GB")
+    full, work = 4 * 4 * 32 * n * n, 4 * 4 * 32 * n * (value or 96)
+    metrics = {
+        "error": (1 + seed / 9) * (2 if inputs == "random" else 0.7) / (value or 9) ** 0.5,
+        "error_mean": 0.8 if inputs == "random" else 0.5,
+        "flops_formula": work,
+        "flops_full": full,
+        "flops_ratio": work / full,
+    }
+    if inputs == "trained":
+        metrics |= {"steps": 200, "loss": 1.9}
+    return record(config, metrics)
+
+
+def fidelities() -> list[dict]:
+    """A sparse one, one of random features by three seeds, one without a budget; one failure."""
+    found = []
+    for inputs in ("random", "trained"):
+        for n in (256, 1024):
+            for value in (16, 64, 256):
+                found.append(fidelity("local", n, inputs, "window", value))
+                found += [fidelity("rfa", n, inputs, "features", value, seed) for seed in range(3)]
+            found.append(fidelity("linear", n, inputs, "", None))
+    return found
+
+
+def numbers() -> list[dict]:
+    """Two mechanisms, both dtypes, both forms; one has no causal form, one no queries."""
+    found = []
+    for label in ("full", "fourier"):
+        for causal in (False, True):
+            for dtype, error in (("float32", 1.5e-7), ("bfloat16", 2.1e-3)):
+                config = {
+                    "experiment": "numbers",
+                    "kind": "numbers",
+                    "label": label,
+                    "mechanism": label,
+                    "hparams": {},
+                    "n": 1024,
+                    "causal": causal,
+                    "batch": 1,
+                    "heads": 4,
+                    "head_dim": 64,
+                    "value_dim": 64,
+                    "dtype": dtype,
+                    "seed": 0,
+                }
+                if causal and label == "fourier":
+                    found.append(record(config, {}, "refused", "fourier: it has no causal form"))
+                    continue
+                of_keys = None if label == "fourier" else 1.2 * error
+                metrics = {"error": error, "error_rounding": error / 5, "error_grad_v": error}
+                metrics |= {"error_grad_q": of_keys, "error_grad_k": of_keys}
+                found.append(record(config, metrics | {"error_grad_params": None}))
+    return found
+
+
 def write(folder: Path, records: list[dict], points: int = 0) -> Path:
     """records.jsonl, the last `points` of them as point files, and curves for what was trained."""
     merged, loose = records[: len(records) - points], records[len(records) - points :]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import jinja2
 
-from experiments import analysis, formats, frames, palette
+from experiments import analysis, errors, formats, frames, palette
 from experiments.canvas import Drawing
 from experiments.formats import Column, Table
 from experiments.frames import Section
@@ -70,7 +70,13 @@ def render(records: Records, parts: list[Part], failed: Table) -> str:
 
 def headlines(section: Section) -> list[dict]:
     """The few figures a reader came for: {"figure", "words", "where"}."""
-    found = {"kernel": _scaling_lines, "reorder": _reorder_lines, "train": _language_lines}
+    found = {
+        "kernel": _scaling_lines,
+        "reorder": _reorder_lines,
+        "train": _language_lines,
+        "fidelity": errors.fidelity_lines,
+        "numbers": errors.numbers_lines,
+    }
     return [
         {"figure": figure, "words": words, "where": section.title}
         for figure, words in found[section.kind](section)

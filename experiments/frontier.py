@@ -1,0 +1,104 @@
+"""A fidelity section -> figures: error against FLOPs relative to full's, and against the budget."""
+
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
+
+from experiments import canvas, errors, palette
+from experiments.canvas import Drawing
+from experiments.formats import missing, significant
+from experiments.frames import Section
+from experiments.palette import MUTED
+
+
+def draw(section: Section) -> list[Drawing]:
+    """Two figures for each kind of inputs and N that has numbers."""
+    rows = errors.fidelity(section)
+    look = palette.styles(rows)
+    drawings = []
+    for (inputs, n), panel in rows.groupby(["inputs", "n"], sort=True):
+        panel = panel[(panel.error > 0) & (panel.flops_ratio > 0)]
+        if len(panel):
+            drawings.append(_against_flops(section, inputs, n, panel, look))
+        budgeted = panel[panel.value > 0] if len(panel) else panel
+        if len(budgeted):
+            drawings.append(_against_budget(section, inputs, n, budgeted, look))
+    return drawings
+
+
+def _against_flops(section, inputs, n, panel, look):
+    labels = panel.label.nunique()
+    figure, ax = canvas.page(section, f"Error per FLOP, {inputs} inputs, N = {n:,}", labels=labels)
+    ends = _curves(ax, panel, "flops_ratio", look)
+    ax.axvline(1, color=MUTED, lw=1, ls=(0, (4, 3)), zorder=1)
+    ax.set_xscale("log")
+    ax.xaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5), numticks=20))
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+    ax.set_xlabel("FLOPs over those of full attention")
+    heading = "label: its last budget\n" + _baseline(ax, panel)
+    _error_axis(ax)
+    canvas.end_labels(ax, ends, heading)
+    text = (
+        f"Relative error against full attention and FLOPs over full's, {inputs} inputs, "
+        f"N = {n:,}: lower and further left is better. A marker is a budget; bars are the least "
+        "and most over seeds; the upright line is full's FLOPs, the level one the mean of the "
+        "visible values."
+    )
+    return Drawing(f"{section.name}-frontier-{inputs}-n{n}", text, figure)
+
+
+def _against_budget(section, inputs, n, panel, look):
+    labels = panel.label.nunique()
+    figure, ax = canvas.page(
+        section, f"Error per budget, {inputs} inputs, N = {n:,}", labels=labels
+    )
+    ends = _curves(ax, panel, "value", look)
+    ax.set_xscale("log", base=2)
+    values = sorted({int(value) for value in panel.value})
+    ax.xaxis.set_major_locator(FixedLocator(values[:: -(-len(values) // 10)]))
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
+    ax.set_xlabel("budget")
+    heading = "label: what is counted\n" + _baseline(ax, panel)
+    _error_axis(ax)
+    canvas.end_labels(ax, ends, heading)
+    text = (
+        f"Relative error against full attention and the budget that each mechanism has (named at "
+        f"its curve), {inputs} inputs, N = {n:,}; the level line is the mean of the visible values."
+    )
+    return Drawing(f"{section.name}-budget-{inputs}-n{n}", text, figure)
+
+
+def _curves(ax, panel, key, look):
+    """A curve a label in the order of its budgets; what to write at their right ends."""
+    ends = []
+    for label, curve in panel.groupby("label", sort=True):
+        curve = curve.sort_values(["value", key])
+        style = look[label]
+        ax.plot(curve[key], curve.error, **style.plot(), zorder=3)
+        several = curve[curve.seeds > 1]
+        ax.vlines(
+            several[key], several.error_min, several.error_max, color=style.color, lw=1, zorder=2
+        )
+        last = curve.iloc[-1]
+        right = curve.loc[curve[key].idxmax()]
+        where = "" if missing(last.value) else f" {last.budget}"
+        if key == "flops_ratio" and where:
+            where += f" {right.value:g}"
+        ends.append((right[key], right.error, f"{label}{where}", style.color))
+    return ends
+
+
+def _baseline(ax, panel):
+    """The level that ignoring q and k reaches, drawn and in words."""
+    # targets differ; that of most
+    level = float(panel.error_mean.median())
+    ax.axhline(level, color=MUTED, lw=1, ls=(0, (1.2, 1.6)), zorder=1)
+    return f"dotted: the mean of values, {significant(level, 2)}"
+
+
+def _error_axis(ax):
+    ax.set_yscale("log")
+    ax.yaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5), numticks=20))
+    ax.yaxis.set_minor_locator(NullLocator())
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
+    ax.set_ylabel("relative error")

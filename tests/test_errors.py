@@ -1,0 +1,76 @@
+"""The report's sections of kinds fidelity and numbers, on synthetic records."""
+
+import pytest
+
+from experiments import errors, frames, plots, reading, report, tables
+from tests import synthetic_records as synthetic
+
+
+def sections(records, tmp_path):
+    found = reading.read([synthetic.write(tmp_path / "in", records)])
+    assert not found.notes
+    return frames.sections(found.frame)
+
+
+def test_fidelity_has_a_row_a_budget_and_the_range_over_seeds(tmp_path):
+    (section,) = sections(synthetic.fidelities(), tmp_path)
+    rows = errors.fidelity(section)
+    assert len(rows) == 2 * 2 * 7
+    row = rows[(rows.label == "rfa") & (rows.inputs == "random") & (rows.n == 256)].iloc[0]
+    assert (row.budget, row.value, row.seeds, row.target) == ("features", 16, 3, "full, cosine")
+    assert [row.error_min, row.error, row.error_max] == pytest.approx([0.5, 5 / 9, 11 / 18])
+    failed = rows[rows.status != "ok"]
+    assert set(failed.label) == {"local"}
+    assert failed.error.isna().all()
+
+
+def test_fidelity_headlines_are_the_best_of_the_cheap(tmp_path):
+    (section,) = sections(synthetic.fidelities(), tmp_path)
+    lines = dict(reversed(line) for line in errors.fidelity_lines(section))
+    assert [*lines.values()] == ["0.14", "0.049"]
+    assert next(iter(lines)).endswith("random inputs, N = 1,024: rfa, features 256")
+
+
+def test_a_figure_of_both_kinds_for_each_inputs_and_n(tmp_path):
+    (section,) = sections(synthetic.fidelities(), tmp_path)
+    names = [drawing.name for drawing in plots.draw(section, {})]
+    assert names == [
+        f"fidelity-{what}-{inputs}-n{n}"
+        for inputs in ("random", "trained")
+        for n in (256, 1024)
+        for what in ("frontier", "budget")
+    ]
+
+
+def test_numbers_have_a_row_a_mechanism_form_and_dtype(tmp_path):
+    (section,) = sections(synthetic.numbers(), tmp_path)
+    (table,) = tables.build(section)
+    cells = [row[:5] for row in table.text()]
+    assert cells[0] == ["fourier", "1,024", "bidirectional", "float32", "1.5e-07"]
+    assert [row[3] for row in cells] == ["float32", "bfloat16"] * 4
+    assert cells[2][4] == ""
+    assert table.text()[2][-1] == "refused: fourier: it has no causal form"
+    worst = dict(reversed(line) for line in errors.numbers_lines(section))
+    assert list(worst.values()) == ["1.5e-07", "0.0021"]
+
+
+@pytest.mark.parametrize("kind", ["fidelity", "numbers"])
+def test_only_failures_still_report(kind, tmp_path):
+    record = {"fidelity": synthetic.fidelities, "numbers": synthetic.numbers}[kind]()[0]
+    bad = {**record, "metrics": {}, "status": "error", "reason": "ValueError: no"}
+    folder = synthetic.write(tmp_path / "in", [bad])
+    assert report.main([str(folder), "--out", str(tmp_path / "out")]) == 0
+    text = (tmp_path / "out" / "failures.md").read_text()
+    assert {"fidelity": "local window 16, random", "numbers": "full bidirectional, float32"}[
+        kind
+    ] in text
+
+
+def test_both_are_on_the_page(tmp_path):
+    records = synthetic.fidelities() + synthetic.numbers()
+    folder = synthetic.write(tmp_path / "in", records)
+    out = tmp_path / "out"
+    assert report.main([str(folder), "--out", str(out)]) == 0
+    page = (out / "index.html").read_text()
+    assert "largest relative error of an output in bfloat16: fourier, bidirectional" in page
+    assert {"fidelity.csv", "fidelity.tex", "numbers.md"} <= {path.name for path in out.iterdir()}
