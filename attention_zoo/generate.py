@@ -65,7 +65,7 @@ def _generate(
             run = getattr(block, how)
             return run(h, state, mask=mask, memory=memory, memory_mask=source_mask)
 
-        h, states = stack.run(visit, h, states)
+        h, states = stack.run(visit, h, states, moves=False)
         h = h[:, -1]
         return model.head((norm(h) if norm else h).astype(jnp.float32)), states
 

@@ -247,8 +247,11 @@ class Stack(nnx.Module):
         graph, variables = nnx.split(self.blocks)
         return jax.vmap(lambda v: nnx.merge(graph, v).mixer.init_state(batch, length))(variables)
 
-    def run(self, visit, x, extras):
-        """x through every block by `visit(block, x, extra) -> (x, extra)`: (x, extras)."""
+    def run(self, visit, x, extras, *, moves: bool = True):
+        """x through every block by `visit(block, x, extra) -> (x, extra)`: (x, extras).
+
+        `moves=False` keeps the buffers as they are, as inside a loop of another trace.
+        """
 
         def call(graph, variables, x, extra):
             block = nnx.merge(graph, variables)
@@ -262,12 +265,14 @@ class Stack(nnx.Module):
             x, (extras, buffers) = jax.lax.scan(
                 lambda x, layer: call(graph, layer[0], x, layer[1]), x, (variables, extras)
             )
-            nnx.update(self.blocks, buffers)
+            if moves:
+                nnx.update(self.blocks, buffers)
             return x, extras
         left = []
         for block, extra in zip(self.blocks, extras, strict=True):
             x, (extra, buffers) = call(*nnx.split(block), x, extra)
-            nnx.update(block, buffers)
+            if moves:
+                nnx.update(block, buffers)
             left.append(extra)
         return x, tuple(left)
 
