@@ -47,6 +47,8 @@ def variants(N: int) -> list[tuple[str, str, dict[str, Any]]]:
         ("lsh", "lsh", {"buckets": 4, "block": N // 2}),
         ("lsh, 4 rounds", "lsh", {"buckets": 4, "hashes": 4, "block": block}),
         ("routing", "routing", {"clusters": 4, "window": N // 4}),
+        ("sinkhorn", "sinkhorn", {"block": block, "temperature": 0.1}),
+        ("sinkhorn, top 1", "sinkhorn", {"block": block, "n_top": 1}),
         ("compressed", "compressed", {}),
         ("linformer", "linformer", {"slots": block}),
         ("nystrom", "nystrom", {"landmarks": block}),
@@ -145,7 +147,7 @@ def brief(hparams: Mapping[str, Any]) -> str:
 
 def different_heads(N: int) -> list[tuple[str, dict[str, Any]]]:
     """The parts of `mixed`, a head each."""
-    kept = ("full", "local", "strided", "global + window", "bigbird", "linear")
+    kept = ("full", "local", "strided", "global + window", "bigbird", "lsh", "linear", "rfa, gated")
     return [(name, hparams) for title, name, hparams in variants(N) if title in kept]
 
 
