@@ -15,12 +15,13 @@ def draw(section: Section) -> list[Drawing]:
     look = palette.styles(rows)
     drawings = []
     for (inputs, n), panel in rows.groupby(["inputs", "n"], sort=True):
+        failed = panel[panel.word != "ok"]
         panel = panel[(panel.error > 0) & (panel.flops_ratio > 0)]
         if len(panel):
             drawings.append(_against_flops(section, inputs, n, panel, look))
         budgeted = panel[panel.value > 0] if len(panel) else panel
         if len(budgeted):
-            drawings.append(_against_budget(section, inputs, n, budgeted, look))
+            drawings.append(_against_budget(section, inputs, n, budgeted, failed, look))
     return drawings
 
 
@@ -46,24 +47,27 @@ def _against_flops(section, inputs, n, panel, look):
     return Drawing(f"{section.name}-frontier-{inputs}-n{n}", text, figure)
 
 
-def _against_budget(section, inputs, n, panel, look):
+def _against_budget(section, inputs, n, panel, failed, look):
     labels = panel.label.nunique()
     figure, ax = canvas.page(
         section, f"Error per budget, {inputs} inputs, N = {n:,}", labels=labels
     )
     ends = _curves(ax, panel, "value", look)
     ax.set_xscale("log", base=2)
-    values = sorted({int(value) for value in panel.value})
+    failed = failed[failed.value > 0]
+    values = sorted({int(value) for value in [*panel.value, *failed.value]})
     ax.xaxis.set_major_locator(FixedLocator(values[:: -(-len(values) // 10)]))
     ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
     ax.set_xlabel("budget")
     heading = "label: what is counted\n" + _baseline(ax, panel)
     _error_axis(ax)
+    canvas.failures(ax, [(row.value, row.word, look[row.label]) for row in failed.itertuples()])
     canvas.end_labels(ax, ends, heading)
     text = (
         f"Relative error against full attention and the budget that each mechanism has (named at "
-        f"its curve), {inputs} inputs, N = {n:,}; the level line is the mean of the visible values."
+        f"its curve), {inputs} inputs, N = {n:,}; x a failed point, the level line the mean of the "
+        "visible values."
     )
     return Drawing(f"{section.name}-budget-{inputs}-n{n}", text, figure)
 
