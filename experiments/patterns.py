@@ -30,10 +30,11 @@ TITLED = {"score", "feature_map", "kind", "gate"}
 
 
 def variants(N: int) -> list[tuple[str, str, dict[str, Any]]]:
-    """(title, mechanism, hparams) of every panel, sized for N tokens."""
+    """(title, mechanism, hparams) of every panel, sized for N tokens; a mechanism that is not listed
+    is drawn with its defaults."""
     block = max(N // 10, 2)
     root = max(round(N**0.5), 2)
-    return [
+    listed = [
         ("full", "full", {}),
         ("full, cosine", "full", {"score": "cosine"}),
         ("full, additive", "full", {"score": "additive"}),
@@ -65,6 +66,8 @@ def variants(N: int) -> list[tuple[str, str, dict[str, Any]]]:
         ("mlp mixer", "mlp_mixer", {}),
         ("fourier", "fourier", {}),
     ]
+    known = {name for _, name, _ in listed} | {"mixed"}
+    return listed + [(name, name, {}) for name in zoo.names() if name not in known]
 
 
 def embed(tokens: bytes) -> jax.Array:
