@@ -36,7 +36,15 @@ def get_config():
         "ff": 256,
         "positions": "sinusoidal",
     }
-    config.scaling.mechanisms = tuple(k for k in config.scaling.mechanisms if k != "full_chunked")
+    config.scaling.mechanisms = (
+        "full",
+        "local",
+        "strided",
+        "global",
+        "bigbird",
+        "linear",
+        "fourier",
+    )
     config.reordering.lengths = (16, 32, 64, 128, 512, 2048)
     config.reordering.feature_maps = ("identity",)
     return config

@@ -2,9 +2,10 @@
 
     python -m experiments.run --config configs/scaling.py
 
-80 points, about 8 minutes on two CPU cores. Expect exponents in N of 2 for full, 1 for local,
-global, bigbird and linear, 1.5 for strided, N log N for fourier. Longer sequences and other
-hyperparameters: --config.lengths=256,1024,4096,16384 --config.variants.local.window=64.
+210 points, about 20 minutes on two CPU cores. Expect exponents in N of 2 for full, compressed,
+synthesizer, spatial_gating and mixed, 1.5 for strided and routing, N log N for fourier, 1 for the
+others. Longer sequences and other hyperparameters: --config.lengths=256,1024,4096,16384
+--config.mechanisms=local,linear --config.variants.local.window=64.
 """
 
 from configs import base
@@ -12,16 +13,6 @@ from configs import base
 
 def get_config():
     config = base.settings("scaling")
-    config.mechanisms = (
-        "full",
-        "full_chunked",
-        "local",
-        "strided",
-        "global",
-        "bigbird",
-        "linear",
-        "fourier",
-    )
     config.variants = {
         "full": {"implementation": "plain"},
         "full_chunked": {"label": "full chunked", "mechanism": "full", "implementation": "chunked"},
@@ -31,7 +22,25 @@ def get_config():
         "bigbird": {"block": 64, "window": 1, "global_blocks": 2, "random_blocks": 3},
         "linear": {"feature_map": "elu"},
         "fourier": {},
+        "lsh": {"hashes": 1, "block": 128},
+        "routing": {"clusters": "sqrt", "window": "sqrt"},
+        "linformer": {"slots": 256},
+        "compressed": {"stride": 3},
+        "nystrom": {"landmarks": 256},
+        "efficient": {},
+        "performer": {"features": 256},
+        "rfa": {"features": 256},
+        "synthesizer": {"kind": "dense"},
+        "synthesizer_random": {
+            "label": "synthesizer random",
+            "mechanism": "synthesizer",
+            "kind": "random",
+        },
+        "spatial_gating": {},
+        "mlp_mixer": {"hidden": 256},
+        "mixed": {},
     }
+    config.mechanisms = tuple(config.variants)
     config.lengths = base.powers(256, 4096)
     config.modes = ("forward", "train")
     config.causal = (False,)

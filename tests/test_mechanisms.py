@@ -225,4 +225,5 @@ def test_parameters_learn_and_buffers_do_not(name):
 @each_case()
 def test_it_cites_its_source(name):
     assert CASES[name].m.citation
+    assert CASES[name].m.formula
     assert CASES[name].m.name == CASES[name].name

@@ -166,6 +166,7 @@ def make(
         reference,
         cost,
         citation="2001.04451; 1509.02897",
+        formula="hashes(d+d')N·2·block",
         init=init,
         decode=decode,
         refresh=refresh,

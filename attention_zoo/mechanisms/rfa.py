@@ -115,6 +115,7 @@ def make(
         reference,
         cost,
         citation="2103.02143",
+        formula="2(d+d')N·2·features",
         init=init,
         decode=Decode(decode_init, step, step),
         refresh=refresh,

@@ -234,6 +234,7 @@ def make(
         reference,
         cost,
         citation="2003.05997",
+        formula="(d+d')N·window+N·clusters·d",
         init=init,
         decode=decode,
         refresh=refresh,
