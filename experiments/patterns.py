@@ -30,8 +30,8 @@ TITLED = {"score", "feature_map", "kind", "gate"}
 
 
 def variants(N: int) -> list[tuple[str, str, dict[str, Any]]]:
-    """(title, mechanism, hparams) of every panel, sized for N tokens; a mechanism that is not listed
-    is drawn with its defaults."""
+    """(title, mechanism, hparams) of every panel, sized for N tokens; what is not listed is drawn
+    with its defaults."""
     block = max(N // 10, 2)
     root = max(round(N**0.5), 2)
     listed = [
