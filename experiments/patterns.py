@@ -67,7 +67,8 @@ def variants(N: int) -> list[tuple[str, str, dict[str, Any]]]:
         ("fourier", "fourier", {}),
     ]
     known = {name for _, name, _ in listed} | {"mixed"}
-    return listed + [(name, name, {}) for name in zoo.names() if name not in known]
+    there = [variant for variant in listed if variant[1] in zoo.names()]
+    return there + [(name, name, {}) for name in zoo.names() if name not in known]
 
 
 def embed(tokens: bytes) -> jax.Array:
