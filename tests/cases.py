@@ -124,6 +124,34 @@ CASES = {
     ),
 }
 
+# variants that share nearly all of another case's path: tried in full by `make test-all`
+EXTRA = {
+    "full-dot",
+    "full-cosine",
+    "global-both",
+    "bigbird-table",
+    "bigbird-leading",
+    "linear-relu",
+    "linear-relu2",
+    "efficient-row",
+    "performer-relu",
+    "performer-hyperbolic",
+    "performer-unnormalised",
+    "rfa-raw",
+    "spatial_gating-heads",
+    "mlp_mixer-block",
+    "synthesizer-factorised",
+    "synthesizer-fixed",
+    "lsh-duplicates",
+    "lsh-across",
+    "lsh-circular",
+    "routing-shared",
+    "routing-memory",
+    "linformer-none",
+    "nystrom-conv",
+    "compressed-alone",
+}
+
 # no two sizes are equal
 SIZES = {"batch": 2, "heads": 4, "head_dim": 12, "value_dim": 10}
 LENGTH = 37

@@ -8,6 +8,7 @@ import pytest
 import attention_zoo as zoo
 from tests.cases import (
     CASES,
+    EXTRA,
     LENGTH,
     MODES,
     able,
@@ -21,21 +22,26 @@ from tests.cases import (
 )
 
 
+def marks(name):
+    """All tests of a case go to one worker, which compiles it once."""
+    group = pytest.mark.xdist_group(name)
+    return [group, pytest.mark.slow] if name in EXTRA else [group]
+
+
 def over(pairs):
-    """Parametrise by (case, mode); all tests of a case go to one worker, which compiles it once."""
+    """Parametrise by (case, mode)."""
     return pytest.mark.parametrize(
-        ("name", "mode"),
-        [pytest.param(*pair, marks=pytest.mark.xdist_group(pair[0])) for pair in pairs],
+        ("name", "mode"), [pytest.param(*pair, marks=marks(pair[0])) for pair in pairs]
     )
 
 
 def each_case(names=CASES):
-    marked = [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in names]
-    return pytest.mark.parametrize("name", marked)
+    return pytest.mark.parametrize("name", [pytest.param(n, marks=marks(n)) for n in names])
 
 
 def test_every_mechanism_has_a_case():
-    assert {case.name for case in CASES.values()} == set(zoo.names())
+    assert {CASES[name].name for name in CASES.keys() - EXTRA} == set(zoo.names())
+    assert set(CASES) >= EXTRA
 
 
 @over(runs())
