@@ -2,9 +2,9 @@
 
     python -m experiments.run --config configs/scaling.py
 
-210 points, about 20 minutes on two CPU cores. Expect exponents in N of 2 for full, compressed,
-synthesizer, spatial_gating and mixed, 1.5 for strided and routing, N log N for fourier, 1 for the
-others. Longer sequences and other hyperparameters: --config.lengths=256,1024,4096,16384
+220 points, about 20 minutes on two CPU cores. Expect exponents in N of 2 for full, compressed,
+synthesizer, spatial_gating and mixed, 1.5 for strided, routing and sinkhorn, N log N for fourier, 1
+for the others. Longer sequences and other hyperparameters: --config.lengths=256,1024,4096,16384
 --config.mechanisms=local,linear --config.variants.local.window=64.
 """
 
@@ -24,6 +24,7 @@ def get_config():
         "fourier": {},
         "lsh": {"hashes": 1, "block": 128},
         "routing": {"clusters": "sqrt", "window": "sqrt"},
+        "sinkhorn": {"block": "sqrt"},
         "linformer": {"slots": 256},
         "compressed": {"stride": 3},
         "nystrom": {"landmarks": 256},

@@ -101,6 +101,13 @@ CASES = {
     "routing-memory": Case(
         "routing", {"clusters": 4, "window": 9, "shared": True, "memory": 2, "membership": "paper"}
     ),
+    "sinkhorn": Case("sinkhorn", {"block": 8}),
+    # log of a score has gradient 1 / score, and with blocks of 5 these inputs have one of 0.0015,
+    # whose rounding moves both forms' gradients 1e-5 from float64's; with blocks of 9 the least
+    # positive score is 0.006
+    "sinkhorn-mean": Case("sinkhorn", {"block": 9, "sort": "mean"}, block=9),
+    "sinkhorn-top": Case("sinkhorn", {"block": 8, "sort": "mean", "n_top": 2, "learned": True}),
+    "sinkhorn-sortcut": Case("sinkhorn", {"block": 7, "sortcut": 2, "gumbel": True}, block=7),
     "fourier": Case("fourier"),
     "fourier-fft": Case("fourier", {"implementation": "fft"}),
     "linformer": Case("linformer", {"slots": 9, "length": 160}),

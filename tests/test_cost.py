@@ -27,12 +27,13 @@ SMALL = {
     "performer": {"features": 32},
     "rfa": {"features": 32},
     "routing": {"clusters": 16, "window": 32},
+    "sinkhorn": {"block": 64},
     "strided": {"stride": 45},
 }
 # by definition they do: all pairs of positions, or parameters for them
 MATRIX = {"full", "mixed", "spatial_gating", "synthesizer"}
 # their pairs grow faster than N with fixed hyperparameters, if by a constant less than N²
-FASTER = {"compressed", "strided"}
+FASTER = {"compressed", "sinkhorn", "strided"}
 # what sorts by content also pads buckets
 EXPONENTS = {"lsh": 1.1, "routing": 1.1}
 

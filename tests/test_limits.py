@@ -49,6 +49,7 @@ LIMITS = {
         {"key_kernel": eye, "value_kernel": eye},
         FULL,
     ),
+    "one block, sorted as itself": ("sinkhorn", {"block": N}, {}, FULL),
     "one cluster": ("routing", {"clusters": 1, "window": N}, {}, FULL),
     "general score, identity weight": (
         "full",

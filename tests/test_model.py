@@ -23,6 +23,7 @@ HPARAMS = {
     "global": {"tokens": 2, "window": 2},
     "bigbird": {"block": 4},
     "linear": {"chunk": 4},
+    "sinkhorn": {"block": 4},
 }
 
 

@@ -1,0 +1,74 @@
+"""Blocks put in a new order by scores: softly, balanced in log space, or the likeliest one by one.
+
+Scores are [B, H, U, V]: of key block v for query block u; `allowed` [B, 1, U, V] narrows them.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from attention_zoo import ops
+
+
+def balance(scores, allowed, iterations: int, columns=None):
+    """(weights, columns): exp(scores), its rows and then its columns made to sum to 1, in turn.
+
+    With `columns` [iterations, B, H, V], logs of the columns' sums over earlier rows, a column is
+    divided by its sum up to each row: no row reads a later one; they come back grown.
+    """
+    logs, after = jnp.where(allowed, scores, ops.LOWEST), []
+    for step in range(iterations):
+        logs = jnp.where(allowed, logs - log_sum(logs, allowed, -1), ops.LOWEST)
+        if columns is None:
+            total = log_sum(logs, allowed, -2)
+        else:
+            total = jnp.logaddexp(jax.lax.cumlogsumexp(logs, axis=2), columns[step][:, :, None])
+            after.append(total[:, :, -1])
+        logs = jnp.where(allowed, logs - total, ops.LOWEST)
+    weights = jnp.where(allowed, jnp.exp(logs), 0.0)
+    return weights, None if columns is None else jnp.stack(after)
+
+
+def log_sum(logs, allowed, axis: int):
+    """log Σ exp over an axis; finite where nothing is allowed."""
+    peak = jax.lax.stop_gradient(logs.max(axis, keepdims=True))
+    total = jnp.where(allowed, jnp.exp(logs - peak), 0.0).sum(axis, keepdims=True)
+    return peak + jnp.log(jnp.where(total == 0, 1.0, total))
+
+
+def likeliest(scores, allowed, count: int):
+    """The `count` likeliest blocks, one after another: [(index, probability among those left,
+    whether one was left)], each [B, H, U]."""
+    allowed, found = jnp.broadcast_to(allowed, scores.shape), []
+    for _ in range(count):
+        best = jnp.where(allowed, scores, ops.LOWEST).argmax(-1)[..., None]
+        odds = ops.softmax(scores, allowed)
+        chosen = (jnp.take_along_axis(x, best, -1)[..., 0] for x in (odds, allowed))
+        found.append((best[..., 0], *chosen))
+        allowed = allowed & (jnp.arange(scores.shape[-1]) != best)
+    return found
+
+
+def take(index, probability, free, k, v, shown):
+    """The blocks at index [B, H, U] of k and v [B, V, b, H, D], times their probability, and which
+    of their tokens are visible: [B, U, b, H, ...]."""
+
+    def gather(x):
+        x = jnp.moveaxis(x, 3, 1)
+        at = index.reshape(index.shape + (1,) * (x.ndim - 3))
+        return jnp.moveaxis(jnp.take_along_axis(x, at, 2), 1, 3)
+
+    scale = jnp.einsum("bhu->buh", probability)[:, :, None, :, None]
+    k, v = ((gather(x) * scale).astype(x.dtype) for x in (k, v))
+    shown = gather(jnp.repeat(shown[..., None], index.shape[1], 3))
+    return k, v, shown & jnp.einsum("bhu->buh", free)[:, :, None]
+
+
+def mean(x, shown):
+    """Means [B, n, H, D] in float32 of the visible tokens of blocks [B, n, b, H, D]."""
+    total = jnp.where(shown[..., None, None], x, 0).sum(2, dtype=jnp.float32)
+    return ops.safe_divide(total, (shown.sum(2) * 1.0)[..., None, None])
+
+
+def before(x):
+    """Sums over the earlier entries of axis 1, itself not among them."""
+    return jnp.cumsum(jnp.pad(x, ((0, 0), (1, 0)) + ((0, 0),) * (x.ndim - 2)), 1)[:, :-1]
