@@ -149,6 +149,7 @@ EXTRA = {
     "mlp_mixer-block",
     "synthesizer-factorised",
     "synthesizer-fixed",
+    "lsh-rounds",
     "lsh-duplicates",
     "lsh-across",
     "lsh-circular",
@@ -157,6 +158,7 @@ EXTRA = {
     "linformer-none",
     "nystrom-conv",
     "compressed-alone",
+    "sinkhorn-mean",
 }
 
 # no two sizes are equal
