@@ -23,8 +23,8 @@ def get_config():
     config.batch = 1
     config.max_bytes = 3 * 2**30
     config.dtype = "float32"
-    config.repeats = 10
-    config.budget = 5.0
+    config.repeats = 5
+    config.budget = 1.0
     return config
 
 

@@ -50,8 +50,8 @@ def get_config():
     config.head_dim = 64
     config.value_dim = 64
     config.dtype = "float32"
-    config.repeats = 10
-    config.budget = 10.0
+    config.repeats = 7
+    config.budget = 2.0
     return config
 
 
