@@ -90,7 +90,7 @@ class SequenceMixer(nnx.Module):
         q, k, v = self._project(x, context)
         mixed = m.apply(params, q, k, v, mask=mask, causal=self.causal)
         if key is not None and m.refresh is not None:
-            moved = m.refresh(key, *jax.lax.stop_gradient((params, q, k)))
+            moved = m.refresh(key, *jax.lax.stop_gradient((params, q, k)), mask=mask)
             for name in m.frozen:
                 self.params[name][...] = jax.lax.stop_gradient(moved[name])
         return self._leave(mixed)

@@ -90,7 +90,8 @@ class Mechanism:
     """`init(rng, dims) -> params`, a flat dict of arrays."""
     decode: Decode | None = None
     refresh: Callable | None = None
-    """`refresh(rng, params, q, k) -> params`: redraws or moves buffers, in training steps only."""
+    """`refresh(rng, params, q, k, *, mask=None) -> params`: redraws or moves buffers, in training
+    steps only; hidden tokens move nothing."""
     streams: Stream = "qkv"
     """What is read: "qkv"; "qv" (no keys, or those of the queries); "v"; "x" (raw input as v)."""
     projections: int = 1

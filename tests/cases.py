@@ -227,7 +227,7 @@ def assert_close(actual, expected, tolerance=2e-5):
     """Every leaf within tolerance of the expected leaf, relative to its largest entry; a gradient
     that cancels to nearly 0 is held to a tenth of the largest of all."""
     leaves = [np.asarray(x, np.float64) for x in jax.tree.leaves(expected)]
-    floor = 0.1 * max((np.abs(x).max(initial=0) for x in leaves), default=0)
+    floor = 1e-3 * max((np.abs(x).max(initial=0) for x in leaves), default=0)
     for got, want in zip(jax.tree.leaves(actual), leaves, strict=True):
         got = np.asarray(got, np.float64)
         assert got.shape == want.shape

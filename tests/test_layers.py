@@ -28,7 +28,7 @@ STUB = Mechanism("stub", mean, mean, lambda dims, *, causal=False: Cost(0, 0, 0)
 WITH_BUFFER = dataclasses.replace(
     STUB,
     init=lambda rng, dims: {"gain": jnp.ones(()), "level": jnp.ones(())},
-    refresh=lambda rng, params, q, k: {**params, "level": params["level"] + 1},
+    refresh=lambda rng, params, q, k, mask: {**params, "level": params["level"] + 1},
     frozen=frozenset({"level"}),
 )
 

@@ -228,6 +228,20 @@ def test_parameters_learn_and_buffers_do_not(name):
             assert np.abs(np.asarray(gradient)).max() > 0, key
 
 
+@each_case([name for name, case in CASES.items() if case.m.refresh is not None])
+def test_refresh_moves_buffers_and_hidden_tokens_move_none(name):
+    m = CASES[name].m
+    params, q, k, *_ = inputs(CASES[name], LENGTH)
+    mask = padding(LENGTH)
+    noise = jnp.where(mask, 0, 1e4)[..., None, None]
+    refresh = jax.jit(m.refresh)
+    moved, other = (refresh(jax.random.key(3), params, q + x, k + x, mask=mask) for x in (0, noise))
+    assert any((moved[key] != params[key]).any() for key in m.frozen)
+    for key in params:
+        np.testing.assert_array_equal(moved[key], other[key])
+        assert key in m.frozen or (moved[key] == params[key]).all()
+
+
 @each_case()
 def test_it_cites_its_source(name):
     assert CASES[name].m.citation

@@ -290,7 +290,7 @@ def test_a_moved_buffer_is_kept(monkeypatch):
     fake = train.dataclasses.replace(
         full,
         init=lambda rng, dims: {"count": jnp.zeros(())},
-        refresh=lambda rng, params, q, k: {"count": params["count"] + 1},
+        refresh=lambda rng, params, q, k, mask: {"count": params["count"] + 1},
         frozen=frozenset({"count"}),
         apply=lambda params, *arrays, **kwargs: full.apply({}, *arrays, **kwargs),
     )

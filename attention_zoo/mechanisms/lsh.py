@@ -55,7 +55,7 @@ def make(
         shape = (dims.heads, dims.head_dim, hashes, sum(halves))
         return {"rotations": jax.random.normal(rng, shape)}
 
-    def refresh(rng, params, q, k):
+    def refresh(rng, params, q, k, *, mask=None):
         return {"rotations": jax.random.normal(rng, params["rotations"].shape)}
 
     def hash_of(q, rotations):

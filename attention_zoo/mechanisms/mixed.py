@@ -85,10 +85,10 @@ def make(parts: tuple[tuple[str, Mapping[str, Any]], ...] = DEFAULT) -> Mechanis
             sum(c.state_bytes for c in costs),
         )
 
-    def refresh(rng, params, q, k):
+    def refresh(rng, params, q, k, *, mask=None):
         rngs = jax.random.split(rng, P)
         return join(
-            m.refresh(r, own(params, part), *qk) if m.refresh else own(params, part)
+            m.refresh(r, own(params, part), *qk, mask=mask) if m.refresh else own(params, part)
             for part, (m, r, qk) in enumerate(
                 zip(members, rngs, zip(split(q), split(k), strict=True), strict=True)
             )

@@ -52,7 +52,7 @@ def make(
     def init(rng, dims: Dims):
         return {"projection": draw(rng, dims.heads, rows, dims.head_dim, orthogonal)}
 
-    def refresh(rng, params, q, k):
+    def refresh(rng, params, q, k, *, mask=None):
         heads, _, width = params["projection"].shape
         return {**params, "projection": draw(rng, heads, rows, width, orthogonal)}
 

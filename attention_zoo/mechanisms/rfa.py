@@ -46,7 +46,7 @@ def make(
             params["gate_bias"] = jnp.linspace(1.0, 5.0, H)
         return params
 
-    def refresh(rng, params, q, k):
+    def refresh(rng, params, q, k, *, mask=None):
         projection = jax.random.normal(rng, params["projection"].shape)
         return {**params, "projection": projection}
 

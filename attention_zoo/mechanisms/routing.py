@@ -53,11 +53,15 @@ def make(
             params["memory_values"] = jax.random.normal(values, (*shape, memory, dims.value_dim))
         return params
 
-    def refresh(rng, params, q, k):
+    def refresh(rng, params, q, k, *, mask=None):
+        shown = jnp.ones(q.shape[:2], bool) if mask is None else mask
+        shown = jnp.tile(shown, (1, 1 if shared else 2)).reshape(-1)
+
         def move(args):
             centroids, points = args
-            nearest = jnp.argmax(similarity(points, centroids), 0)
-            total = jnp.zeros_like(centroids).at[nearest].add(sorting.unit(points))
+            nearest = jnp.where(shown, jnp.argmax(similarity(points, centroids), 0), clusters)
+            points = sorting.unit(points)
+            total = jnp.zeros_like(centroids).at[nearest].add(points, mode="drop")
             moved = decay * centroids + (1 - decay) * sorting.unit(total)
             chosen = (total != 0).any(-1, keepdims=True)
             return jnp.where(chosen, sorting.unit(moved), centroids)

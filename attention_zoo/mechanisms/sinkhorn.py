@@ -63,7 +63,7 @@ def make(
             params["gumbel"] = jax.random.gumbel(jax.random.fold_in(rng, 3), (H, n, n))
         return params
 
-    def refresh(rng, params, q, k):
+    def refresh(rng, params, q, k, *, mask=None):
         return {**params, "gumbel": jax.random.gumbel(rng, params["gumbel"].shape)}
 
     def score(params, q, k):
