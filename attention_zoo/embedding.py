@@ -76,9 +76,5 @@ def check_inputs(x, mask, inputs, features):
 
 def fold(x, mask, patch: int):
     """[B, T, F] to [B, ceil(T / patch), patch * F]; a patch is seen if any of its steps is."""
-    B, T, F = x.shape
-    N = -(-T // patch)
-    x = ops.pad_to(x, N * patch, 1).reshape(B, N, patch * F)
-    if mask is not None:
-        mask = ops.pad_to(mask, N * patch, 1).reshape(B, N, patch).any(-1)
-    return x, mask
+    x = ops.blocks(x, patch)
+    return x.reshape(*x.shape[:2], -1), None if mask is None else ops.blocks(mask, patch).any(-1)

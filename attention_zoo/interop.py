@@ -121,7 +121,7 @@ def _attend(m: Mechanism, params, q, k, v, bias, mask, causal, dtype):
     k, v = (jnp.repeat(x, H // x.shape[2], axis=2) for x in (k, v))
     keys, bias = _visibility(m, mask, bias, (*batch, H, T, S))
     dims = Dims(q.shape[0], T, S, H, D, v.shape[-1], q.dtype.itemsize)
-    found = objections(m, dims, causal=causal, masked=keys is not None)
+    found = objections(m, dims, causal=causal, masked=keys is not None, per_position=True)
     if found:
         raise ValueError("; ".join(found))
     biased = {} if bias is None else {"bias": bias}

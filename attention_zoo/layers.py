@@ -30,7 +30,8 @@ class SequenceMixer(nnx.Module):
     """A mechanism with the projections that its stream reads, and one for its output.
 
     Self-attention on x [B, T, C]; with `cross`, x attends to a context [B, S, C]. The stream "x"
-    has no projection at all. Parameters are drawn for sequences of `max_len`.
+    has no projection at all. Parameters are drawn for sequences of `max_len`. The output has the
+    length of x, or that of the mechanism's `shorter`.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class SequenceMixer(nnx.Module):
         if rotary and D % 2:
             raise ValueError(f"rotary positions need an even head size, got width / heads = {D}")
         dims = Dims(q_len=max_len, kv_len=max_len, heads=heads, head_dim=D)
-        refuse(objections(m, dims, causal=causal))
+        refuse(objections(m, dims, causal=causal, per_position=cross))
         self.mechanism, self.heads, self.head_dim = m, heads, D
         self.causal, self.cross, self.rotary = causal, cross, rotary
         self.dtype = jnp.dtype(dtype)
@@ -94,6 +95,11 @@ class SequenceMixer(nnx.Module):
             for name in m.frozen:
                 self.params[name][...] = jax.lax.stop_gradient(moved[name])
         return self._leave(mixed)
+
+    def beside(self, x, mask):
+        """(residual, mask) of the output, for an input x [B, T, C]: these two, or shorter ones."""
+        m = self.mechanism
+        return (x, mask) if m.shorter is None else m.shorter.beside(self._params(), x, mask)
 
     def init_state(self, batch: int, length: int):
         """An empty decode state for sequences of at most `length` tokens."""
@@ -143,7 +149,11 @@ class SequenceMixer(nnx.Module):
 
 
 class Block(nnx.Module):
-    """Mixer, cross-attention if any, feed-forward; each with a norm, dropout and a residual."""
+    """Mixer, cross-attention if any, feed-forward; each with a norm, dropout and a residual.
+
+    Beside an output that is shorter stands the mechanism's own residual, with a mask of its own:
+    `block.mixer.beside(x, mask)` gives both.
+    """
 
     def __init__(
         self,
@@ -179,34 +189,26 @@ class Block(nnx.Module):
     def __call__(self, x, *, mask=None, memory=None, memory_mask=None, key=None):
         """[B, T, C]; a `key` makes it a training step (dropout, buffers)."""
         keys = (None,) * 5 if key is None else jax.random.split(key, 5)
-
-        def mix(h):
-            return self.mixer(h, mask=mask, key=keys[0]), None
-
-        return self._residuals(x, mix, memory, memory_mask, keys[1:])[0]
+        mixed = self.mixer(self._enter(x, self.mixer_norm), mask=mask, key=keys[0])
+        x, _ = self.mixer.beside(x, mask)
+        return self._residuals(x, mixed, memory, memory_mask, keys[1:])
 
     def prefill(self, x, state, *, mask=None, memory=None, memory_mask=None):
-        def mix(h):
-            return self.mixer.prefill(h, state, mask=mask)
-
-        return self._residuals(x, mix, memory, memory_mask)
+        mixed, state = self.mixer.prefill(self._enter(x, self.mixer_norm), state, mask=mask)
+        return self._residuals(x, mixed, memory, memory_mask), state
 
     def step(self, x, state, *, mask=None, memory=None, memory_mask=None):
-        def mix(h):
-            return self.mixer.step(h, state, mask=mask)
+        mixed, state = self.mixer.step(self._enter(x, self.mixer_norm), state, mask=mask)
+        return self._residuals(x, mixed, memory, memory_mask), state
 
-        return self._residuals(x, mix, memory, memory_mask)
-
-    def _residuals(self, x, mix, memory, memory_mask, keys=(None,) * 4):
-        mixed, state = mix(self._enter(x, self.mixer_norm))
+    def _residuals(self, x, mixed, memory, memory_mask, keys=(None,) * 4):
         x = self._join(x, mixed, self.mixer_norm, keys[0])
         if self.has_cross:
             h = self._enter(x, self.cross_norm)
             seen = self.cross(h, memory, mask=memory_mask, key=keys[1])
             x = self._join(x, seen, self.cross_norm, keys[2])
         h = self._enter(x, self.ff_norm)
-        x = self._join(x, self.contract(jax.nn.gelu(self.expand(h))), self.ff_norm, keys[3])
-        return x, state
+        return self._join(x, self.contract(jax.nn.gelu(self.expand(h))), self.ff_norm, keys[3])
 
     def _enter(self, x, norm):
         return norm(x) if self.pre else x
@@ -226,6 +228,12 @@ class Stack(nnx.Module):
         if not scan:
             self.blocks = nnx.List(blocks)
             return
+        shorter = [m.mechanism.name for m in mixers if m.mechanism.shorter is not None]
+        if shorter:
+            raise ValueError(
+                f"scan=True needs layers whose outputs are as long as their inputs, got "
+                f"{', '.join(shorter)}; take scan=False"
+            )
         parts = [nnx.split(block) for block in blocks]
         graph = parts[0][0]
         if any(other != graph for other, _ in parts):

@@ -6,6 +6,7 @@ returns `nnx.state(model, Buffer)` too.
 """
 
 import dataclasses
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,7 +17,8 @@ from flax import nnx
 from attention_zoo import ops, registry
 from attention_zoo.embedding import Embedding
 from attention_zoo.generate import generate
-from attention_zoo.layers import Block, SequenceMixer, Stack, check_heads
+from attention_zoo.layers import Block, SequenceMixer, Stack, check_heads, refuse
+from attention_zoo.types import Dims, objections
 
 CHOICES = {
     "kind": ("encoder", "decoder", "encoder_decoder"),
@@ -88,6 +90,11 @@ class TransformerConfig:
                 )
             ops.positive(**{name: getattr(self, name)})
 
+    @property
+    def per_position(self) -> bool:
+        """Whether the first stack owes an output a position, so that none may shorten it."""
+        return self.kind == "decoder" or (self.kind == "encoder" and self.outputs != "sequence")
+
 
 def mechanisms_of(mechanism, hparams, depth: int) -> list:
     """A mechanism a layer; layers of equal name and hyperparameters share one."""
@@ -105,21 +112,36 @@ def mechanisms_of(mechanism, hparams, depth: int) -> list:
     return made
 
 
+def lengths_of(mechanisms: list, length: int) -> list[int]:
+    """How many positions each layer gets of a sequence of `length`."""
+
+    def after(n, m):
+        return n if m.shorter is None else m.shorter.length(n)
+
+    return list(itertools.accumulate(mechanisms[:-1], after, initial=length))
+
+
 class Transformer(nnx.Module):
     """Blocks around mechanisms, with embeddings before and a linear layer after."""
 
     def __init__(self, config: TransformerConfig, *, rngs: nnx.Rngs):
         c = self.config = config
+        mixers = mechanisms_of(c.mechanism, c.hparams, c.depth)
+        longest = Dims(q_len=c.max_len, kv_len=c.max_len)
+        for m in mixers:
+            refuse(objections(m, longest, per_position=c.per_position))
         around = {"positions": c.positions, "dropout": c.dropout, "dtype": c.dtype, "rngs": rngs}
         steps = {"features": c.features, "patch": c.patch}
         self.embed = Embedding(c.inputs, c.width, c.max_len, vocab=c.vocab, **steps, **around)
-        mixers = mechanisms_of(c.mechanism, c.hparams, c.depth)
-        common = {"max_len": c.max_len, "norm": c.norm, "dropout": c.dropout}
+        common = {"norm": c.norm, "dropout": c.dropout}
         common |= {"rotary": c.positions == "rotary", "dtype": jnp.dtype(c.dtype), "rngs": rngs}
         sizes = (c.width, c.heads, c.ff)
 
         def stack(mixers, **kwargs):
-            blocks = [Block(m, *sizes, **common, **kwargs) for m in mixers]
+            blocks = [
+                Block(m, *sizes, max_len=length, **common, **kwargs)
+                for m, length in zip(mixers, lengths_of(mixers, c.max_len), strict=True)
+            ]
             return Stack(blocks, scan=c.scan, remat=c.remat)
 
         def final_norm():
@@ -173,12 +195,15 @@ class Transformer(nnx.Module):
     def encode(self, x, mask, key):
         """The first stack's output, and its mask a position (an encoder's or a decoder's)."""
         keys = self._layer_keys(key)
-        h, mask = self.embed(x, mask, key=None if key is None else keys[-1])
+        embedded = self.embed(x, mask, key=None if key is None else keys[-1])
 
-        def visit(block, h, key):
-            return block(h, mask=mask, key=key), None
+        def visit(block, carry, key):
+            h, mask = carry
+            _, mask_after = block.mixer.beside(h, mask)
+            return (block(h, mask=mask, key=key), mask_after), None
 
-        h, _ = self.stack.run(visit, h, self.stack.gather(keys[: self.config.depth]))
+        extras = self.stack.gather(keys[: self.config.depth])
+        (h, mask), _ = self.stack.run(visit, embedded, extras)
         return self.norm(h) if self.norm else h, mask
 
     def _decode(self, target, mask, memory, memory_mask, key):

@@ -54,6 +54,19 @@ def pad_to(x, length: int, axis: int):
     return jnp.pad(x, widths)
 
 
+def blocks(x, size: int):
+    """[B, N, ...] to [B, ceil(N / size), size, ...], the last one padded as by `pad_to`."""
+    x = pad_to(x, ceil_to(x.shape[1], size), 1)
+    return x.reshape(len(x), -1, size, *x.shape[2:])
+
+
+def strided_conv(x, kernel):
+    """[B, N, H, D] to [B, ceil(N / c), H, F], float32: a head's kernel [c, D, F] on every block."""
+    kernel = kernel.astype(x.dtype)
+    f32 = {"preferred_element_type": jnp.float32}
+    return jnp.einsum("bmchd,hcdf->bmhf", blocks(x, kernel.shape[1]), kernel, **f32)
+
+
 def ceil_to(n: int, multiple: int) -> int:
     """The least multiple of `multiple` that is at least n."""
     return -(-n // multiple) * multiple

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 Params = Mapping[str, Any]
-Stream = Literal["qkv", "qv", "v", "x"]
+Stream = Literal["qkv", "qv", "kv", "v", "x"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +65,19 @@ class Decode:
     step: Callable
 
 
+@dataclasses.dataclass(frozen=True)
+class Shorter:
+    """An output whose positions are not the queries': fewer, for one label a sequence.
+
+    `length(T) -> R`: how many for T queries. `beside(params, x, mask) -> (x, mask)`: of x
+    [B, T, H * D] and its mask, or None, the residual [B, R, H * D] to add to such an output, and
+    which of its positions [B, R] saw anything.
+    """
+
+    length: Callable
+    beside: Callable
+
+
 def no_params(rng, dims: Dims) -> dict:
     return {}
 
@@ -73,9 +86,9 @@ def no_params(rng, dims: Dims) -> dict:
 class Mechanism:
     """An efficient-attention idea with its hyperparameters closed over.
 
-    `apply(params, q, k, v, *, mask=None, causal=False) -> [B, T, H, E]` is the efficient form,
-    `reference` the dense definition with the same signature, `cost(dims, *, causal=False) -> Cost`.
-    Streams that do not read an array accept None for it.
+    `apply(params, q, k, v, *, mask=None, causal=False) -> [B, T, H, E]` is the efficient form (with
+    `shorter`, [B, R, H, E]), `reference` the dense definition with the same signature,
+    `cost(dims, *, causal=False) -> Cost`. Streams that do not read an array accept None for it.
     """
 
     name: str
@@ -93,7 +106,8 @@ class Mechanism:
     """`refresh(rng, params, q, k, *, mask=None) -> params`: redraws or moves buffers, in training
     steps only; hidden tokens move nothing."""
     streams: Stream = "qkv"
-    """What is read: "qkv"; "qv" (no keys, or those of the queries); "v"; "x" (raw input as v)."""
+    """What is read: "qkv"; "qv" (no keys, or those of the queries); "kv" (queries of its own); "v";
+    "x" (raw input as v)."""
     projections: int = 1
     """How many sets of H heads q, k and v carry (2: Longformer's separate global projections)."""
     causal: bool = True
@@ -104,6 +118,8 @@ class Mechanism:
     """Takes queries of another length than the keys."""
     mask: bool = True
     """Honours a key padding mask."""
+    shorter: Shorter | None = None
+    """How the output is shorter than the queries; None: it has one position a query."""
     bias: bool = False
     """`apply` also takes `bias`, broadcastable to [B, H, T, S]."""
     fixed_length: int | None = None
@@ -111,20 +127,29 @@ class Mechanism:
     frozen: frozenset[str] = frozenset()
     """Names in params that are buffers: no gradient, no weight decay."""
     reasons: Mapping[str, str] = dataclasses.field(default_factory=dict, hash=False)
-    """Why a capability is missing, by its name ("causal", "cross", "mask")."""
+    """Why a capability is missing, by its name ("causal", "cross", "mask", "per_position")."""
 
 
 REFUSALS = {
     "causal": "it has no causal form",
     "cross": "queries and keys must be of one length",
     "mask": "it cannot hide keys",
+    "per_position": "its outputs belong to no one position: they serve one label a sequence",
 }
 
 
 def objections(
-    m: Mechanism, dims: Dims, *, causal: bool = False, masked: bool = False
+    m: Mechanism,
+    dims: Dims,
+    *,
+    causal: bool = False,
+    masked: bool = False,
+    per_position: bool = False,
 ) -> list[str]:
-    """Why `m` cannot do this call; empty where it can. The one capability check of the project."""
+    """Why `m` cannot do this call; empty where it can. The one capability check of the project.
+
+    `per_position`: every query needs an output of its own.
+    """
 
     def refuse(capability, got):
         return f"{m.name}: {m.reasons.get(capability, REFUSALS[capability])} (got {got})"
@@ -138,6 +163,9 @@ def objections(
         found.append(f"{m.name}: causal needs q_len = kv_len (got {dims.q_len} and {dims.kv_len})")
     if masked and not m.mask:
         found.append(refuse("mask", "a mask"))
+    if per_position and m.shorter is not None:
+        outputs = m.shorter.length(dims.q_len)
+        found.append(refuse("per_position", f"{dims.q_len} positions, {outputs} outputs"))
     if m.fixed_length is not None and max(dims.q_len, dims.kv_len) > m.fixed_length:
         longest = max(dims.q_len, dims.kv_len)
         found.append(f"{m.name}: parameters are sized for length {m.fixed_length} (got {longest})")

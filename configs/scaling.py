@@ -2,10 +2,11 @@
 
     python -m experiments.run --config configs/scaling.py
 
-220 points, about 20 minutes on two CPU cores. Expect exponents in N of 2 for full, compressed,
-synthesizer, spatial_gating and mixed, 1.5 for strided, routing and sinkhorn, N log N for fourier, 1
-for the others. Longer sequences and other hyperparameters: --config.lengths=256,1024,4096,16384
---config.mechanisms=local,linear --config.variants.local.window=64.
+240 points, about 20 minutes on two CPU cores. Expect exponents in N of 2 for full, compressed,
+synthesizer, spatial_gating, mixed and strided query reduction, 1.5 for strided, routing and
+sinkhorn, N log N for fourier, 1 for the others. Longer sequences and other hyperparameters:
+--config.lengths=256,1024,4096,16384 --config.mechanisms=local,linear
+--config.variants.local.window=64.
 """
 
 from configs import base
@@ -28,6 +29,13 @@ def get_config():
         "linformer": {"slots": 256},
         "compressed": {"stride": 3},
         "nystrom": {"landmarks": 256},
+        "query_reduction": {"slots": 256},
+        "query_reduction_strided": {
+            "label": "query reduction strided",
+            "mechanism": "query_reduction",
+            "kind": "strided",
+            "stride": 4,
+        },
         "efficient": {},
         "performer": {"features": 256},
         "rfa": {"features": 256},

@@ -17,7 +17,7 @@ THEORY = {
     "linformer": "1",
     "compressed": "2",
     "nystrom": "1",
-    "query_reduction": "1",
+    "query_reduction": "1 (latents), 2 (strided)",
     "linear": "1",
     "efficient": "1",
     "performer": "1",

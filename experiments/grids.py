@@ -68,8 +68,10 @@ def draw(axes, panel: Panel, cells: bool) -> None:
     for spine in axes.spines.values():
         spine.set(visible=True, color=GRID, linewidth=0.8)
     axes.set_anchor("NW")
-    axes.text(0, 1.125, panel.title, transform=axes.transAxes, fontsize=7.5, fontweight="bold")
-    axes.text(0, 1.03, panel.note, transform=axes.transAxes, fontsize=6, color=MUTED)
+    # in points above the matrix, whose height depends on its rows
+    above = {"xy": (0, 1), "xycoords": "axes fraction", "textcoords": "offset points"}
+    axes.annotate(panel.title, xytext=(0, 10.6), fontsize=7.5, fontweight="bold", **above)
+    axes.annotate(panel.note, xytext=(0, 2.5), fontsize=6, color=MUTED, **above)
     if panel.matrix is None:
         axes.set_xlim(0, 1)
         axes.set_ylim(0, 1)

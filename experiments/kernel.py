@@ -11,7 +11,7 @@ from experiments.measure import measure
 
 MODES = ("forward", "train")
 DTYPES = ("float32", "bfloat16", "float16")
-READS = {"qkv": "qkv", "qv": "qv", "v": "v", "x": "v"}
+READS = {"qkv": "qkv", "qv": "qv", "kv": "kv", "v": "v", "x": "v"}
 # matrix products of a forward and backward pass with recomputed scores, in forwards
 TRAIN_FORWARDS = 3.5
 

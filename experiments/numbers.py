@@ -5,6 +5,7 @@ Inputs are drawn, then rounded to the dtype, so the error is the computation's a
 clusters) a rounded tie may decide otherwise: that is an error too.
 """
 
+import functools
 from pathlib import Path
 
 import jax
@@ -36,16 +37,17 @@ def run_point(point: dict, out: Path) -> dict:
     frozen = {name: params[name] for name in m.frozen}
     trained = {name: params[name] for name in params if name not in m.frozen}
     inputs = kernel.draw(m, point, rest[0])
-    shape = (point["batch"], point["n"], point["heads"], point["value_dim"])
+
+    def call(apply, trained, inputs, frozen):
+        arrays = (inputs.get(name) for name in "qkv")
+        return apply(trained | frozen, *arrays, causal=point["causal"])
+
+    shape = jax.eval_shape(functools.partial(call, m.apply), trained, inputs, frozen).shape
     cotangent = jax.random.normal(rest[1], shape, point["dtype"])
 
     def form(apply):
         def run(trained, inputs, frozen, cotangent):
-            def call(trained, inputs):
-                arrays = (inputs.get(name) for name in "qkv")
-                return apply(trained | frozen, *arrays, causal=point["causal"])
-
-            made, pull = jax.vjp(call, trained, inputs)
+            made, pull = jax.vjp(lambda *args: call(apply, *args, frozen), trained, inputs)
             return made, pull(cotangent.astype(made.dtype))
 
         return run

@@ -1,4 +1,4 @@
-"""Pictures of who attends to whom: the N x N matrix that every mechanism's reference implies.
+"""Pictures of who attends to whom: the matrix, outputs by keys, that every reference implies.
 
 python -m experiments.patterns --out DIR [--n 60]
 
@@ -53,6 +53,8 @@ def variants(N: int) -> list[tuple[str, str, dict[str, Any]]]:
         ("compressed", "compressed", {}),
         ("linformer", "linformer", {"slots": block}),
         ("nystrom", "nystrom", {"landmarks": block}),
+        ("query reduction", "query_reduction", {"slots": root}),
+        ("query red., strided", "query_reduction", {"kind": "strided", "stride": root}),
         ("efficient", "efficient", {}),
         ("performer", "performer", {"features": 64}),
         ("linear", "linear", {}),

@@ -81,8 +81,15 @@ def objections(point: Mapping) -> list[str]:
     task = _task(c)
     config = model_config(c, task)
     mechanisms = model.mechanisms_of(config.mechanism, config.hparams, config.depth)
-    dims, causal = _dims(c, config), config.kind == "decoder"
-    found = [zoo.objections(m, dims, causal=causal, masked=task.masked) for m in mechanisms]
+    call = {
+        "causal": config.kind == "decoder",
+        "masked": task.masked,
+        "per_position": config.per_position,
+    }
+    found = [
+        zoo.objections(m, dims, **call)
+        for m, dims in zip(mechanisms, _dims(c, config, mechanisms), strict=True)
+    ]
     return list(dict.fromkeys(reason for reasons in found for reason in reasons))
 
 
@@ -90,9 +97,10 @@ def predict(point: Mapping) -> dict:
     """{"flops", "bytes"} of the whole run, by rules of thumb."""
     c = _resolve(point)
     config = model_config(c, _task(c))
-    dims, tokens = _dims(c, config), c["batch"] * c["n"]
+    tokens = c["batch"] * c["n"]
     mechanisms = model.mechanisms_of(config.mechanism, config.hparams, config.depth)
-    costs = [m.cost(dims, causal=config.kind == "decoder") for m in mechanisms]
+    calls = zip(mechanisms, _dims(c, config, mechanisms), strict=True)
+    costs = [m.cost(dims, causal=config.kind == "decoder") for m, dims in calls]
     weights = config.depth * config.width * (4 * config.width + 2 * config.ff)
     weights += config.width * (config.vocab or config.classes or 1)
     step = 3 * sum(cost.flops for cost in costs) + 6 * weights * tokens
@@ -265,10 +273,14 @@ def _task(point):
     return tasks.make(point["task"], point["n"], **point["task_args"])
 
 
-def _dims(point, config):
+def _dims(point, config, mechanisms):
+    """Of each layer's call."""
     head_dim = config.width // config.heads
     itemsize = jnp.dtype(config.dtype).itemsize
-    return Dims(point["batch"], point["n"], point["n"], config.heads, head_dim, itemsize=itemsize)
+    return [
+        Dims(point["batch"], n, n, config.heads, head_dim, itemsize=itemsize)
+        for n in model.lengths_of(mechanisms, point["n"])
+    ]
 
 
 def _copy_variables(state):

@@ -118,6 +118,8 @@ CASES = {
     "compressed": Case("compressed", {"stride": 4}, block=4),
     "compressed-window": Case("compressed", {"stride": 3, "window": 5, "bias": True, "learned": 2}),
     "compressed-alone": Case("compressed", {"stride": 1, "window": None}, block=5),
+    "query_reduction": Case("query_reduction", {"slots": 9}),
+    "query_reduction-strided": Case("query_reduction", {"kind": "strided", "stride": 4}, block=4),
     "mixed": Case(
         "mixed",
         {

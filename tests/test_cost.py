@@ -25,6 +25,7 @@ SMALL = {
     "mlp_mixer": {"hidden": 32},
     "nystrom": {"landmarks": 32},
     "performer": {"features": 32},
+    "query_reduction": {"slots": 32},
     "rfa": {"features": 32},
     "routing": {"clusters": 16, "window": 32},
     "sinkhorn": {"block": 64},

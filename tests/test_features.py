@@ -169,6 +169,10 @@ def test_a_longer_input_is_refused(name):
         ("synthesizer", {"kind": "sparse"}, "kind must be one or some of dense, random"),
         ("synthesizer", {"kind": ("dot", "dot")}, "kind must be one or some of"),
         ("mlp_mixer", {"length": 0}, "length must be a whole number from 1 up"),
+        ("query_reduction", {"kind": "mean"}, "kind must be one of latents, strided, got 'mean'"),
+        ("query_reduction", {"slots": 0}, "slots must be a whole number from 1 up"),
+        ("query_reduction", {"stride": 3}, "stride is not read by kind='latents', got 3"),
+        ("mixed", {"parts": (("query_reduction", {}),)}, "query_reduction has outputs of no one"),
     ],
 )
 def test_hyperparameters_out_of_range_are_refused(name, hparams, message):

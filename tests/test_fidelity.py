@@ -139,8 +139,9 @@ def test_rounding_errors_are_of_the_size_of_the_dtype(dtype, low, high, tmp_path
     assert all(low < value < high for value in metrics.values())
 
 
-def test_gradients_in_parameters_have_errors_too(tmp_path):
-    point = NUMBERS | {"mechanism": "linformer", "causal": False, "seed": 0}
+@pytest.mark.parametrize("mechanism", ["linformer", "query_reduction"])
+def test_gradients_in_parameters_have_errors_too(mechanism, tmp_path):
+    point = NUMBERS | {"mechanism": mechanism, "causal": False, "seed": 0}
     assert 1e-8 < numbers.run_point(point, tmp_path)["error_grad_params"] < 1e-5
 
 

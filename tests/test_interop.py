@@ -145,6 +145,16 @@ def test_what_needs_other_inputs_is_refused(hparams):
         attention_fn(hparams[0], **hparams[1])
 
 
+@RUNS
+def test_an_output_of_another_length_is_refused(run):
+    latents = jnp.ones((3, H, C // H))
+    fn = attention_fn("query_reduction", slots=3, params={"latents": latents})
+    with pytest.raises(
+        ValueError, match=r"query_reduction: .*no one position.*11 positions, 3 out"
+    ):
+        run(fn)
+
+
 def test_jax_nn_signature():
     q = X.reshape(B, T, H, -1)
     lengths = jnp.array([7, 11])

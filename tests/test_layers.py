@@ -43,7 +43,13 @@ def block(m, **kwargs):
 
 @pytest.mark.parametrize(
     ("streams", "made"),
-    [("qkv", "query key value out"), ("qv", "query value out"), ("v", "value out"), ("x", "")],
+    [
+        ("qkv", "query key value out"),
+        ("qv", "query value out"),
+        ("kv", "key value out"),
+        ("v", "value out"),
+        ("x", ""),
+    ],
 )
 def test_only_the_projections_of_the_stream_are_made(streams, made):
     layer = mixer(dataclasses.replace(STUB, streams=streams))
@@ -128,6 +134,9 @@ REFUSALS = {
     "local: no cross-attention": lambda: mixer(zoo.make("local"), cross=True),
     "fourier: .*positions mixes in the future": lambda: mixer(zoo.make("fourier"), causal=True),
     "fourier: rotary positions .*'x'.*sinusoidal": lambda: mixer(zoo.make("fourier"), rotary=True),
+    "query_reduction: its outputs belong to no one position.*got 16 positions, 256 outputs": (
+        lambda: mixer(zoo.make("query_reduction"), cross=True)
+    ),
     "full: rotary positions .*cross-attention": lambda: mixer(
         zoo.make("full"), rotary=True, cross=True
     ),

@@ -50,6 +50,12 @@ LIMITS = {
         FULL,
     ),
     "one block, sorted as itself": ("sinkhorn", {"block": N}, {}, FULL),
+    "queries of one token, identity kernel": (
+        "query_reduction",
+        {"kind": "strided", "stride": 1},
+        {"kernel": eye},
+        FULL,
+    ),
     "one cluster": ("routing", {"clusters": 1, "window": N}, {}, FULL),
     "general score, identity weight": (
         "full",
@@ -66,8 +72,12 @@ LIMITS = {
 }
 # the inverse is iterated
 LOOSER = {"landmarks = N": 3e-4}
-# a hidden key is a zero among Linformer's slots; a hidden query joins no cluster
-UNMASKED = {"slots = N, identity projections", "one cluster"}
+# a hidden key is a zero among Linformer's slots; a hidden query joins no cluster, makes no query
+UNMASKED = {
+    "slots = N, identity projections",
+    "one cluster",
+    "queries of one token, identity kernel",
+}
 
 
 def calls():
@@ -112,6 +122,25 @@ def test_one_bucket_is_full_attention_to_all_others(mode, hashes):
     unit = q / jnp.linalg.norm(q, axis=-1, keepdims=True)
     itself = jnp.where(jnp.eye(N), -1e9, 0.0)
     assert_close(out, zoo.make("full").apply({}, q, unit, v, bias=itself, **options), 2e-6)
+
+
+def test_latents_are_the_queries_of_full_attention():
+    B, H, _, _ = SIZES.values()
+    _, k, v = inputs()
+    latents = jax.random.normal(jax.random.key(8), (7, H, D))
+    out = zoo.make("query_reduction", slots=7).apply(
+        {"latents": latents}, None, k, v, mask=padding(N)
+    )
+    q = jnp.broadcast_to(latents, (B, *latents.shape))
+    assert_close(out, zoo.make("full").apply({}, q, k, v, mask=padding(N)), 2e-6)
+
+
+def test_a_kernel_that_averages_asks_with_the_mean_query():
+    q, k, v = inputs()
+    m = zoo.make("query_reduction", kind="strided", stride=N)
+    params = identities(m, kernel=lambda shape: eye(shape) / N)
+    mean = q.mean(1, keepdims=True)
+    assert_close(m.apply(params, q, k, v), zoo.make("full").apply({}, mean, k, v), 2e-6)
 
 
 @pytest.mark.parametrize("head", range(4))

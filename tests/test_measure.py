@@ -62,7 +62,7 @@ def test_training_metrics_of_a_kernel(tmp_path):
     assert metrics["flops_formula"] is metrics["flops_ideal"] is metrics["bytes_formula"] is None
 
 
-@pytest.mark.parametrize("mechanism", ["full", "fourier"])
+@pytest.mark.parametrize("mechanism", ["full", "fourier", "query_reduction"])
 def test_training_returns_a_gradient_of_all_that_is_read(mechanism):
     point = {**KERNEL, "mechanism": mechanism, "hparams": {}, "mode": "train", "value_dim": 8}
     m = kernel.mechanism(point)

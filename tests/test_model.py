@@ -24,6 +24,7 @@ HPARAMS = {
     "bigbird": {"block": 4},
     "linear": {"chunk": 4},
     "sinkhorn": {"block": 4},
+    "query_reduction": {"slots": 5},
 }
 
 
@@ -73,11 +74,8 @@ def test_every_mechanism_trains_in_an_encoder(name):
 @pytest.mark.parametrize("name", [n for n in zoo.names() if able(n, masked=True)])
 def test_padding_is_invisible(name):
     model = build(mechanism=name, hparams=HPARAMS.get(name, {}))
-    outs = evaluate(
-        model,
-        jnp.concatenate([TOKENS, jnp.where(MASK, TOKENS, 5)]),
-        mask=jnp.concatenate([MASK, MASK]),
-    )
+    tokens = jnp.concatenate([TOKENS, jnp.where(MASK, TOKENS, 5)])
+    outs = evaluate(model, tokens, mask=jnp.concatenate([MASK] * 2))
     np.testing.assert_array_equal(outs[:B], outs[B:])
 
 

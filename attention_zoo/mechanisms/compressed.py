@@ -41,16 +41,11 @@ def make(
 
     def compress(params, name, x):
         """[B, S, H, D] -> [B, S / stride, H, D] in x's dtype."""
-        blocks = ops.pad_to(x, ops.ceil_to(x.shape[1], stride), 1)
-        blocks = blocks.reshape(len(x), -1, stride, *x.shape[2:])
-        kernel = params[f"{name}_kernel"].astype(x.dtype)
-        f32 = {"preferred_element_type": jnp.float32}
-        short = jnp.einsum("bmchd,hcdf->bmhf", blocks, kernel, **f32)
+        short = ops.strided_conv(x, params[f"{name}_kernel"])
         return (short + params[f"{name}_bias"] if bias else short).astype(x.dtype)
 
     def any_shown(mask):
-        mask = ops.pad_to(mask, ops.ceil_to(mask.shape[1], stride), 1)
-        return mask.reshape(len(mask), -1, stride).any(-1)
+        return ops.blocks(mask, stride).any(-1)
 
     def with_learned(params, name, x):
         """The learned tokens stand first."""

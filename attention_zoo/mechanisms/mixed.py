@@ -27,6 +27,10 @@ def make(parts: tuple[tuple[str, Mapping[str, Any]], ...] = DEFAULT) -> Mechanis
             raise ValueError(
                 f"parts: {m.name} reads {m.streams!r} with {m.projections} projections, not heads"
             )
+        if m.shorter is not None:
+            raise ValueError(
+                f"parts: {m.name} has outputs of no one position, but heads are joined by position"
+            )
     P = len(members)
 
     def share(dims: Dims):
