@@ -54,7 +54,7 @@ def test_the_loss_falls(name):
     graph, params, buffers, rest = nnx.split(
         zoo.Transformer(config, rngs=nnx.Rngs(0)), nnx.Param, Buffer, ...
     )
-    optimiser = optax.adam(3e-3)
+    optimiser = optax.adam(6e-3)
 
     def step(state, batch):
         params, buffers, moments = state
@@ -78,4 +78,4 @@ def test_the_loss_falls(name):
 
     losses = np.asarray(train(params, buffers, *windows(0)))
     assert np.isfinite(losses).all()
-    assert losses[-5:].mean() < 0.9 * losses[:5].mean()
+    assert losses[-5:].mean() < 0.8 * losses[:5].mean()
