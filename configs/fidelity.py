@@ -8,7 +8,8 @@ TIME
 from configs import base
 
 # a line: the hyperparameter that is the budget, its values and what else is fixed; `share` is one
-# that is N / value; `mechanism` where it is not the label; `fit` where parameters are learned
+# that is N / value; `mechanism` where it is not the label; `longest` the last N; `fit` the rates of
+# what learns, those that did best on inputs to choose by at N = 256
 TABLE = {
     "local": {"budget": "window", "values": (16, 32, 64, 128, 256)},
     "strided": {"budget": "stride", "values": (64, 32, 16, 8, 4)},
@@ -43,27 +44,27 @@ TABLE = {
     },
     "linear": {"fixed": {"feature_map": "elu"}},
     "efficient": {},
-    "linformer": {"budget": "slots", "values": (16, 32, 64, 128), "fit": True},
-    "compressed": {"budget": "stride", "values": (32, 16, 8, 4), "fit": True},
-    "sinkhorn": {"budget": "block", "values": (16, 32, 64, 128), "fit": True},
+    "linformer": {"budget": "slots", "values": (16, 64, 256), "fit": (1e-3, 1e-2)},
+    "compressed": {"budget": "stride", "values": (32, 16, 4), "fit": (3e-3,)},
+    "sinkhorn": {"budget": "block", "values": (16, 32, 128), "fit": (1e-2,)},
     "sinkhorn_n_top": {
         "mechanism": "sinkhorn",
         "budget": "n_top",
-        "values": (1, 2, 4),
+        "values": (1, 4),
         "fixed": {"block": 32},
-        "fit": True,
+        "fit": (1e-2,),
     },
     "synthesizer_dense": {
         "mechanism": "synthesizer",
         "fixed": {"kind": "dense"},
         "longest": 512,
-        "fit": True,
+        "fit": (1e-2,),
     },
     "synthesizer_random": {
         "mechanism": "synthesizer",
         "fixed": {"kind": "random"},
         "longest": 512,
-        "fit": True,
+        "fit": (3e-2,),
     },
 }
 # their buffers are drawn
@@ -82,7 +83,8 @@ def get_config():
     config.dtype = "float32"
     # of buffers; what draws none has the first alone
     config.seeds = (0, 1)
-    config.fit = {"steps": 100, "lr": (1e-3, 3e-3, 1e-2)}
+    # read while fitting: a window a step
+    config.fit_tokens = 409_600
     # n is the longest that is read of it
     config.training = {
         "n": 2048,
@@ -122,8 +124,9 @@ def options(config, row, mechanism, inputs, n):
         chosen["training"] = config.training.to_dict()
     if mechanism == "routing":
         chosen["refreshes"] = 20
-    if row.get("fit"):
-        chosen["fit"] = config.fit.to_dict()
+    if "fit" in row:
+        steps = max(config.fit_tokens // (config.batch * n), 1)
+        chosen["fit"] = {"steps": steps, "lr": row["fit"]}
     return chosen
 
 

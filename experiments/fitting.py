@@ -60,11 +60,11 @@ def fitted(apply: Callable, params: dict, frozen, inputs, targets, fit: Mapping)
             updates, moments = optimiser.update(gradient, moments)
             return (optax.apply_updates(learned, updates), moments), value
 
-        used, kept = (jax.tree.map(lambda x: x[part], data) for part in (slice(steps), choice))
+        used, kept = (jax.tree.map(lambda x, part=part: x[part], data) for part in parts)
         (learned, _), losses = jax.lax.scan(step, (start, optimiser.init(start)), used)
         return learned, losses, jax.lax.map(lambda data: loss(learned, data), kept).mean()
 
-    choice = slice(steps, None)
+    parts = slice(steps), slice(steps, None)
     lr = jnp.asarray(rates(fit), jnp.float32)
     learned, losses, found = jax.jit(jax.vmap(run, (0, None)))(lr, (inputs, targets))
     # NaN is no minimum, unless there is nothing else
