@@ -111,7 +111,7 @@ def test_a_longer_fit_errs_less(mechanism, hparams, tmp_path):
         found.append(fidelity.run_point(point, tmp_path))
         assert (found[-1]["fit_steps"], found[-1]["fit_lr"]) == (steps, 1e-2)
     for key in ("error", "fit_loss"):
-        assert found[1][key] < 0.7 * found[0][key]
+        assert found[1][key] < 0.9 * found[0][key]
     cost = zoo.make(mechanism, **hparams).cost(zoo.Dims(2, 40, 40, 3, 8, 8))
     assert [row["flops_formula"] for row in found] == [cost.flops] * 2
 
