@@ -37,7 +37,9 @@ def at(curve: pd.DataFrame, ratio: float) -> dict:
     """A label's error at this ratio, in log-log between its nearest budgets below and above."""
     first = curve.iloc[0]
     row = {"label": first.label, "target": first.target, "budget": first.budget, "error": None}
-    known = curve[(curve.error > 0) & (curve.flops_ratio > 0)].sort_values("flops_ratio")
+    known = curve[(curve.error > 0) & (curve.flops_ratio > 0)]
+    # the better one of two budgets of the same FLOPs
+    known = known.sort_values(["flops_ratio", "error"]).drop_duplicates("flops_ratio")
     below, above = known[known.flops_ratio <= ratio], known[known.flops_ratio >= ratio]
     if known.empty:
         return row | {"verdict": "no error measured"}
@@ -47,7 +49,8 @@ def at(curve: pd.DataFrame, ratio: float) -> dict:
     ends = pd.DataFrame([below.iloc[-1], above.iloc[0]])
     error = fits.interpolate(ends.flops_ratio, ends.error, ratio)
     low, high = np.sort(ends.value.astype(float))
-    return row | {"error": error, "from_value": low, "to_value": high, "verdict": "interpolated"}
+    verdict = "measured" if below.index[-1] == above.index[0] else "interpolated"
+    return row | {"error": error, "from_value": low, "to_value": high, "verdict": verdict}
 
 
 def spell(low: float, high: float) -> str:

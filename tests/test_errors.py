@@ -81,6 +81,15 @@ def test_error_at_equal_flops_is_exact_on_powers():
     assert (power[3]["error"], power[3]["verdict"]) == (None, "out of range: measured 0.02 to 0.3")
     assert [row["label"] for row in found[2:4]] == ["flat", "power"]
     assert found[2]["error"] == pytest.approx(2)
+    assert [row["verdict"] for row in found[2:4]] == ["measured", "interpolated"]
+
+
+def test_of_budgets_of_the_same_flops_the_better_one_counts():
+    rows = {"label": "local", "target": "full", "budget": "window"}
+    rows |= {"value": [8, 16, 32], "flops_ratio": [0.1, 0.1, 0.4], "error": [4.0, 2.0, 1.0]}
+    row = equal_flops.at(pd.DataFrame(rows), 0.2)
+    assert (row["from_value"], row["to_value"]) == (16, 32)
+    assert row["error"] == pytest.approx(2**0.5)
 
 
 def test_numbers_have_a_row_a_mechanism_form_and_dtype(tmp_path):
