@@ -9,7 +9,7 @@ from configs import base
 
 # a line: the hyperparameter that is the budget, its values and what else is fixed; `share` is one
 # that is N / value; `mechanism` where it is not the label; `longest` the last N; `fit` the rates of
-# what learns, those that did best on inputs to choose by at N = 256
+# what learns, those that did best on inputs to choose by at N = 256, `passes` over the same inputs
 TABLE = {
     "local": {"budget": "window", "values": (16, 32, 64, 128, 256)},
     "strided": {"budget": "stride", "values": (64, 32, 16, 8, 4)},
@@ -44,7 +44,7 @@ TABLE = {
     },
     "linear": {"fixed": {"feature_map": "elu"}},
     "efficient": {},
-    "linformer": {"budget": "slots", "values": (16, 64, 256), "fit": (1e-3, 1e-2)},
+    "linformer": {"budget": "slots", "values": (16, 64, 256), "fit": (1e-3,), "passes": 4},
     "compressed": {"budget": "stride", "values": (32, 16, 4), "fit": (3e-3,)},
     "sinkhorn": {"budget": "block", "values": (16, 32, 128), "fit": (1e-2,)},
     "sinkhorn_n_top": {
@@ -83,7 +83,7 @@ def get_config():
     config.dtype = "float32"
     # of buffers; what draws none has the first alone
     config.seeds = (0, 1)
-    # read while fitting: a window a step
+    # that a fit reads: a window a step
     config.fit_tokens = 409_600
     # n is the longest that is read of it
     config.training = {
@@ -125,8 +125,9 @@ def options(config, row, mechanism, inputs, n):
     if mechanism == "routing":
         chosen["refreshes"] = 20
     if "fit" in row:
-        steps = max(config.fit_tokens // (config.batch * n), 1)
-        chosen["fit"] = {"steps": steps, "lr": row["fit"]}
+        passes = row.get("passes", 1)
+        steps = passes * max(config.fit_tokens // (config.batch * n), 1)
+        chosen["fit"] = {"steps": steps, "passes": passes, "lr": row["fit"]}
     return chosen
 
 

@@ -70,9 +70,10 @@ def run_point(point: dict, out: Path) -> dict:
     draw, data, *rest = jax.random.split(jax.random.key(point["seed"]), 3)
     inputs, facts = _inputs(point, data, out)
     params = m.init(draw, dims)
+    refresh = jax.jit(m.refresh) if m.refresh else None
     for round in range(point.get("refreshes", 0)):
         key = jax.random.fold_in(rest[0], round)
-        params = m.refresh(key, params, inputs["q"], _read(m, inputs)["k"])
+        params = refresh(key, params, inputs["q"], _read(m, inputs)["k"])
     apply = _program(point["mechanism"], _text(point["hparams"]), causal)
     if "fit" in point:
         others, targets = _others(_text(point, without=OWN), fitting.length(point["fit"]), out)

@@ -1,8 +1,8 @@
 """The learned parameters of a mechanism, fitted to a target on inputs of their own.
 
-Adam from the drawn parameters, its rate a cosine down to 0, on |out - target|² / |target|² with new
-inputs every step. All rates of `lr` run at once; the one of least loss on `CHOICE` further inputs
-is taken.
+Adam from the drawn parameters, its rate a cosine down to 0, on |out - target|² / |target|² with
+another input every step, the same ones again in every one of `passes`. All rates of `lr` run at
+once; the one of least loss on `CHOICE` further inputs is taken.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-FIELDS = ("steps", "lr")
+FIELDS = ("steps", "passes", "lr")
 CHOICE = 8
 
 
@@ -19,9 +19,11 @@ def check(fit: Mapping) -> None:
     """ValueError names the field that is wrong."""
     if not isinstance(fit, Mapping) or set(fit) != set(FIELDS):
         raise ValueError(f"fit has {', '.join(FIELDS)}, got {fit!r}")
-    steps = fit["steps"]
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-        raise ValueError(f"fit.steps must be a whole number from 1 up, got {steps!r}")
+    for name in ("steps", "passes"):
+        if isinstance(fit[name], bool) or not isinstance(fit[name], int) or fit[name] < 1:
+            raise ValueError(f"fit.{name} must be a whole number from 1 up, got {fit[name]!r}")
+    if fit["steps"] % fit["passes"]:
+        raise ValueError(f"fit.steps must be a multiple of fit.passes, got {fit!r}")
     for rate in rates(fit) or [None]:
         if isinstance(rate, bool) or not isinstance(rate, int | float) or not rate > 0:
             raise ValueError(f"fit.lr must be one or several numbers above 0, got {fit['lr']!r}")
@@ -33,7 +35,7 @@ def rates(fit: Mapping) -> list:
 
 def length(fit: Mapping) -> int:
     """How many inputs `fitted` takes."""
-    return fit["steps"] + CHOICE
+    return fit["steps"] // fit["passes"] + CHOICE
 
 
 def fitted(apply: Callable, params: dict, frozen, inputs, targets, fit: Mapping) -> tuple:
@@ -41,7 +43,7 @@ def fitted(apply: Callable, params: dict, frozen, inputs, targets, fit: Mapping)
 
     `fit_loss` is the mean over the last tenth of the steps.
     """
-    steps = fit["steps"]
+    steps, different = fit["steps"], fit["steps"] // fit["passes"]
     held = {name: x for name, x in params.items() if name in frozen}
     start = {name: x for name, x in params.items() if name not in frozen}
 
@@ -54,17 +56,18 @@ def fitted(apply: Callable, params: dict, frozen, inputs, targets, fit: Mapping)
     def run(rate, data):
         optimiser = optax.adam(optax.cosine_decay_schedule(rate, steps))
 
-        def step(state, data):
+        def step(state, number):
             learned, moments = state
-            value, gradient = jax.value_and_grad(loss)(learned, data)
+            here = jax.tree.map(lambda x: x[number % different], data)
+            value, gradient = jax.value_and_grad(loss)(learned, here)
             updates, moments = optimiser.update(gradient, moments)
             return (optax.apply_updates(learned, updates), moments), value
 
-        used, kept = (jax.tree.map(lambda x, part=part: x[part], data) for part in parts)
-        (learned, _), losses = jax.lax.scan(step, (start, optimiser.init(start)), used)
+        state = start, optimiser.init(start)
+        (learned, _), losses = jax.lax.scan(step, state, jnp.arange(steps))
+        kept = jax.tree.map(lambda x: x[different:], data)
         return learned, losses, jax.lax.map(lambda data: loss(learned, data), kept).mean()
 
-    parts = slice(steps), slice(steps, None)
     lr = jnp.asarray(rates(fit), jnp.float32)
     learned, losses, found = jax.jit(jax.vmap(run, (0, None)))(lr, (inputs, targets))
     # NaN is no minimum, unless there is nothing else

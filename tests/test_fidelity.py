@@ -31,7 +31,7 @@ TRAINING = {
     "warmup": 1,
     "seed": 0,
 }
-FIT = {"steps": 20, "lr": [1e-3, 1e-2]}
+FIT = {"steps": 20, "passes": 2, "lr": [1e-3, 1e-2]}
 LINFORMER = {"mechanism": "linformer", "hparams": {"slots": 8}, "fit": FIT}
 LSH = {
     "mechanism": "lsh",
@@ -107,7 +107,7 @@ def test_a_longer_fit_errs_less(mechanism, hparams, tmp_path):
     changes = {"mechanism": mechanism, "hparams": hparams}
     found = []
     for steps in (1, 100):
-        point = {**POINT, **changes, "fit": {"steps": steps, "lr": 1e-2}}
+        point = {**POINT, **changes, "fit": {"steps": steps, "passes": 1, "lr": 1e-2}}
         found.append(fidelity.run_point(point, tmp_path))
         assert (found[-1]["fit_steps"], found[-1]["fit_lr"]) == (steps, 1e-2)
     for key in ("error", "fit_loss"):
@@ -126,7 +126,7 @@ def test_a_fit_finds_what_is_within_reach():
         {"held"},
         inputs,
         inputs @ target,
-        {"steps": 500, "lr": [1e-6, 3e-2, 1e4]},
+        {"steps": 500, "passes": 1, "lr": [1e-6, 3e-2, 1e4]},
     )
     np.testing.assert_allclose(found["matrix"], target, atol=1e-4)
     assert found["held"] == 1
@@ -151,7 +151,7 @@ def test_measured_inputs_are_none_of_the_fits(inputs, tmp_path, monkeypatch):
     monkeypatch.setattr(fidelity, "_inputs", measured)
     training = {"training": TRAINING} if inputs == "trained" else {}
     fidelity.run_point({**POINT, **LINFORMER, **training, "inputs": inputs}, tmp_path)
-    count = FIT["steps"] + fitting.CHOICE
+    count = 10 + fitting.CHOICE
     for name in "qkv":
         held, used = np.asarray(seen["measured"][0][name]), np.asarray(seen["fit"][name])
         assert used.shape == (count, *held.shape)
@@ -173,9 +173,10 @@ def test_windows_of_a_fit_are_not_in_the_held_out_text():
         ({"inputs": "noise"}, "inputs must be one of random, trained, got 'noise'"),
         ({"dtype": "int8"}, "dtype must be one of"),
         ({"mechanism": "linformer", "hparams": {}}, "linformer learns .*approximates nothing"),
-        ({**LINFORMER, "fit": {"steps": 5}}, "fit has steps, lr, got"),
+        ({**LINFORMER, "fit": {"steps": 5}}, "fit has steps, passes, lr, got"),
         ({**LINFORMER, "fit": FIT | {"steps": 0}}, "fit.steps must be a whole number .* got 0"),
         ({**LINFORMER, "fit": FIT | {"lr": [1e-3, 0.0]}}, "fit.lr must be .*above 0"),
+        ({**LINFORMER, "fit": FIT | {"passes": 3}}, "fit.steps must be a multiple of fit.passes"),
         ({**LINFORMER, "fit": FIT | {"lr": []}}, "fit.lr must be .*above 0"),
         ({"fit": FIT}, "local learns nothing: leave fit out"),
         ({"inputs": "trained", "training": TRAINING | {"n": 32}}, "training.n=32, got 40"),
