@@ -51,7 +51,9 @@ def _against_flops(section, inputs, n, panel, look):
     ends = _curves(ax, panel, "flops_ratio", look)
     ax.axvline(1, color=MUTED, lw=1, ls=(0, (4, 3)), zorder=1)
     ax.set_xscale("log")
-    ax.xaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5), numticks=20))
+    wide = panel.flops_ratio.max() > 1e3 * panel.flops_ratio.min()
+    subs = (1, 3) if wide else (1, 2, 5)
+    ax.xaxis.set_major_locator(LogLocator(base=10, subs=subs, numticks=20))
     ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
     ax.set_xlabel("FLOPs over those of full attention")
@@ -122,8 +124,11 @@ def _curves(ax, panel, key, look):
         )
         last = curve.iloc[-1]
         right = curve.loc[curve[key].idxmax()]
-        where = "" if missing(last.value) else f" {last.budget}"
-        if key != "value" and where:
+        # a label such as lsh_buckets names its budget
+        where = (
+            "" if missing(last.value) or label.endswith(f"_{last.budget}") else f" {last.budget}"
+        )
+        if key != "value" and not missing(last.value):
             where += f" {right.value:g}"
         ends.append((right[key], right.error, f"{label}{where}", style.color))
     return ends
