@@ -39,15 +39,36 @@ def qkv(training: Mapping, heads: int, head_dim: int, n: int, batch: int, out: P
 
     The loss is the mean of the last tenth of training. The weights are kept in `out`.
     """
+    graph, variables, loss = _model(training, heads, head_dim, out)
+    windows = next(tasks.make(TASK, n, eval_tokens=batch * n).held_out("val", batch))["inputs"]
+    arrays = _reader(graph, training["layer"])(variables, windows)
+    return arrays, {"steps": training["steps"], "loss": loss}
+
+
+def series(
+    training: Mapping, heads: int, head_dim: int, n: int, batch: int, out: Path, *, count: int
+) -> dict:
+    """{"q", "k", "v"} [count, batch, ...] of windows of the training text, in no way held out."""
+    graph, variables, _ = _model(training, heads, head_dim, out)
+    windows = fitting_windows(training, n, batch, count)
+    read = _reader(graph, training["layer"])
+    return jax.lax.map(lambda window: read(variables, window), windows)
+
+
+def fitting_windows(training: Mapping, n: int, batch: int, count: int) -> np.ndarray:
+    """[count, batch, n] bytes at random places, other ones than the model's training took."""
+    task = tasks.make(TASK, n)
+    drawn = (task.batch(training["seed"] + 1, number, batch) for number in range(count))
+    return np.stack([np.asarray(found["inputs"]) for found in drawn])
+
+
+def _model(training, heads, head_dim, out):
     task = tasks.make(TASK, training["n"])
     point = OPTIMISER | dict(training)
     sizes = {"width": heads * head_dim, "heads": heads, "positions": "sinusoidal"}
     point |= {"mechanism": MECHANISM, "hparams": {}, "dtype": "float32"}
     point["model"] = sizes | {name: training[name] for name in ("depth", "ff")}
-    graph, variables, loss = _trained(_Frozen(point), task.name, Path(out))
-    network = nnx.merge(graph, variables)
-    inputs = next(tasks.make(TASK, n, eval_tokens=batch * n).held_out("val", batch))["inputs"]
-    return _read(network, training["layer"], inputs), {"steps": training["steps"], "loss": loss}
+    return _trained(_Frozen(point), task.name, Path(out))
 
 
 class _Frozen(dict):
@@ -86,15 +107,22 @@ def _trained(point, task_name, out):
     return graph, nnx.merge_state(state["params"], state["buffers"]), loss
 
 
-def _read(network, layer, inputs):
-    """What the layer's mechanism was called with."""
-    mixer, kept = network.stack.blocks[layer].mixer, {}
-    attend = mixer.mechanism.apply
+@functools.lru_cache(maxsize=2)
+def _reader(graph, layer):
+    """(variables, bytes) -> what the layer's mechanism is called with."""
 
-    def keep(params, q, k, v, **options):
-        kept.update(q=q, k=k, v=v)
-        return attend(params, q, k, v, **options)
+    @jax.jit
+    def read(variables, inputs):
+        network, kept = nnx.merge(graph, variables), {}
+        mixer = network.stack.blocks[layer].mixer
+        attend = mixer.mechanism.apply
 
-    mixer.mechanism = dataclasses.replace(mixer.mechanism, apply=keep)
-    network(inputs)
-    return kept
+        def keep(params, q, k, v, **options):
+            kept.update(q=q, k=k, v=v)
+            return attend(params, q, k, v, **options)
+
+        mixer.mechanism = dataclasses.replace(mixer.mechanism, apply=keep)
+        network(inputs)
+        return kept
+
+    return read

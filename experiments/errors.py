@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from experiments import frames
+from experiments import equal_flops, frames
 from experiments.formats import Column, Table, missing, significant
 from experiments.frames import Section
 
@@ -22,6 +22,9 @@ FIDELITY = (
     Column("flops_ratio", "of full's", 3),
     Column("steps", "steps", 12),
     Column("loss", "loss", decimals=3),
+    Column("fit_steps", "steps of the fit", 12),
+    Column("fit_lr", "its rate", 2),
+    Column("fit_loss", "its loss", 3),
     Column("status", "status"),
 )
 NUMBERS = (
@@ -70,10 +73,23 @@ def numbers(section: Section) -> pd.DataFrame:
 def fidelity_table(section: Section, text: str) -> list[Table]:
     what = (
         "Error: |out - full| / |full| in Frobenius norm, median over seeds; error of the mean: "
-        "of the plain mean of the visible values."
+        "of the plain mean of the visible values; loss of a fit: the square of such an error."
+    )
+    equal = (
+        "Error where a mechanism would do so many of full attention's FLOPs: interpolated in "
+        "log-log between its two nearest budgets, which are named; least first."
     )
     rows = fidelity(section)
-    return [Table.of(section.name, section.title, f"{what} {text}", FIDELITY, rows)]
+    return [
+        Table.of(section.name, section.title, f"{what} {text}", FIDELITY, rows),
+        Table.of(
+            f"{section.name}-equal-flops",
+            f"{section.title}: error at equal FLOPs",
+            f"{equal} {text}",
+            equal_flops.COLUMNS,
+            equal_flops.table(rows),
+        ),
+    ]
 
 
 def numbers_table(section: Section, text: str) -> list[Table]:

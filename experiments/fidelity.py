@@ -5,24 +5,28 @@ small language model ("trained"; it was causal, whichever form is asked for here
 
 `target` is what is approximated where that is not scaled dot-product attention: RFA's features
 stand for a softmax of cosines; Reformer's q is its k, and its limit is one bucket of everything.
-Mechanisms that learn are refused: linformer, compressed, sinkhorn, the synthesizers and gates are
-drawn at random and only training makes them anything's approximation. Those that read the raw
-input (fourier, mlp_mixer) approximate no attention. Centroids move to the data for `refreshes`
-rounds first.
+Drawn at random, what learns (linformer, compressed, sinkhorn, the synthesizers) approximates
+nothing: it needs a `fit` on other inputs of the same kind, normal ones or windows of the text that
+the model was trained on, and is refused without. What reads the raw input (fourier, mlp_mixer)
+approximates no attention. Centroids move to the data for `refreshes` rounds first.
 """
 
+import functools
+import json
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 
 import attention_zoo as zoo
-from experiments import activations, kernel
+from experiments import activations, fitting, kernel
 from experiments.exact import relative_error
 
 INPUTS = ("random", "trained")
 # parameters that change nothing as they start
 NEUTRAL = {"sigma"}
+# fields that the inputs of a fit do not depend on
+OWN = {"label", "mechanism", "hparams", "budget", "refreshes", "fit"}
 
 
 def check_point(point: dict) -> None:
@@ -40,13 +44,21 @@ def check_point(point: dict) -> None:
         activations.check(point["training"])
         if dims.head_dim != dims.value_dim:
             raise ValueError(f"trained inputs have value_dim = head_dim, got {dims.value_dim}")
+        if dims.q_len > point["training"]["n"]:
+            longest = point["training"]["n"]
+            raise ValueError(f"trained inputs have n up to training.n={longest}, got {dims.q_len}")
     m = kernel.mechanism(point)
-    if m.streams not in ("qkv", "qv") or m.projections > 1:
+    if m.streams not in ("qkv", "qv", "v") or m.projections > 1:
         raise ValueError(f"{m.name} is no attention over q and k: it reads {m.streams!r}")
     shapes = jax.eval_shape(lambda: m.init(jax.random.key(0), dims))
     learned = sorted(set(shapes) - m.frozen - NEUTRAL)
-    if learned:
-        raise ValueError(f"{m.name} learns {', '.join(learned)}: untrained it approximates nothing")
+    if "fit" in point:
+        fitting.check(point["fit"])
+        if not learned:
+            raise ValueError(f"{m.name} learns nothing: leave fit out")
+    elif learned:
+        names = ", ".join(learned)
+        raise ValueError(f"{m.name} learns {names}: without a fit it approximates nothing")
 
 
 def objections(point: dict) -> list[str]:
@@ -55,22 +67,28 @@ def objections(point: dict) -> list[str]:
 
 def run_point(point: dict, out: Path) -> dict:
     m, dims, causal = kernel.mechanism(point), kernel.dims(point), point["causal"]
-    draw, *rest = jax.random.split(jax.random.key(point["seed"]), 3)
-    inputs, facts = _inputs(point, rest[0], out)
-    q, k, v = inputs["q"], inputs["k"] if "k" in m.streams else None, inputs["v"]
+    draw, data, *rest = jax.random.split(jax.random.key(point["seed"]), 3)
+    inputs, facts = _inputs(point, data, out)
     params = m.init(draw, dims)
+    refresh = jax.jit(m.refresh) if m.refresh else None
     for round in range(point.get("refreshes", 0)):
-        params = m.refresh(jax.random.fold_in(rest[1], round), params, q, k)
-    target = kernel.mechanism(_target(point))
-    want = jax.jit(lambda q, k, v: target.apply(target.init(draw, dims), q, k, v, causal=causal))
-    full = want(q, k, v)
-    made = jax.jit(lambda *qkv: m.apply(params, *qkv, causal=causal))(q, k, v)
+        key = jax.random.fold_in(rest[0], round)
+        params = refresh(key, params, inputs["q"], _read(m, inputs)["k"])
+    apply = _program(point["mechanism"], _text(point["hparams"]), causal)
+    if "fit" in point:
+        others, targets = _others(_text(point, without=OWN), fitting.length(point["fit"]), out)
+        params, fit = fitting.fitted(
+            apply, params, m.frozen, _read(m, others), targets, point["fit"]
+        )
+        facts |= fit
+    full = _full(point, inputs)
+    made = apply(params, _read(m, inputs))
     flops = m.cost(dims, causal=causal).flops
     flops_full = zoo.make("full").cost(dims, causal=causal).flops
     return {
         "error": relative_error(made, full),
         # of weights that ignore q and k: the mean of what is visible
-        "error_mean": relative_error(_mean(v, causal), full),
+        "error_mean": relative_error(_mean(inputs["v"], causal), full),
         "flops_formula": flops,
         "flops_full": flops_full,
         "flops_ratio": flops / flops_full,
@@ -81,9 +99,59 @@ def run_point(point: dict, out: Path) -> dict:
 def _inputs(point, key, out):
     if point["inputs"] == "random":
         return kernel.draw(zoo.make("full"), point, key), {}
-    sizes = (point[name] for name in ("heads", "head_dim", "n", "batch"))
-    inputs, facts = activations.qkv(point["training"], *sizes, out)
-    return {name: x.astype(point["dtype"]) for name, x in inputs.items()}, facts
+    arrays, facts = activations.qkv(point["training"], *_sizes(point), out)
+    return _cast(arrays, point), facts
+
+
+@functools.lru_cache(maxsize=1)
+def _others(text, count, out):
+    """`count` inputs to fit on and their targets; one for all budgets of a mechanism."""
+    point = json.loads(text)
+    if point["inputs"] == "random":
+        # a child of the key that draws the measured ones
+        data = jax.random.split(jax.random.key(point["seed"]), 3)[1]
+        keys = jax.vmap(lambda number: jax.random.fold_in(data, number))(jnp.arange(count))
+        inputs = jax.lax.map(lambda key: kernel.draw(zoo.make("full"), point, key), keys)
+    else:
+        found = activations.series(point["training"], *_sizes(point), out, count=count)
+        inputs = _cast(found, point)
+    return inputs, jax.lax.map(lambda given: _full(point, given), inputs)
+
+
+def _full(point, inputs):
+    """What is to be approximated."""
+    asked = _target(point)
+    params = kernel.mechanism(asked).init(jax.random.key(point["seed"]), kernel.dims(point))
+    apply = _program(asked["mechanism"], _text(asked["hparams"]), point["causal"])
+    return apply(params, inputs)
+
+
+@functools.lru_cache(maxsize=4)
+def _program(name, hparams, causal):
+    """(params, inputs) -> the output; compiled once for all seeds."""
+    m = kernel.mechanism({"mechanism": name, "hparams": json.loads(hparams)})
+    return jax.jit(
+        lambda params, inputs: m.apply(params, *(inputs[x] for x in "qkv"), causal=causal)
+    )
+
+
+def _read(m, inputs):
+    """As many of q, k and v as are read."""
+    return {x: inputs[x] if x in m.streams else None for x in "qkv"}
+
+
+def _text(fields, without=()):
+    """What a cache can be keyed by."""
+    kept = {name: value for name, value in fields.items() if name not in without}
+    return json.dumps(kept, sort_keys=True)
+
+
+def _sizes(point):
+    return (point[name] for name in ("heads", "head_dim", "n", "batch"))
+
+
+def _cast(arrays, point):
+    return {name: x.astype(point["dtype"]) for name, x in arrays.items()}
 
 
 def _target(point):

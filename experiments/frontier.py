@@ -1,5 +1,6 @@
-"""A fidelity section -> figures: error against FLOPs relative to full's, and against the budget."""
+"""A fidelity section -> figures: error against FLOPs over full's, the budget, and N."""
 
+import pandas as pd
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
 from experiments import canvas, errors, palette
@@ -13,19 +14,35 @@ EXACT = 1e-5
 
 
 def draw(section: Section) -> list[Drawing]:
-    """Two figures for each kind of inputs and N that has numbers."""
+    """Two figures for each kind of inputs and N that has numbers, and one over all N."""
     rows = errors.fidelity(section)
     look = palette.styles(rows)
     drawings = []
-    for (inputs, n), panel in rows.groupby(["inputs", "n"], sort=True):
-        failed = panel[panel.word != "ok"]
-        panel = panel[(panel.error > EXACT) & (panel.flops_ratio > 0)]
-        if len(panel):
-            drawings.append(_against_flops(section, inputs, n, panel, look))
-        budgeted = panel[panel.value > 0] if len(panel) else panel
-        if len(budgeted):
-            drawings.append(_against_budget(section, inputs, n, budgeted, failed, look))
+    for inputs, of_inputs in rows.groupby("inputs", sort=True):
+        for n, panel in of_inputs.groupby("n", sort=True):
+            failed = panel[panel.word != "ok"]
+            panel = panel[(panel.error > EXACT) & (panel.flops_ratio > 0)]
+            if len(panel):
+                drawings.append(_against_flops(section, inputs, n, panel, look))
+            budgeted = panel[panel.value > 0] if len(panel) else panel
+            if len(budgeted):
+                drawings.append(_against_budget(section, inputs, n, budgeted, failed, look))
+        usual = middle(of_inputs[of_inputs.error > EXACT])
+        if usual.n.nunique() > 1:
+            drawings.append(_against_length(section, inputs, usual, look))
     return drawings
+
+
+def middle(rows: pd.DataFrame) -> pd.DataFrame:
+    """A label's rows of one budget: the middle one of those that most N have."""
+    kept = []
+    for _, curve in rows.groupby("label", sort=True):
+        if curve.value.notna().any():
+            lengths = curve.groupby("value").n.nunique()
+            values = lengths.index[lengths == lengths.max()]
+            curve = curve[curve.value == values[len(values) // 2]]
+        kept.append(curve)
+    return pd.concat(kept) if kept else rows
 
 
 def _against_flops(section, inputs, n, panel, look):
@@ -34,7 +51,9 @@ def _against_flops(section, inputs, n, panel, look):
     ends = _curves(ax, panel, "flops_ratio", look)
     ax.axvline(1, color=MUTED, lw=1, ls=(0, (4, 3)), zorder=1)
     ax.set_xscale("log")
-    ax.xaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5), numticks=20))
+    wide = panel.flops_ratio.max() > 1e3 * panel.flops_ratio.min()
+    subs = (1, 3) if wide else (1, 2, 5)
+    ax.xaxis.set_major_locator(LogLocator(base=10, subs=subs, numticks=20))
     ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
     ax.set_xlabel("FLOPs over those of full attention")
@@ -75,6 +94,23 @@ def _against_budget(section, inputs, n, panel, failed, look):
     return Drawing(f"{section.name}-budget-{inputs}-n{n}", text, figure)
 
 
+def _against_length(section, inputs, usual, look):
+    labels = usual.label.nunique()
+    figure, ax = canvas.page(section, f"Error against N, {inputs} inputs", labels=labels)
+    ends = _curves(ax, usual, "n", look)
+    canvas.axes(ax, usual.n, None)
+    level = usual.groupby("n").error_mean.median()
+    ax.plot(level.index, level, color=MUTED, lw=1, ls=(0, (1.2, 1.6)), zorder=1)
+    _error_axis(ax)
+    canvas.end_labels(ax, ends, "label: its one budget\ndotted: the mean of values")
+    text = (
+        f"Relative error against full attention and N, {inputs} inputs, each mechanism at one "
+        "budget: the middle one of those measured at every N. The dotted line is the mean of the "
+        "visible values."
+    )
+    return Drawing(f"{section.name}-length-{inputs}", text, figure)
+
+
 def _curves(ax, panel, key, look):
     """A curve a label in the order of its budgets; what to write at their right ends."""
     ends = []
@@ -88,8 +124,11 @@ def _curves(ax, panel, key, look):
         )
         last = curve.iloc[-1]
         right = curve.loc[curve[key].idxmax()]
-        where = "" if missing(last.value) else f" {last.budget}"
-        if key == "flops_ratio" and where:
+        # a label such as lsh_buckets names its budget
+        where = (
+            "" if missing(last.value) or label.endswith(f"_{last.budget}") else f" {last.budget}"
+        )
+        if key != "value" and not missing(last.value):
             where += f" {right.value:g}"
         ends.append((right[key], right.error, f"{label}{where}", style.color))
     return ends

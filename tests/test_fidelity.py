@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import attention_zoo as zoo
-from experiments import configuration, exact, fidelity, numbers
+from experiments import activations, configuration, exact, fidelity, fitting, numbers, tasks
 
 SIZES = {"n": 40, "batch": 2, "heads": 3, "head_dim": 8, "value_dim": 8, "dtype": "float32"}
 POINT = {
@@ -31,6 +31,8 @@ TRAINING = {
     "warmup": 1,
     "seed": 0,
 }
+FIT = {"steps": 20, "passes": 2, "lr": [1e-3, 1e-2]}
+LINFORMER = {"mechanism": "linformer", "hparams": {"slots": 8}, "fit": FIT}
 LSH = {
     "mechanism": "lsh",
     "hparams": {"buckets": 1, "block": 40},
@@ -99,11 +101,85 @@ def test_trained_inputs_are_a_layers_and_the_same_from_the_file(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("mechanism", "hparams"), [("linformer", {"slots": 8}), ("synthesizer", {"kind": "random"})]
+)
+def test_a_longer_fit_errs_less(mechanism, hparams, tmp_path):
+    changes = {"mechanism": mechanism, "hparams": hparams}
+    found = []
+    for steps in (1, 100):
+        point = {**POINT, **changes, "fit": {"steps": steps, "passes": 1, "lr": 1e-2}}
+        found.append(fidelity.run_point(point, tmp_path))
+        assert (found[-1]["fit_steps"], found[-1]["fit_lr"]) == (steps, 1e-2)
+    for key in ("error", "fit_loss"):
+        assert found[1][key] < 0.9 * found[0][key]
+    cost = zoo.make(mechanism, **hparams).cost(zoo.Dims(2, 40, 40, 3, 8, 8))
+    assert [row["flops_formula"] for row in found] == [cost.flops] * 2
+
+
+def test_a_fit_finds_what_is_within_reach():
+    target = jax.random.normal(jax.random.key(1), (3, 4))
+    inputs = jax.random.normal(jax.random.key(2), (500 + fitting.CHOICE, 5, 3))
+    params = {"matrix": jnp.zeros((3, 4)), "held": jnp.ones(())}
+    found, metrics = fitting.fitted(
+        lambda params, x: params["held"] * x @ params["matrix"],
+        params,
+        {"held"},
+        inputs,
+        inputs @ target,
+        {"steps": 500, "passes": 1, "lr": [1e-6, 3e-2, 1e4]},
+    )
+    np.testing.assert_allclose(found["matrix"], target, atol=1e-4)
+    assert found["held"] == 1
+    assert metrics["fit_lr"] == 3e-2
+    assert metrics["fit_loss"] < 1e-6
+
+
+@pytest.mark.parametrize("inputs", ["random", "trained"])
+def test_measured_inputs_are_none_of_the_fits(inputs, tmp_path, monkeypatch):
+    seen = {}
+    fit, draw = fitting.fitted, fidelity._inputs
+
+    def fitted(apply, params, frozen, inputs, *rest):
+        seen["fit"] = inputs
+        return fit(apply, params, frozen, inputs, *rest)
+
+    def measured(point, key, out):
+        seen["measured"] = draw(point, key, out)
+        return seen["measured"]
+
+    monkeypatch.setattr(fitting, "fitted", fitted)
+    monkeypatch.setattr(fidelity, "_inputs", measured)
+    training = {"training": TRAINING} if inputs == "trained" else {}
+    fidelity.run_point({**POINT, **LINFORMER, **training, "inputs": inputs}, tmp_path)
+    count = 10 + fitting.CHOICE
+    for name in "qkv":
+        held, used = np.asarray(seen["measured"][0][name]), np.asarray(seen["fit"][name])
+        assert used.shape == (count, *held.shape)
+        windows = used.reshape(-1, *held.shape[1:])
+        # all different from each other, and from all that is measured
+        assert len(np.unique(windows.reshape(len(windows), -1), axis=0)) == len(windows)
+        assert all((windows != window).any((1, 2, 3)).all() for window in held)
+
+
+def test_windows_of_a_fit_are_not_in_the_held_out_text():
+    held = next(tasks.make("stdlib", 48, eval_tokens=96).held_out("val", 2))["inputs"]
+    used = activations.fitting_windows(TRAINING, 48, 2, 30).reshape(-1, 48)
+    assert not {bytes(x) for x in np.uint8(held)} & {bytes(x) for x in np.uint8(used)}
+
+
+@pytest.mark.parametrize(
     ("changes", "words"),
     [
         ({"inputs": "noise"}, "inputs must be one of random, trained, got 'noise'"),
         ({"dtype": "int8"}, "dtype must be one of"),
         ({"mechanism": "linformer", "hparams": {}}, "linformer learns .*approximates nothing"),
+        ({**LINFORMER, "fit": {"steps": 5}}, "fit has steps, passes, lr, got"),
+        ({**LINFORMER, "fit": FIT | {"steps": 0}}, "fit.steps must be a whole number .* got 0"),
+        ({**LINFORMER, "fit": FIT | {"lr": [1e-3, 0.0]}}, "fit.lr must be .*above 0"),
+        ({**LINFORMER, "fit": FIT | {"passes": 3}}, "fit.steps must be a multiple of fit.passes"),
+        ({**LINFORMER, "fit": FIT | {"lr": []}}, "fit.lr must be .*above 0"),
+        ({"fit": FIT}, "local learns nothing: leave fit out"),
+        ({"inputs": "trained", "training": TRAINING | {"n": 32}}, "training.n=32, got 40"),
         ({"mechanism": "fourier", "hparams": {}}, "fourier is no attention over q and k"),
         ({"budget": {"name": "window"}}, "budget must have name and value"),
         ({"inputs": "trained", "training": TRAINING | {"layer": 1}}, "within 0..0, got 1"),
