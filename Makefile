@@ -32,9 +32,10 @@ format: setup
 report: setup
 	$(BIN)/python -m experiments.report results --out $(OUT)/report
 
-# on a machine whose python has jax for its device (PYTHON=python3); records come out merged
+# on a machine whose python has jax for its device (PYTHON=python3); records come out merged.
+# XLA_FLAGS that are set, be it to nothing, keep the tests' own for quick compiling away
 accelerator:
-	PYTHONPATH=. $(PYTHON) -m pytest tests/test_mechanisms.py -x -p no:xdist -o addopts="-q --strict-markers" > $(OUT)/tests.log 2>&1; tail -n 3 $(OUT)/tests.log
+	PYTHONPATH=. XLA_FLAGS="$(XLA_FLAGS)" $(PYTHON) -m pytest tests/test_mechanisms.py -x -p no:xdist -o addopts="-q --strict-markers" > $(OUT)/tests.log 2>&1; tail -n 3 $(OUT)/tests.log
 	PYTHONPATH=. $(PYTHON) -m experiments.run --config configs/accelerator.py --out $(OUT)/scaling
 	PYTHONPATH=. $(PYTHON) -m experiments.run --config configs/reordering.py --out $(OUT)/reordering
 	PYTHONPATH=. $(PYTHON) -m experiments.run --config configs/language.py --config.isolate=mechanism --config.tasks=stdlib --out $(OUT)/language

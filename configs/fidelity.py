@@ -53,8 +53,18 @@ TABLE = {
     },
     "linear": {"fixed": {"feature_map": "elu"}},
     "efficient": {},
-    "linformer": {"budget": "slots", "values": (16, 64, 256), "fit": (3e-4, 1e-3), "passes": 2},
-    "compressed": {"budget": "stride", "values": (32, 16, 4), "fit": (3e-3,)},
+    "linformer": {
+        "budget": "slots",
+        "values": (16, 64, 256),
+        "fixed": {"start": "means"},
+        "fit": (1e-4, 1e-3),
+    },
+    "compressed": {
+        "budget": "stride",
+        "values": (32, 16, 4),
+        "fixed": {"start": "means"},
+        "fit": (3e-3,),
+    },
     "sinkhorn": {"budget": "block", "values": (16, 32, 128), "fit": (1e-2,)},
     "sinkhorn_n_top": {
         "mechanism": "sinkhorn",
@@ -93,7 +103,7 @@ def get_config():
     # of buffers; what draws none has the first alone
     config.seeds = (0, 1)
     # that a fit reads: a window a step
-    config.fit_tokens = 409_600
+    config.fit_tokens = 204_800
     # n is the longest that is read of it
     config.training = {
         "n": 2048,

@@ -17,11 +17,14 @@ import numpy as np
 from tqdm import tqdm
 
 from experiments import configuration, environment, records, sweep
+from experiments.measure import LEAST_REPEATS
 from experiments.worker import kind_module
 
 # of a point of unknown cost, and of starting one
 UNKNOWN_SECONDS = 20.0
 START_SECONDS = 1.0
+# before the timed ones: a first one, and one whose memory is watched
+UNTIMED_CALLS = 2
 
 
 class Stopped(BaseException):
@@ -107,9 +110,11 @@ def predicted(point: dict, flops_per_second: float) -> tuple[dict, float]:
     if not cost.get("flops"):
         return cost, UNKNOWN_SECONDS
     # what is repeated predicts one call, what is not the whole of it
-    calls = point["repeats"] + 3 if "repeats" in point else 1
-    seconds = cost["flops"] / flops_per_second * calls
-    return cost, START_SECONDS + min(seconds, 2 * point.get("budget", float("inf")))
+    seconds = cost["flops"] / flops_per_second
+    if "repeats" in point:
+        within = min(seconds * point["repeats"], point.get("budget", float("inf")))
+        seconds = seconds * UNTIMED_CALLS + max(seconds * LEAST_REPEATS, within)
+    return cost, START_SECONDS + seconds
 
 
 def flops_per_second() -> float:

@@ -42,6 +42,13 @@ LIMITS = {
         {"keys": eye, "values": eye},
         FULL,
     ),
+    "slots = N, means": ("linformer", {"slots": N, "start": "means"}, {}, FULL),
+    "slots and blocks of equal means": (
+        "linformer",
+        {"slots": N // 4, "start": "means"},
+        {},
+        ("compressed", {"stride": 4, "start": "means"}),
+    ),
     "landmarks = N": ("nystrom", {"landmarks": N, "iterations": 30}, {}, FULL),
     "compression 1, identity kernels": (
         "compressed",
@@ -75,6 +82,8 @@ LOOSER = {"landmarks = N": 3e-4}
 # a hidden key is a zero among Linformer's slots; a hidden query joins no cluster, makes no query
 UNMASKED = {
     "slots = N, identity projections",
+    "slots = N, means",
+    "slots and blocks of equal means",
     "one cluster",
     "queries of one token, identity kernel",
 }
@@ -102,12 +111,12 @@ def inputs():
 def test_limit(label, mode):
     name, hparams, replaced, (other, other_hparams) = LIMITS[label]
     m, limit = zoo.make(name, **hparams), zoo.make(other, **other_hparams)
-    params = identities(m, **replaced)
+    params, limit_params = identities(m, **replaced), identities(limit)
 
     @jax.jit
     def both(*qkv):
         options = {"mask": None if label in UNMASKED else padding(N), "causal": MODES[mode]}
-        return m.apply(params, *qkv, **options), limit.apply({}, *qkv, **options)
+        return m.apply(params, *qkv, **options), limit.apply(limit_params, *qkv, **options)
 
     assert_close(*both(*inputs()), LOOSER.get(label, 2e-6))
 

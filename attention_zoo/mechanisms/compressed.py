@@ -5,7 +5,8 @@ first; another makes its value. Hidden tokens are 0 in it; a block with none vis
 Causal: query i sees the blocks before the one in which token i - window stands, and the tokens
 from there to itself as they are: every past token once. With `window` None it sees no such tokens,
 and the blocks that end at i or before. `learned` adds keys and values that all queries see, `bias`
-a bias to the convolutions. The cost N²/stride is less by a constant, and still quadratic.
+a bias to the convolutions. `start`: kernels drawn "normal", or those that give "means" of blocks.
+The cost N²/stride is less by a constant, and still quadratic.
 Differs from the paper: there local attention is a layer of its own (`window` None beside `local`).
 """
 
@@ -15,24 +16,33 @@ import jax.numpy as jnp
 from attention_zoo import ops, tiles
 from attention_zoo.types import Cost, Decode, Dims, Mechanism
 
+STARTS = ("normal", "means")
 ROWS, KEYS = 512, 1024  # the tile of queries by blocks
 
 
 def make(
-    stride: int = 3, window: int | None = 0, learned: int = 0, bias: bool = False
+    stride: int = 3,
+    window: int | None = 0,
+    learned: int = 0,
+    bias: bool = False,
+    start: str = "normal",
 ) -> Mechanism:
     ops.positive(stride=stride)
     for name, size in (("window", 0 if window is None else window), ("learned", learned)):
         if isinstance(size, bool) or not isinstance(size, int) or size < 0:
             raise ValueError(f"{name} must be a whole number from 0 up, got {size!r}")
+    if start not in STARTS:
+        raise ValueError(f"start must be one of {', '.join(STARTS)}, got {start!r}")
 
     def init(rng, dims: Dims):
         H, widths = dims.heads, {"key": dims.head_dim, "value": dims.value_dim}
         params = {}
         for name, D in widths.items():
             rng, kernel, extra = jax.random.split(rng, 3)
-            drawn = jax.random.normal(kernel, (H, stride, D, D))
-            params[f"{name}_kernel"] = drawn * (stride * D) ** -0.5
+            shape = (H, stride, D, D)
+            drawn = jax.random.normal(kernel, shape) * (stride * D) ** -0.5
+            means = jnp.broadcast_to(jnp.eye(D) / stride, shape)
+            params[f"{name}_kernel"] = drawn if start == "normal" else means
             if bias:
                 params[f"{name}_bias"] = jnp.zeros((H, D))
             if learned:

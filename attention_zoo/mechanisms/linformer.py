@@ -4,7 +4,8 @@ arXiv:2006.04768. E and F are [R, length] with R = `slots`; `length` None takes 
 `init`. A shorter sequence uses their leading columns, so it behaves as if padded; a longer one is
 refused. Hidden keys and values are 0 before the projection. `sharing`: "none" (E and F a head),
 "head" (E and F for all heads), "kv" (one matrix for both). The paper's fourth, one matrix for all
-layers, is "kv" with the same params handed to every layer.
+layers, is "kv" with the same params handed to every layer. `start`: what E and F are drawn as,
+"normal", or "means" of as many runs of neighbours (the paper's pooling).
 """
 
 import jax
@@ -14,10 +15,13 @@ from attention_zoo import ops, tiles
 from attention_zoo.types import Cost, Dims, Mechanism
 
 SHARING = ("none", "head", "kv")
+STARTS = ("normal", "means")
 ROWS, KEYS = 512, 1024  # the tile of queries by slots
 
 
-def make(slots: int = 256, length: int | None = None, sharing: str = "head") -> Mechanism:
+def make(
+    slots: int = 256, length: int | None = None, sharing: str = "head", start: str = "normal"
+) -> Mechanism:
     ops.positive(slots=slots)
     if length is not None:
         ops.positive(length=length)
@@ -27,15 +31,21 @@ def make(slots: int = 256, length: int | None = None, sharing: str = "head") -> 
         )
     if sharing not in SHARING:
         raise ValueError(f"sharing must be one of {', '.join(SHARING)}, got {sharing!r}")
+    if start not in STARTS:
+        raise ValueError(f"start must be one of {', '.join(STARTS)}, got {start!r}")
 
     def init(rng, dims: Dims):
         S = length or dims.kv_len
         shape = (dims.heads, slots, S) if sharing == "none" else (slots, S)
+
+        def matrix(rng):
+            if start == "normal":
+                return jax.random.normal(rng, shape) * S**-0.5
+            run = jnp.arange(S) * slots // S == jnp.arange(slots)[:, None]
+            return jnp.broadcast_to(ops.safe_divide(1.0, run.sum(1, keepdims=True)) * run, shape)
+
         keys, values = jax.random.split(rng)
-        params = {"keys": jax.random.normal(keys, shape) * S**-0.5}
-        if sharing != "kv":
-            params["values"] = jax.random.normal(values, shape) * S**-0.5
-        return params
+        return {"keys": matrix(keys)} | ({} if sharing == "kv" else {"values": matrix(values)})
 
     def projections(params, S):
         """E and F [H or 1, R, S]."""
