@@ -1,4 +1,4 @@
-"""Honest randomness: buffers and tables are functions of the seed, of no process, length or data."""
+"""Honest randomness: buffers and tables follow from the seed, not from process, length or data."""
 
 import hashlib
 import os
@@ -72,7 +72,7 @@ def test_another_process_draws_the_same():
 
 
 def test_the_numbers_are_those_of_every_platform():
-    """Written down once: integers exactly, floats but for the rounding of a platform's functions."""
+    """Written down once: integers exactly, floats but for a platform's rounding."""
     assert bigbird.draw(0, 0, 5, 16, {0, 4, 5, 6, 15}, 3) == [7, 12, 11]
     assert bigbird.draw(7, 3, 1, 1000, {0, 1, 2}, 4) == [810, 564, 528, 649]
     first = {"performer": 1.2922899, "rfa": 1.0040143, "lsh": 1.6226422}
