@@ -24,6 +24,7 @@ HPARAMS = {
     "bigbird": {"block": 4},
     "linear": {"chunk": 4},
     "sinkhorn": {"block": 4},
+    "routing": {"clusters": 4, "window": 4},
     "query_reduction": {"slots": 5},
 }
 
