@@ -93,7 +93,7 @@ RANDOM = ("performer", "rfa", "lsh", "routing")
 def get_config():
     config = base.settings("fidelity", isolate="mechanism")
     config.mechanisms = tuple(TABLE)
-    config.lengths = (256, 512, 1024, 2048)
+    config.lengths = (256, 512, 1024)
     config.inputs = ("random", "trained")
     config.causal = (False,)
     config.batch = 1
@@ -106,8 +106,8 @@ def get_config():
     config.fit_tokens = 204_800
     # n is the longest that is read of it
     config.training = {
-        "n": 2048,
-        "batch": 2,
+        "n": 1024,
+        "batch": 4,
         "steps": 200,
         "depth": 2,
         "ff": 256,

@@ -13,7 +13,7 @@ from configs import base
 
 
 def get_config():
-    config = base.settings("scaling")
+    config = base.settings("scaling", time_limit=120.0)
     config.variants = {
         "full": {"implementation": "plain"},
         "full_chunked": {"label": "full chunked", "mechanism": "full", "implementation": "chunked"},
@@ -50,7 +50,7 @@ def get_config():
         "mixed": {},
     }
     config.mechanisms = tuple(config.variants)
-    config.lengths = base.powers(256, 4096)
+    config.lengths = base.powers(256, 16384)
     config.modes = ("forward", "train")
     config.causal = (False,)
     config.batch = 1
