@@ -25,6 +25,10 @@ KINDS = {
 }
 
 
+# what jax's runtimes say of it
+OUT_OF_MEMORY = ("RESOURCE_EXHAUSTED", "Out of memory")
+
+
 def kind_module(kind: str) -> ModuleType:
     """The module of a kind by its name, or by a dotted module path."""
     path = KINDS.get(kind, kind)
@@ -47,8 +51,8 @@ def perform(point: dict, out: Path) -> dict:
         return outcome("nan", str(error))
     except Exception as error:
         traceback.print_exc()
-        status = "oom" if "RESOURCE_EXHAUSTED" in str(error) else "error"
-        return outcome(status, _line(error))
+        spent = any(words in str(error) for words in OUT_OF_MEMORY)
+        return outcome("oom" if spent else "error", _line(error))
     lost = [name for name, value in metrics.items() if isinstance(value, float) and value != value]
     if lost:
         return outcome("nan", f"{', '.join(lost)} is not a number", metrics)

@@ -45,6 +45,11 @@ def _raise(point, out):
     raise KeyError("a thing\nof two lines")
 
 
+def _exhaust(point, out):
+    # as jax's CPU runtime words it
+    raise RuntimeError("INTERNAL: Error dispatching computation: Out of memory allocating 9 bytes")
+
+
 def _die(point, out):
     os.write(2, b"first words\nlast words\n")
     os.kill(os.getpid(), signal.SIGSEGV)
@@ -54,4 +59,12 @@ def _lose(point, out):
     return {"value": float("nan")}
 
 
-DEEDS = {"work": _work, "stay": _stay, "eat": _eat, "raise": _raise, "die": _die, "lose": _lose}
+DEEDS = {
+    "work": _work,
+    "stay": _stay,
+    "eat": _eat,
+    "exhaust": _exhaust,
+    "raise": _raise,
+    "die": _die,
+    "lose": _lose,
+}

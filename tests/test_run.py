@@ -187,10 +187,10 @@ def test_every_isolation_measures_everything_once(tmp_path, isolate):
 
 @pytest.mark.parametrize("isolate", ["point", "mechanism"])
 def test_failures_are_rows_and_the_sweep_goes_on(tmp_path, isolate):
-    deeds = ["work", "stay", "work", "eat", "work", "die", "raise", "lose", "refuse", "work"]
+    deeds = ["work", "stay", "work", "eat", "work", "die", "raise", "lose", "refuse", "exhaust"]
     points = [point(n, does) for n, does in enumerate(deeds, 1)]
     found = swept(tmp_path, points, isolate=isolate, time_limit=2.0, memory_limit_gb=0.4)
-    expected = ["ok", "timeout", "ok", "oom", "ok", "error", "error", "nan", "refused", "ok"]
+    expected = ["ok", "timeout", "ok", "oom", "ok", "error", "error", "nan", "refused", "oom"]
     assert [found[n]["status"] for n in sorted(found)] == expected
     reasons = {n: found[n]["reason"] for n in found}
     assert "not done after 2 s" in reasons[2]
