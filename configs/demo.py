@@ -19,14 +19,15 @@ def get_config():
     for name, part in PARTS.items():
         config[name] = part.get_config()
     for name in ("scaling", "reordering"):
+        config[name].heads = 4
         config[name].repeats = 5
         config[name].budget = 0.8
     config.language.tasks = ("stdlib",)
     config.language.mechanisms = ("full", "local", "linear")
     config.language.seeds = (0,)
     config.language.tokens = 2048
-    config.language.steps = 120
-    config.language.eval_every = 40
+    config.language.steps = 100
+    config.language.eval_every = 50
     config.language.eval_tokens = 16384
     config.language.warmup = 15
     config.language.model = {

@@ -2,11 +2,11 @@
 
     python -m experiments.run --config configs/scaling.py
 
-240 points, about 20 minutes on two CPU cores. Expect exponents in N of 2 for full, compressed,
-synthesizer, spatial_gating, mixed and strided query reduction, 1.5 for strided, routing and
-sinkhorn, N log N for fourier, 1 for the others. Longer sequences and other hyperparameters:
---config.lengths=256,1024,4096,16384 --config.mechanisms=local,linear
---config.variants.local.window=64.
+336 points, 48 minutes on two CPU cores with --config.isolate=mechanism, an hour without. Expect
+exponents in N of 2 for full, compressed, synthesizer, spatial_gating, mixed and strided query
+reduction, 1.5 for strided, routing and sinkhorn, N log N for fourier, 1 for the others; full does
+not fit or end in time at 16,384. Other lengths and hyperparameters: --config.lengths=256,65536
+--config.mechanisms=local,linear --config.variants.local.window=64.
 """
 
 from configs import base

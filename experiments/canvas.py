@@ -125,6 +125,12 @@ def failures(ax, failed):
             text = {"fontsize": 7, "ha": side, "va": "center"}
             ax.text(n, 0.975 - 0.05 * row, f"  {word}  ", **text, **spot)
         words.add((word, style.color, row))
+    if any(rows.values()):
+        # several of one n hang below each other: above the curves
+        scale = ax.yaxis.get_transform()
+        low, high = scale.transform(ax.get_ylim())
+        higher = low + (high - low) / (1 - 0.05 * max(rows.values()))
+        ax.set_ylim(top=scale.inverted().transform(higher))
 
 
 def end_labels(ax, ends, heading):

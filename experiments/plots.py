@@ -74,7 +74,7 @@ def _overview(section, cells, panels, look):
     figure.suptitle(section.title, fontsize=8, color=MUTED, x=0.01, ha="left")
     handles = [Line2D([], [], **look[label].plot(), label=label) for label in labels]
     figure.legend(
-        handles=handles, loc="outside lower center", ncols=min(9, len(handles)), frameon=False
+        handles=handles, loc="outside lower center", ncols=min(7, len(handles)), frameon=False
     )
     text = "Everything at a glance; the figures that follow add exponents and crossings."
     return Drawing(f"{section.name}-overview", text, figure)
