@@ -103,7 +103,7 @@ def get_config():
     # of buffers; what draws none has the first alone
     config.seeds = (0, 1)
     # that a fit reads: a window a step
-    config.fit_tokens = 204_800
+    config.fit_tokens = 102_400
     # n is the longest that is read of it
     config.training = {
         "n": 1024,
