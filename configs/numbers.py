@@ -4,8 +4,8 @@
 
 84 points, a mechanism with its defaults, a dtype and a form each: 24 minutes on two CPU cores that
 other work shared. The dense definition of routing holds 19 GB in float64: shorter by
---config.lengths=256. Expect near 5e-7 in float32 and, as the output is rounded to bfloat16, 2e-3 there, gradients
-alike; forms that a mechanism does not have are refused.
+--config.lengths=256. Expect near 5e-7 in float32 and, as the output is rounded to bfloat16, 2e-3
+there, gradients alike; forms that a mechanism does not have are refused.
 """
 
 from pathlib import Path
