@@ -19,7 +19,7 @@ COLLISION, FREE = 459, 76
 # random pixels looked at for a distractor's tail
 SPOTS = 128
 # bytes of canvas that grow together
-MEMORY = 1 << 23
+MEMORY = 1 << 24
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -88,7 +88,7 @@ class Field:
         """
         most, rate, kept = max(16, MEMORY // (2 * self.area)), self._rate(contour), []
         while (missing := count - sum(len(pair[0]) for pair in kept)) > 0:
-            tries = min(most, int(missing / rate * 1.1) + 8)
+            tries = min(most, int(missing / rate * 1.2) + 16)
             kept.append(self._pairs(rng, tries, contour))
         places, directions, taken = (
             np.concatenate(found)[:count] for found in zip(*kept, strict=True)
@@ -140,16 +140,18 @@ class Field:
         directions = np.full((images, count, length), -1)
         for snake in range(count):
             left = np.arange(images)
-            for _ in range(SNAKE_TRIES):
-                if not len(left):
-                    break
-                grown, *found = self._single(rng, taken, left, length)
-                places[grown, snake], directions[grown, snake] = found
+            # the first attempt alone, as it mostly does, then the others side by side
+            for tries in (1, SNAKE_TRIES - 1):
+                grown, *found = self._single(rng, taken, np.repeat(left, tries), length)
+                grown, first = np.unique(grown, return_index=True)
+                places[grown, snake], directions[grown, snake], taken[grown] = (
+                    each[first] for each in found
+                )
                 left = np.setdiff1d(left, grown, assume_unique=True)
         return Snakes(places, directions)
 
     def _single(self, rng, taken, images, length):
-        """One attempt in each of these images: those with room, places and directions."""
+        """An attempt in each of these images: of those with room, number, dashes and canvas."""
         tails, degrees, room = self._seed(rng, taken, images)
         images, lanes = images[room], np.arange(room.sum())
         places = np.zeros((len(lanes), length), np.int64)
@@ -166,8 +168,8 @@ class Field:
             pivots[alive] = pivot[room]
             places[alive, dash], directions[alive, dash] = head[room], direction[room]
         self._take(trial, alive, places[alive, -1], directions[alive, -1])
-        taken[images[alive]] = trial.reshape(-1, self.area)[alive]
-        return images[alive], places[alive], directions[alive]
+        trial = trial.reshape(-1, self.area)[alive]
+        return images[alive], places[alive], directions[alive], trial
 
     def _seed(self, rng, taken, images):
         """A free pixel for the tail of a dash in a random direction, among `SPOTS`."""
