@@ -4,8 +4,13 @@ Long-Range Arena's is n = 1,024 "hard", its Path-X n = 16,384 "hard". Pixels in 
 256 each; most are black, and none is padding. Images are generated, new ones in every step.
 
 Differs from the published images: a dash is tested against the other snake's newest one too, so
-snakes never cross; distractors are as bright as targets (at n = 1,024 the published ones are a
+snakes never cross; a distractor's tail is sought among 128 random pixels; the faint ripples of the
+filter are left out; distractors are as bright as targets (at n = 1,024 the published ones are a
 third brighter, a cue that `bright_distractors` brings back).
+
+A pair of snakes that fails begins anew, and most do: of 32 and 64 "hard" one in 25 and in 1,100
+comes through, of 128 "hard" one in 40 or in 300, by its margin. So a core draws about 700 images a
+second of 32 "hard" in batches of 32, but only 20 of the next two.
 """
 
 import dataclasses
