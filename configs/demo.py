@@ -37,7 +37,7 @@ def get_config():
         "ff": 256,
         "positions": "sinusoidal",
     }
-    config.scaling.lengths = base.powers(256, 4096)
+    config.scaling.lengths = (256, 1024, 2048, 4096)
     config.scaling.mechanisms = (
         "full",
         "local",
