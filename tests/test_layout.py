@@ -16,7 +16,7 @@ LAYERS = {
     "attention_zoo/ops.py": {"types"},
     "attention_zoo/tiles.py": {"types", "ops"},
     "attention_zoo/cache.py": {"types", "ops"},
-    "attention_zoo/recurrence.py": {"types", "ops"},
+    "attention_zoo/recurrence.py": {"types", "ops", "heads"},
     "attention_zoo/registry.py": {"types", "mechanisms"},
 }
 

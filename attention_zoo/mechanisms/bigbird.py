@@ -81,7 +81,7 @@ def make(
         table = layout(T, H, causal)
         blocks = -(-T // table.block)
         mask = np.zeros((H, blocks, blocks + 1), bool)
-        mask[table.heads[:, None], table.rows[:, None], table.cols] = (
+        mask[np.arange(H)[:, None, None], table.rows[:, None], table.cols] = (
             True  # -1: the spare last column
         )
         return mask[:, :, :-1].repeat(table.block, 1).repeat(table.block, 2)[:, :T, :T]
@@ -98,7 +98,7 @@ def make(
         table = layout(C, H, True)
         blocks, width = -(-C // table.block), table.cols.shape[1]
         # a causal row is one tile: its global blocks are among the leading ones
-        cols = jnp.asarray(table.cols.reshape(H, blocks, -1)[:, :, :width])[:, i // table.block]
+        cols = jnp.asarray(table.cols[:, :blocks, :width])[:, i // table.block]
         j = cols[..., None] * table.block + jnp.arange(table.block)
         return jnp.where(cols[..., None] < 0, -1, j).reshape(H, -1).T
 
