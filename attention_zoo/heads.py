@@ -48,7 +48,8 @@ def each(call: Callable, group: int, arrays, mask, tables=()):
 
     @jax.custom_vjp
     def run(mask, arrays, tables):
-        B, g, T, E = (shape := jax.eval_shape(call, mask, *part(arrays, tables, 0))).shape
+        shape = jax.eval_shape(call, mask, *part(arrays, tables, 0))
+        B, _, T, E = shape.shape
 
         def step(out, head):
             return put(out, call(mask, *part(arrays, tables, head)), head), None

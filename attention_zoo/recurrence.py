@@ -15,16 +15,13 @@ import jax.numpy as jnp
 from attention_zoo import heads, ops
 from attention_zoo.types import Cost, Decode, Dims
 
-# features that a chunk of a call that is not causal holds
-FEATURES = 2**16
 
-
-def attend(maps, q, k, v, mask, state, *, causal, normalise, chunk, eps=0.0):
+def attend(maps, q, k, v, mask, state, *, causal, normalise, chunk, rows, eps=0.0):
     """(out [B, H, T, E] in v's dtype, new state): a query reads the sums of `state` and of all
-    keys, or of those up to its own if causal."""
+    keys, or of those up to its own if causal. `rows`: positions a chunk where not causal."""
     if not causal:
-        state = write(maps, k, v, mask, state, rows_of(state["k"].shape[-1], chunk))
-        return read(maps, q, v.dtype, state, normalise, chunk, eps), state
+        state = write(maps, k, v, mask, state, rows)
+        return read(maps, q, v.dtype, state, normalise, rows, eps), state
     size = min(chunk, q.shape[2])
     past = jnp.tri(size, dtype=bool)
 
@@ -49,17 +46,17 @@ def attend(maps, q, k, v, mask, state, *, causal, normalise, chunk, eps=0.0):
     return join(out, q.shape[2]), state
 
 
-def write(maps, k, v, mask, state, size):
+def write(maps, k, v, mask, state, rows):
     """The state after all keys."""
 
     def step(state, xs):
         return absorb(state, *keys_of(maps, *xs)), None
 
-    size = min(size, k.shape[2])
+    size = min(rows, k.shape[2])
     return jax.lax.scan(step, state, tuple(cut(x, size) for x in (k, v, mask)))[0]
 
 
-def read(maps, q, dtype, state, normalise, chunk, eps):
+def read(maps, q, dtype, state, normalise, rows, eps):
     """What queries take from the sums of `state`."""
 
     def step(q):
@@ -70,8 +67,7 @@ def read(maps, q, dtype, state, normalise, chunk, eps):
             out = ops.safe_divide(out, total[..., None])
         return out.astype(dtype)
 
-    size = min(rows_of(state["k"].shape[-1], chunk), q.shape[2])
-    return join(jax.lax.map(step, cut(q, size)), q.shape[2])
+    return join(jax.lax.map(step, cut(q, min(rows, q.shape[2]))), q.shape[2])
 
 
 def keys_of(maps, k, v, mask):
@@ -133,15 +129,10 @@ def decode(maps: Callable, width: Callable, **options) -> Decode:
     return Decode(init, step, step)
 
 
-def rows_of(R: int, chunk: int) -> int:
-    """Positions a chunk of a call that is not causal."""
-    return max(FEATURES // R, chunk)
-
-
-def cost(dims: Dims, R: int, each: int, *, causal: bool, normalise: bool, chunk: int) -> Cost:
+def cost(dims: Dims, R: int, each: int, *, causal, normalise, chunk, rows, eps=0.0) -> Cost:
     """Of `by_heads` with maps that take `each` multiply-adds a token."""
     D, E, lanes = dims.head_dim, dims.value_dim, dims.batch * dims.heads
-    rows = chunk if causal else rows_of(R, chunk)
+    rows = chunk if causal else rows
     size = min(rows, dims.q_len)
     T, S = (ops.ceil_to(n, min(rows, n)) for n in (dims.q_len, dims.kv_len))
     pairs = (T + S) * (each + R * E) + T * R * normalise
