@@ -4,7 +4,6 @@ import dataclasses
 import textwrap
 
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter
 
 from experiments import canvas, palette, published
 from experiments.canvas import Drawing
@@ -62,10 +61,16 @@ def draw(section, title, metric: Metric, ours, theirs, lost, what) -> list[Drawi
     figure, axes = canvas.page(section, title, rows=rows, labels=labels, share=False)
     axes = list(axes) if theirs else [axes]
     memory = f"memory: {MEMORY[held]}" if held else "memory was not recorded"
-    _panel(axes[0], metric, ours, "\n".join(["ours", memory, *textwrap.wrap(", ".join(lost), 44)]))
+    words = [line for text in (memory, ", ".join(lost)) for line in textwrap.wrap(text, 40)]
+    _panel(axes[0], metric, ours, "\n".join(["ours", *words]))
     text = f"{what} against training steps a second; {memory} (area)."
     if theirs:
-        _panel(axes[1], metric, theirs, "published, arXiv:2011.04006\nmemory: its table 2")
+        _panel(
+            axes[1],
+            metric,
+            theirs,
+            "published, arXiv:2011.04006\nspeed, memory: table 2, N = 4,000",
+        )
         text += (
             " Below, the coordinates of the Long-Range Arena (arXiv:2011.04006, tables 1 and 2): "
             "steps a second and memory of byte text at N = 4,000, batch 32, on 16 TPU v3."
@@ -88,8 +93,7 @@ def _panel(ax, metric, bubbles, heading):
     ax.autoscale_view()
     ax.set_xlim(0, 1.18 * max(bubble.speed for bubble in bubbles))
     ax.set_xlabel("training steps a second")
-    ax.set_ylabel(metric.header)
-    ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y / metric.scale:g}"))
+    canvas.score_axis(ax, metric)
     if not metric.higher_is_better:
         ax.invert_yaxis()
     if largest:

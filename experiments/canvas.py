@@ -8,7 +8,14 @@ import re
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, FixedLocator, FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import (
+    EngFormatter,
+    FixedLocator,
+    FuncFormatter,
+    LogLocator,
+    NullLocator,
+    PercentFormatter,
+)
 
 from experiments.palette import GRID, INK, MUTED, PAPER
 
@@ -124,6 +131,13 @@ def axes(ax, lengths, key, ticks=8):
     ax.yaxis.set_major_formatter(EngFormatter(unit=unit, sep=" " if unit else ""))
 
 
+def score_axis(ax, metric, split="test split"):
+    """Scores as people read them."""
+    ax.set_ylabel(f"{metric.header}, {split}")
+    # of 100 times the scale so many hundredths, without the sign
+    ax.yaxis.set_major_formatter(PercentFormatter(100 * metric.scale, symbol=""))
+
+
 def line(ax, curve, y, style, *, spread=False):
     """The curve, with quartiles of the time; its last point, None where there is no number."""
     if not (y > 0).any():
@@ -168,11 +182,12 @@ def end_labels(ax, ends, heading):
     figure.subplots_adjust(right=float(np.clip(right, 0.4, figure.subplotpars.right)))
     tall = 72 * figure.get_figheight() * ax.get_position().height
     transform = ax.transData + ax.transAxes.inverted()
-    ends = sorted(ends, key=lambda end: (end[1], end[2]))
-    wanted = [float(transform.transform((x, y))[1]) for x, y, *_ in ends]
+    ends = [(*end, float(transform.transform(end[:2])[1])) for end in ends]
+    ends.sort(key=lambda end: (end[4], end[2]))
+    wanted = [end[4] for end in ends]
     lines = heading.count("\n") + 1
     heights = spread(wanted, 13 / tall, 1 - (11 * lines + 4) / tall)
-    for (x, y, text, color), height in zip(ends, heights, strict=True):
+    for (x, y, text, color, _), height in zip(ends, heights, strict=True):
         leader = {"arrowstyle": "-", "color": color, "lw": 0.6, "alpha": 0.6, "relpos": (0, 0.5)}
         where = {"xytext": (1.045, height), "textcoords": "axes fraction", "annotation_clip": False}
         ax.annotate(

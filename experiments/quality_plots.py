@@ -9,7 +9,6 @@ from experiments import bubbles, canvas, palette, published, quality
 from experiments.canvas import Drawing
 from experiments.formats import missing
 from experiments.palette import MUTED
-from experiments.quality import Metric
 
 # a rule so far off that the models would be squeezed
 UNDRAWN = ("uniform",)
@@ -67,7 +66,7 @@ def _against_length(section, metric, rows, models, look):
         ax.plot(*zip(*line, strict=True), color=MUTED, lw=1, ls=(0, (4, 3)), zorder=1)
         ends.append((*line[-1], f"{label}  {metric.text(line[-1][1])}", MUTED))
     ax.set_xlim(low, high)
-    score_axis(ax, metric)
+    canvas.score_axis(ax, metric)
     lost = [(row["n"], f"{row['label']}: {row['word']}", look[row["label"]]) for row in failed]
     canvas.failures(ax, lost)
     canvas.end_labels(ax, ends, heading(models, others))
@@ -104,7 +103,7 @@ def _frontier(section, metric, rows, models, look):
         ax.xaxis.set_major_formatter(ticks.FuncFormatter(lambda x, _: f"{x:g}"))
         ax.set_xlabel(f"model width, {theirs.source.iloc[0]}")
     for row in grid:
-        score_axis(row[0], metric)
+        canvas.score_axis(row[0], metric)
     text = (
         f"{metric.words.capitalize()} on the test split against the bytes of decode state that one "
         "sequence of N needs; bars are the standard error over seeds, the dotted line joins what "
@@ -176,15 +175,9 @@ def learning(section, metric, curves, look, by="config.n") -> list[Drawing]:
             ax.plot(steps, y, color=style.color, ls=style.line, lw=1.2, alpha=0.9)
             ax.plot(steps[-1], y[-1], style.marker, color=style.color, ms=5)
         ax.set_xlabel("step")
-    score_axis(grid[0][0], metric, "validation")
+    canvas.score_axis(grid[0][0], metric, "validation")
     text = f"{metric.words.capitalize()} on the validation split while training, a line a seed."
     return [Drawing(f"{section.name}-curves", text, figure)]
-
-
-def score_axis(ax, metric: Metric, split: str = "test split") -> None:
-    ax.set_ylabel(f"{metric.header}, {split}")
-    decimals = ticks.FuncFormatter(lambda y, _: f"{y / metric.scale:g}")
-    ax.yaxis.set_major_formatter(decimals)
 
 
 def heading(models, others) -> str:
