@@ -8,8 +8,9 @@ from matplotlib.lines import Line2D
 from experiments import canvas, palette, published
 from experiments.canvas import Drawing
 from experiments.formats import missing, significant
+from experiments.metric import Metric
 from experiments.palette import INK, MUTED
-from experiments.quality import MEMORY, Metric, memory_of
+from experiments.quality import MEMORY, memory_of
 
 # square points
 LARGEST = 1300
@@ -61,7 +62,7 @@ def draw(section, title, metric: Metric, ours, theirs, lost, what) -> list[Drawi
     figure, axes = canvas.page(section, title, rows=rows, labels=labels, share=False)
     axes = list(axes) if theirs else [axes]
     memory = f"memory: {MEMORY[held]}" if held else "memory was not recorded"
-    words = [line for text in (memory, ", ".join(lost)) for line in textwrap.wrap(text, 40)]
+    words = [line for text in (memory, "; ".join(lost)) for line in textwrap.wrap(text, 40)]
     _panel(axes[0], metric, ours, "\n".join(["ours", *words]))
     text = f"{what} against training steps a second; {memory} (area)."
     if theirs:

@@ -15,7 +15,7 @@ KINDS = {
 }
 
 TRAINING = (
-    *("env.device", "config.dtype", "config.task"),
+    *("env.device", "config.dtype", "config.task", "config.size"),
     *("config.model.width", "config.model.depth"),
 )
 # what must agree before two points may share a figure
@@ -52,7 +52,7 @@ CELL = {
     "numbers": ["label", "config.n", "config.causal", "config.dtype"],
 }
 # may differ between the points of one cell without making them different experiments
-REPETITION = {"config.seed", "config.repeats", "config.budget", "config.eval_every"}
+REPETITION = ("config.seed", "config.repeats", "config.budget", "config.eval_every", "config.lr.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +89,8 @@ def sections(frame: pd.DataFrame) -> list[Section]:
                 heading = f"{stem.replace('-', ': ').capitalize()} on {setting['env.device']}"
                 rest = [_short(c, setting[c], spaced=True) for c in columns[1:]]
                 # an experiment named after its task says it once
-                title = ", ".join([heading, *(part for part in rest if part not in ("", stem))])
+                rest = [part for part in rest if part and part not in stem.split("-")]
+                title = ", ".join([heading, *rest])
                 found.append(Section(kind, name, title, _labelled(part, kind)))
     return sorted(found, key=lambda section: [*KINDS].index(section.kind))
 
@@ -139,7 +140,7 @@ def _labelled(part, kind):
     part["label"] = part["config.label"].fillna(part["config.mechanism"]).fillna("").astype(str)
     if kind == "reorder":
         return part
-    config = [c for c in part if c.startswith("config.") and c not in REPETITION]
+    config = [c for c in part if c.startswith("config.") and not c.startswith(REPETITION)]
     for _, of_label in part.groupby("label"):
         differing = set()
         for _, cell in of_label.groupby(CELL[kind], dropna=False):
@@ -165,7 +166,7 @@ def _short(column, value, *, spaced=False):
     key = column.split(".")[-1]
     if key == "causal":
         return "causal" if value else ""
-    if key in ("width", "depth") and plain(value) == "none":
+    if plain(value) == "none":
         return ""
     if key in SHORT:
         return (

@@ -3,7 +3,6 @@
 One path for every metric. Imports no jax.
 """
 
-import dataclasses
 from collections.abc import Iterable
 
 import pandas as pd
@@ -12,59 +11,9 @@ from experiments import fits, frames, published
 from experiments.analysis import column
 from experiments.formats import missing
 from experiments.frames import Section
+from experiments.metric import METRICS, RULES, UNKNOWN, Metric
 
-
-@dataclasses.dataclass(frozen=True)
-class Metric:
-    """`test_KEY`, `val_KEY_best` and the rules `*_KEY` of the records.
-
-    People read it over `scale` in `unit`, with `decimals`; a model must beat the first of the
-    `floor` rules that is known.
-    """
-
-    key: str
-    words: str
-    higher_is_better: bool
-    decimals: int
-    scale: float = 1.0
-    unit: str = ""
-    floor: tuple[str, ...] = ()
-
-    @property
-    def header(self) -> str:
-        return self.words + self.unit
-
-    @property
-    def sign(self) -> int:
-        """Times a score: more is better."""
-        return 1 if self.higher_is_better else -1
-
-    def text(self, value: float) -> str:
-        """In a sentence or a figure, with a decimal less than in a table."""
-        return f"{value / self.scale:.{self.decimals - 1}f}{self.unit}"
-
-
-METRICS = (
-    Metric("accuracy", "accuracy", True, 2, 0.01, " %", ("majority_accuracy", "chance_accuracy")),
-    Metric("bpb", "bits per byte", False, 4, floor=("unigram_bpb",)),
-)
-UNKNOWN = Metric("score", "score", True, 4)
-# in this order; others follow by name
-RULES = {
-    "uniform_bpb": "uniform",
-    "unigram_bpb": "unigram (order-0)",
-    "order2_bpb": "order-2",
-    "chance_accuracy": "chance",
-    "majority_accuracy": "majority class",
-    "context_accuracy": "a value of the context",
-    "position_accuracy": "by position",
-    "bigram_accuracy": "bigram",
-    "root_accuracy": "root operator",
-    "depth1_accuracy": "exact to depth 1",
-    "depth2_accuracy": "exact to depth 2",
-    "bytes_accuracy": "naive Bayes of bytes",
-    "fourgram_accuracy": "naive Bayes of 4-grams",
-}
+# prefixes of scores that are no rule's
 SPLITS = ("test_", "val_", "train_", "pretrain_")
 # what a training step holds, best known first
 MEMORY = {
@@ -82,7 +31,6 @@ CONFIG_FACTS = {
     "depth": "model.depth",
     "dtype": "dtype",
 }
-ENV_FACTS = ("device", "commit", "date")
 
 
 def metric_of(section: Section) -> Metric:
@@ -125,7 +73,8 @@ def facts(group: pd.DataFrame) -> dict:
     """What was asked for, and where it ran."""
     row = {"mechanism": _only(group, "config.mechanism")}
     row |= {key: _only(group, f"config.{field}") for key, field in CONFIG_FACTS.items()}
-    return row | {key: _only(group, f"env.{key}") for key in ENV_FACTS}
+    row |= {key: _only(group, f"env.{key}") for key in ("device", "commit")}
+    return row | {"date": _days(column(group, "env.date"))}
 
 
 def mean(values: pd.Series) -> dict:
@@ -204,6 +153,24 @@ def ordered(rows: Iterable[dict]) -> list[str]:
     return list(dict.fromkeys(row["label"] for row in sorted(rows, key=place)))
 
 
+def refused(rows: list[dict]) -> list[str]:
+    """Labels of what was refused at every N: it cannot do the task."""
+    words = {}
+    for row in rows:
+        if row["what"] == "model":
+            words.setdefault(row["label"], set()).add(row["word"])
+    return sorted(label for label, found in words.items() if found == {"refused"})
+
+
+def losses(rows: list[dict]) -> list[str]:
+    """What has no score, by why."""
+    words = {}
+    for row in rows:
+        if row["word"]:
+            words.setdefault(row["word"], []).append(row["label"])
+    return [f"{word}: {', '.join(labels)}" for word, labels in words.items()]
+
+
 def fullest(rows: list[dict]) -> int:
     """The N at which most of the rows have a score, the longest of those."""
     counts = {}
@@ -227,12 +194,25 @@ def clear_best(rows: Iterable[dict], metric: Metric) -> dict | None:
     return best if ahead > 2 * (best["stderr"] ** 2 + second["stderr"] ** 2) ** 0.5 else None
 
 
+def rank(rows: pd.DataFrame, score: float, metric: Metric) -> tuple[float, float]:
+    """How good a learning rate is: by the score up to the target, then by the steps it took."""
+    score, target = metric.sign * score, pd.to_numeric(column(rows, "config.target")).max()
+    steps = pd.to_numeric(column(rows, "metrics.best_step")).mean()
+    reached = score if missing(target) else min(score, metric.sign * target)
+    return reached, 0.0 if missing(steps) else -steps
+
+
 def _only(rows, key):
     """The column's one value, or all of them in words."""
     values = column(rows, key).dropna().unique()
     if len(values) < 2:
         return values[0] if len(values) else None
     return ", ".join(sorted(map(frames.plain, values)))
+
+
+def _days(dates):
+    days = sorted(str(date)[:10] for date in dates.dropna())
+    return " to ".join(dict.fromkeys((days[0], days[-1]))) if days else None
 
 
 def _mean(rows, key):

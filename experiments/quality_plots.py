@@ -58,7 +58,8 @@ def _against_length(section, metric, rows, models, look):
         ax.plot(n, y, zorder=2, **grey(mine[0]["mechanism"]))
         if mine[0] in named:
             ends.append((n[-1], y[-1], f"{mine[0]['model']}  {metric.text(y[-1])}", MUTED))
-    failed = [row for row in rows if row["what"] == "model" and row["word"]]
+    refused = quality.refused(rows)
+    failed = [r for r in rows if r["what"] == "model" and r["word"] and r["label"] not in refused]
     canvas.axes(ax, [row["n"] for row in [*models, *failed, *others]], None)
     low, high = ax.get_xlim()
     for label, line in rules.items():
@@ -69,7 +70,7 @@ def _against_length(section, metric, rows, models, look):
     canvas.score_axis(ax, metric)
     lost = [(row["n"], f"{row['label']}: {row['word']}", look[row["label"]]) for row in failed]
     canvas.failures(ax, lost)
-    canvas.end_labels(ax, ends, heading(models, others))
+    canvas.end_labels(ax, ends, heading(models, others, refused))
     text = (
         f"{metric.words.capitalize()} on the test split against N; bars are the standard error "
         "over seeds, dashed lines need no model, x is a failed point."
@@ -93,7 +94,8 @@ def _frontier(section, metric, rows, models, look):
     names = [f"N = {n:,}" for n in lengths]
     figure, grid = canvas.panels(section, title, names, 1 + bool(lines), handles)
     for ax, n in zip(grid[0], lengths, strict=True):
-        lost = [row for row in rows if row["what"] == "model" and row["n"] == n and row["word"]]
+        lost = [r for r in rows if r["what"] == "model" and r["n"] == n and r["word"]]
+        lost = [row for row in lost if row["label"] not in quality.refused(rows)]
         _states(ax, metric, [row for row in models if row["n"] == n], lost, look)
     for ax, n in zip(grid[1] if lines else (), lengths, strict=False):
         for model, line in lines.items():
@@ -130,8 +132,8 @@ def _states(ax, metric, rows, lost, look):
     ax.xaxis.set_major_formatter(ticks.FuncFormatter(lambda x, _: f"{x / 1024:g}"))
     ax.set_xlabel("decode state, KiB")
     if lost:
-        words = "x " + ", ".join(f"{row['label']}: {row['word']}" for row in lost)
-        ax.set_xlabel("\n".join(["decode state, KiB", *textwrap.wrap(words, 44)]), fontsize=8)
+        words = textwrap.wrap("x " + "; ".join(quality.losses(lost)), 44)
+        ax.set_xlabel("\n".join(["decode state, KiB", *words]), fontsize=8)
 
 
 def _speed(section, metric, rows, look):
@@ -145,7 +147,7 @@ def _speed(section, metric, rows, look):
         metric,
         bubbles.of_rows(here, look),
         bubbles.of_arena(section.frame["config.task"].iloc[0]),
-        [f"{row['label']}: {row['word']}" for row in here if row["word"]],
+        quality.losses(here),
         f"{metric.words.capitalize()} on the test split at N = {n:,}",
     )
 
@@ -180,11 +182,13 @@ def learning(section, metric, curves, look, by="config.n") -> list[Drawing]:
     return [Drawing(f"{section.name}-curves", text, figure)]
 
 
-def heading(models, others) -> str:
+def heading(models, others, refused) -> str:
     seeds = sorted({row["seeds"] for row in models})
     count = " to ".join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))
     words = "one seed" if seeds == [1] else f"mean of {count} seeds"
-    return "\n".join([words, *(f"grey: {s}" for s in dict.fromkeys(r["source"] for r in others))])
+    sources = dict.fromkeys(f"grey: {row['source']}" for row in others)
+    cannot = textwrap.wrap(f"refused: {', '.join(refused)}", 40) if refused else ()
+    return "\n".join([words, *sources, *cannot])
 
 
 def legend_entry(label: str, style: palette.Style) -> Line2D:

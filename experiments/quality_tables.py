@@ -1,11 +1,13 @@
 """Sections of training records -> tables and headlines, whatever the metric. Imports no jax."""
 
+import re
+
 import pandas as pd
 
 from experiments import analysis, frames, published, quality
 from experiments.formats import Column, Table, missing
 from experiments.frames import Section
-from experiments.quality import Metric
+from experiments.metric import RULES, Metric
 
 N, STATUS = Column("n", "N", 12), Column("status", "status")
 SPANS = (
@@ -21,7 +23,7 @@ COSTS = (
 )
 # the caption has them for people
 SOURCE = tuple(
-    Column(key, key, shown=False) for key in ("width", "depth", "dtype", *quality.ENV_FACTS)
+    Column(key, key, shown=False) for key in ("width", "depth", "dtype", "device", "commit", "date")
 )
 OPTIONAL = ("params_length_sized", "tokens_per_step", "decode_state_bytes", "memory")
 MEAN = "± is the standard error over seeds, in brackets how many."
@@ -109,6 +111,7 @@ def _by_setting(section, text, metric, settings):
     lines = []
     for (label, n), group in section.frame.groupby(["label", "config.n"], sort=True):
         line, good = quality.variant(label, n, group, metric), group[group.status == "ok"]
+        line |= mean_cell("trained", line)
         for key in settings:
             values = pd.to_numeric(analysis.column(good, f"metrics.test_{metric.key}@{key}"))
             line |= mean_cell(key, quality.mean(values.dropna()) | {"word": line["word"]})
@@ -123,6 +126,7 @@ def _by_setting(section, text, metric, settings):
     columns = (
         Column("label", f"{metric.header}, trained as"),
         N,
+        mean_column("trained", "as trained", metric),
         *(mean_column(key, f"at {key}", metric) for key in sorted(known, key=_place)),
         *SPANS,
         *COSTS,
@@ -144,7 +148,7 @@ def _place(setting):
 
 
 def grid(section: Section, text: str) -> list[Table]:
-    """The search of a learning rate: a column a rate, the best of each row in bold."""
+    """The search of a learning rate: a column a rate, the chosen one of each row in bold."""
     metric, lines, bold = quality.metric_of(section), [], set()
     rates = sorted(section.frame["config.lr"].dropna().unique())
     for (label, n), group in section.frame.groupby(["label", "config.n"], sort=True):
@@ -154,9 +158,10 @@ def grid(section: Section, text: str) -> list[Table]:
             values = pd.to_numeric(analysis.column(good, f"metrics.val_{metric.key}_best")).dropna()
             row = quality.mean(values) | {"word": tried.status.iloc[0]}
             line |= mean_cell(f"lr{rate:g}", row)
-            best |= {metric.sign * row["score"]: rate} if len(values) else {}
+            if len(values):
+                best[rate] = quality.rank(good.loc[values.index], values.mean(), metric)
         if best:
-            bold.add((len(lines), f"lr{best[max(best)]:g}"))
+            bold.add((len(lines), f"lr{max(best, key=best.get):g}"))
         lines.append(quality.facts(group) | line)
     columns = (
         Column("label", f"{metric.header}, validation"),
@@ -167,7 +172,10 @@ def grid(section: Section, text: str) -> list[Table]:
         STATUS,
         *SOURCE,
     )
-    how = f"Runs that only chose a learning rate, on the validation split. Bold: the best. {MEAN}"
+    how = (
+        "Runs that only chose a learning rate, on the validation split. Bold: the best, of those "
+        f"that reach the config's target the earliest. {MEAN}"
+    )
     return [Table.of(section.name, section.title, f"{how} {text}", columns, lines, bold)]
 
 
@@ -192,10 +200,14 @@ def overall(rows: list[dict]) -> dict:
     line = spans(rows)
     for row in rows:
         line |= {c.key: row[c.key] for c in COSTS if not missing(row.get(c.key))}
-    statuses = dict.fromkeys(row["status"] for row in rows)
-    bad = [row for row in rows if row["status"] != "ok" and row["what"] == "model"]
-    said = [f"N = {row['n']:,}: {row['status']}" for row in bad]
-    return line | {"status": "; ".join(said) if said else ", ".join(statuses)}
+    at = {}
+    for row in rows:
+        # what all seeds share needs no count
+        at.setdefault(re.sub(r" \((\d+) of \1\)$", "", row["status"]), []).append(row["n"])
+    if len(at) == 1:
+        return line | {"status": next(iter(at))}
+    said = [f"N = {', '.join(f'{n:,}' for n in ns)}: {text}" for text, ns in at.items()]
+    return line | {"status": "; ".join(text for text in said if not text.endswith(": ok"))}
 
 
 def spans(rows: list[dict]) -> dict:
@@ -226,7 +238,7 @@ def headlines(section: Section):
     models = [row for row in rows if row["what"] == "model" and row["status"] == "ok"]
     if models:
         best = max(models, key=lambda row: metric.sign * row["score"])
-        floors = {quality.RULES[key] for key in metric.floor}
+        floors = {RULES[key] for key in metric.floor}
         known = [row for row in rows if row["label"] in floors and row["n"] in (None, best["n"])]
         beside = f"; {known[0]['label']} {metric.text(known[0]['score'])}" if known else ""
         words = f"{metric.words}, {best['label']} at N = {best['n']:,}{beside}"

@@ -97,12 +97,14 @@ def recall() -> list[dict]:
             for seed in range(3):
                 score = max(0.999 - loss * n / 512 - seed / 500, 0.02)
                 fate = ("oom", "no room") if (label, n) == ("performer", 512) else ("ok", "")
-                found.append(
-                    train(label, n, seed, score, *fate, task="mqar", metrics={"lr": 0.003, **held})
-                )
+                chosen = {"grid": [0.001, 0.003, 0.01], "at": {"seed": 0} if seed else {}}
+                more = {"lr": chosen, "role": "final", "size": "small"}
+                held |= {"lr": 0.003}
+                found.append(train(label, n, seed, score, *fate, task="mqar", metrics=held, **more))
         for lr in (0.001, 0.003, 0.01):
             score = 0.9 - abs(lr - 0.003) * 20
-            found.append(train(label, 64, 0, score, task="mqar", lr=lr, role="grid"))
+            more = {"lr": lr, "role": "grid", "size": "small"}
+            found.append(train(label, 64, 0, score, task="mqar", **more))
     return found
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments import closing, formats, frames, plots, published, quality, reading, tables
+from experiments import closing, formats, frames, metric, plots, published, quality, reading, tables
 from tests import synthetic_records as synthetic
 from tests import synthetic_training as training
 
@@ -136,7 +136,7 @@ def test_no_accuracy_without_parameters_steps_seeds_and_device(recall):
 def test_best_is_ahead_by_two_standard_errors(stderr, best):
     rows = [{"label": label, "score": score, "stderr": stderr} for label, score in
             (("a", 0.9), ("b", 0.8), ("c", 0.1))]  # fmt: skip
-    found = quality.clear_best(rows, quality.METRICS[0])
+    found = quality.clear_best(rows, metric.METRICS[0])
     assert (found and found["label"]) == best
 
 
@@ -155,15 +155,36 @@ def test_searches_of_a_learning_rate_have_a_table_of_their_own(recall):
     assert found.frame["lr0.01"][0] == pytest.approx(0.78)
 
 
+@pytest.mark.parametrize(("target", "chosen"), [(None, "lr0.01"), (0.9, "lr0.001")])
+def test_rates_that_reach_the_target_are_equal_and_the_earliest_is_chosen(target, chosen, tmp_path):
+    records = [
+        training.train("full", 64, 0, score, task="mqar", lr=lr, role="grid", target=target,
+                       metrics={"best_step": step})
+        for lr, score, step in ((0.001, 0.95, 100), (0.003, 0.6, 50), (0.01, 0.97, 200))
+    ]  # fmt: skip
+    (section,) = sections(records, tmp_path)[0].values()
+    assert table(section, "mqar-grid").bold == {(0, chosen)}
+
+
+def test_what_is_refused_at_every_n_is_said_once(tmp_path):
+    refusal = ("refused", "it has no causal form")
+    records = [training.train("fourier", n, 0, 0, *refusal, task="mqar") for n in (64, 128)]
+    records += [training.train("full", n, 0, 0.9, task="mqar") for n in (64, 128)]
+    (section,) = sections(records, tmp_path)[0].values()
+    assert quality.refused(quality.rows(section)) == ["fourier"]
+    rows = {row[0]: row for row in table(section, "mqar-by-n").text()}
+    assert rows["fourier"][-1] == "refused: it has no causal form"
+
+
 def test_evaluations_otherwise_than_trained_are_columns(tmp_path):
     found, _ = sections(training.duplicates(), tmp_path)
     by_setting = table(found["duplicate"], "duplicate-by-setting")
     headers = [column.header for column in by_setting.columns]
-    assert headers[2:7] == [f"at {key}" for key in
-                            ("full", *(f"hashes={h}" for h in (8, 4, 2, 1)))]  # fmt: skip
+    hashes = [f"at hashes={count}" for count in (8, 4, 2, 1)]
+    assert headers[2:8] == ["as trained", "at full", *hashes]
     rows = {row[0]: row for row in by_setting.text()}
-    assert rows["lsh-4"][3] == "89.50 ± 0.50 (2)"
-    assert rows["LSH-4 (arXiv:2001.04451)"][2:7] == ["", "100.00", "99.90", "99.40", "91.90"]
+    assert rows["lsh-4"][2:5] == ["90.00 ± 0.00 (2)", "98.50 ± 0.50 (2)", "89.50 ± 0.50 (2)"]
+    assert rows["LSH-4 (arXiv:2001.04451)"][3:8] == ["", "100.00", "99.90", "99.40", "91.90"]
     assert rows["LSH-4 (arXiv:2001.04451)"][-1] == "as remembered, not checked: table 2"
 
 
