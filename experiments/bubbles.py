@@ -64,7 +64,8 @@ def draw(section, title, metric: Metric, ours, theirs, lost, what) -> list[Drawi
     memory = f"memory: {MEMORY[held]}" if held else "memory was not recorded"
     words = [line for text in (memory, "; ".join(lost)) for line in textwrap.wrap(text, 40)]
     _panel(axes[0], metric, ours, "\n".join(["ours", *words]))
-    text = f"{what} against training steps a second; {memory} (area)."
+    area = f"the area is memory: {MEMORY[held]}" if held else memory
+    text = f"{what} against training steps a second; {area}."
     if theirs:
         _panel(
             axes[1],
@@ -103,7 +104,7 @@ def _panel(ax, metric, bubbles, heading):
             Line2D([], [], label=_bytes(share * largest), ms=(share * LARGEST) ** 0.5, **size)
             for share in (0.25, 0.05)
         ]
-        ax.legend(handles=keys, frameon=False, labelcolor=MUTED, fontsize=7.5, loc="lower left")
+        ax.legend(handles=keys, frameon=False, labelcolor=MUTED, fontsize=7.5, loc="best")
     canvas.end_labels(ax, ends, heading)
 
 

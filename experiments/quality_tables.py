@@ -232,10 +232,11 @@ def used(columns, rows):
 
 
 def headlines(section: Section):
-    """(figure, words) of the best score, beside the rule to beat."""
+    """(figure, words) of the best score at the fullest N, beside the rule to beat."""
     metric = quality.metric_of(section)
     rows = [row for row in quality.rows(section) if not missing(row.get("score"))]
     models = [row for row in rows if row["what"] == "model" and row["status"] == "ok"]
+    models = [row for row in models if row["n"] == quality.fullest(models)]
     if models:
         best = max(models, key=lambda row: metric.sign * row["score"])
         floors = {RULES[key] for key in metric.floor}

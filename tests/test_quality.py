@@ -6,7 +6,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments import closing, formats, frames, metric, plots, published, quality, reading, tables
+from experiments import (
+    closing,
+    formats,
+    frames,
+    metric,
+    plots,
+    published,
+    quality,
+    quality_tables,
+    reading,
+    tables,
+)
 from tests import synthetic_records as synthetic
 from tests import synthetic_training as training
 
@@ -224,6 +235,12 @@ def test_only_failures_have_tables_and_no_figures(tmp_path):
     found, _ = sections([training.train("full", 64, 0, 0, "nan", "lost", task="mqar")], tmp_path)
     assert [t.text()[0][0] for t in tables.build(found["mqar"])] == ["full", "full"]
     assert plots.draw(found["mqar"], {}) == []
+
+
+def test_the_headline_is_the_best_at_the_longest_n_that_most_reach(recall):
+    assert [*quality_tables.headlines(recall["mqar"])] == [
+        ("99.7 %", "accuracy, full at N = 256; chance 0.0 %")
+    ]
 
 
 def test_memory_is_of_the_best_known_kind_and_named(recall):
