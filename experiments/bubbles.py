@@ -50,10 +50,10 @@ def of_arena(task: str | None = None) -> list[Bubble]:
     ]
 
 
-def draw(section, title, metric: Metric, ours, theirs, lost, what) -> list[Drawing]:
+def draw(section, title, metric: Metric, ours, theirs, lost, what, scored) -> list[Drawing]:
     """One figure, with a second panel where there are published bubbles; [] without our own.
 
-    `lost`: words on what has no score; `what`: on the scores.
+    `lost`: words on what has no score; `what`: on the scores, `scored`: on the published ones.
     """
     if not ours:
         return []
@@ -67,12 +67,8 @@ def draw(section, title, metric: Metric, ours, theirs, lost, what) -> list[Drawi
     area = f"the area is memory: {MEMORY[held]}" if held else memory
     text = f"{what} against training steps a second; {area}."
     if theirs:
-        _panel(
-            axes[1],
-            metric,
-            theirs,
-            "published, arXiv:2011.04006\nspeed, memory: table 2, N = 4,000",
-        )
+        where = f"published, arXiv:2011.04006\n{scored}\nspeed, memory: table 2, N = 4,000"
+        _panel(axes[1], metric, theirs, where)
         text += (
             " Below, the coordinates of the Long-Range Arena (arXiv:2011.04006, tables 1 and 2): "
             "steps a second and memory of byte text at N = 4,000, batch 32, on 16 TPU v3."

@@ -82,6 +82,7 @@ def draw(section: Section, curves: dict) -> list[Drawing]:
         bubbles.of_arena(),
         [f"no mean: {line['label']}" for line in models if missing(line.get("score"))],
         f"Mean {metric.words} over {tasks}",
+        "score: the mean of its five tasks",
     )
     return drawings + quality_plots.learning(section, metric, curves, look, by="config.task")
 

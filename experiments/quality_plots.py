@@ -149,6 +149,7 @@ def _speed(section, metric, rows, look):
         bubbles.of_arena(section.frame["config.task"].iloc[0]),
         quality.losses(here),
         f"{metric.words.capitalize()} on the test split at N = {n:,}",
+        f"score: {section.frame['config.task'].iloc[0]}, table 1",
     )
 
 
