@@ -9,6 +9,7 @@ KINDS = {
     "kernel": "scaling",
     "reorder": "reordering",
     "train": "language",
+    "step": "steps",
     "fidelity": "fidelity",
     "numbers": "numbers",
 }
@@ -19,6 +20,8 @@ SETTINGS = {
                "config.value_dim", "config.causal"),
     "reorder": ("env.device", "config.dtype", "config.batch", "config.heads"),
     "train": ("env.device", "config.dtype", "config.task"),
+    "step": ("env.device", "config.dtype", "config.batch", "config.model.width",
+             "config.model.depth", "config.model.heads", "config.model.ff"),
     "fidelity": ("env.device", "config.dtype", "config.batch", "config.heads", "config.head_dim",
                  "config.value_dim", "config.causal"),
     "numbers": ("env.device", "config.batch", "config.heads", "config.head_dim",
@@ -35,6 +38,7 @@ CELL = {
         "config.n",
     ],
     "train": ["label", "config.n"],
+    "step": ["label", "config.n"],
     "fidelity": [
         "label",
         "config.inputs",

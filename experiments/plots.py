@@ -4,7 +4,7 @@ import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from experiments import analysis, canvas, fits, frames, frontier, palette
+from experiments import analysis, canvas, fits, frames, frontier, palette, shares
 from experiments.canvas import Drawing
 from experiments.frames import Section
 from experiments.palette import INK, MUTED
@@ -28,6 +28,8 @@ def draw(
             return reordering(section)
         if section.kind == "fidelity":
             return frontier.draw(section)
+        if section.kind == "step":
+            return shares.draw(section)
         if section.kind == "numbers":
             return []
         return language(section, curves)

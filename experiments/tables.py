@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from experiments import analysis, errors, formats, frames
+from experiments import analysis, errors, formats, frames, shares
 from experiments.formats import Column, Table
 from experiments.frames import Section
 
@@ -147,6 +147,8 @@ def build(section: Section, *, octaves: float = 3, start: int | None = None) -> 
         ]
     if section.kind in errors.TABLES:
         return errors.TABLES[section.kind](section, text)
+    if section.kind == "step":
+        return shares.tables(section, text)
     text = f"± is the standard error over seeds. {text}"
     return [Table.of(section.name, section.title, text, LANGUAGE, analysis.language(section))]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import jinja2
 
-from experiments import analysis, errors, formats, frames, palette
+from experiments import analysis, errors, formats, frames, palette, shares
 from experiments.canvas import Drawing
 from experiments.formats import Column, Table
 from experiments.frames import Section
@@ -74,6 +74,7 @@ def headlines(section: Section) -> list[dict]:
         "kernel": _scaling_lines,
         "reorder": _reorder_lines,
         "train": _language_lines,
+        "step": shares.lines,
         "fidelity": errors.fidelity_lines,
         "numbers": errors.numbers_lines,
     }
