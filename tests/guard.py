@@ -45,22 +45,19 @@ def points() -> dict[str, dict]:
     }
 
 
-def lower(point: dict):
-    """(counted FLOPs, the program before it is compiled)."""
-    fn, args = kernel.program(kernel.mechanism(point), point)
-    traced = jax.jit(fn).trace(*args)
-    return flops.count_jaxpr(traced.jaxpr).flops, traced.lower()
+def counted(traced) -> int:
+    return flops.count_jaxpr(traced.jaxpr).flops
 
 
-def temporaries(lowered) -> int:
-    return int(measure.memory_of(lowered).temp_size_in_bytes)
+def temporaries(traced) -> int:
+    return int(measure.memory_of(traced.lower()).temp_size_in_bytes)
 
 
 def main() -> None:
     cells = {}
     for name, point in points().items():
-        count, lowered = lower(point)
-        cells[name] = {"flops": count, "bytes": temporaries(lowered)}
+        traced = kernel.trace(point)
+        cells[name] = {"flops": counted(traced), "bytes": temporaries(traced)}
     FILE.write_text(json.dumps({"compiler": compiler(), "cells": cells}, indent=1) + "\n")
     print(f"{len(cells)} cells: {FILE}")
 
