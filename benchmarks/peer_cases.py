@@ -83,7 +83,7 @@ CASES = {
         "sinkhorn", SINKHORN | {"gumbel": True}, note="noise is drawn in the call there"
     ),
     "sinkhorn_lucid_causal": Case(
-        "sinkhorn", SINKHORN | {"n_top": 2, "learned": True}, causal=True
+        "sinkhorn", SINKHORN | {"n_top": 2, "learned": True, "temperature": 1.0}, causal=True
     ),
     "linformer_lucid": Case("linformer", {"slots": 256}),
     "nystrom_lucid": Case("nystrom", {"landmarks": 256, "conv": 33, "batch_wide": True}),

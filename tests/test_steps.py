@@ -49,6 +49,12 @@ def test_a_step_without_attention_is_projections_and_feed_forward(mechanism, hpa
     assert counted(attention=False, **changes) == rest(projections)
 
 
+def test_the_compiler_merges_no_projections():
+    step, args = whole_step.program(POINT, attention=False)
+    compiled = jax.jit(step).lower(*args).compile()
+    assert compiled.as_text().count(" dot(") == 3 * (MODEL["depth"] * (3 + 1 + 2) + 1)
+
+
 def test_what_is_missing_is_attention():
     B, H, D, N = POINT["batch"], MODEL["heads"], MODEL["width"] // MODEL["heads"], POINT["n"]
     kernel = 3 * MODEL["depth"] * 2 * B * H * N**2 * 2 * D
