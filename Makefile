@@ -2,8 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 OUT ?= out
+PEERS ?= ../shared/peers
 
-.PHONY: setup demo test test-all lint format report accelerator
+.PHONY: setup demo test test-all lint format report bench peers accelerator
 setup: .venv/done
 
 .venv/done: pyproject.toml constraints.txt
@@ -31,6 +32,22 @@ format: setup
 
 report: setup
 	$(BIN)/python -m experiments.report results --out $(OUT)/report
+
+# BENCH="--length 4096 --cores 2 -k local": shorter, on both cores, of one mechanism
+bench: setup
+	$(BIN)/python -m pytest benchmarks -o addopts="-q --strict-markers -p no:cacheprovider" --benchmark-columns=median,iqr,rounds $(BENCH)
+
+# ours and $(PEERS)/bench_peers.py side by side; the peers have an environment of their own.
+# ARGS="--cases local_lucid --lengths 1024" for some of it
+peers: setup .venv-peers/done
+	$(BIN)/python -m benchmarks.peers --peers $(PEERS) --python .venv-peers/bin/python $(ARGS)
+
+.venv-peers/done: benchmarks/peers.txt
+	@test -f $(PEERS)/bench_peers.py || { echo "no bench_peers.py in $(PEERS): name its folder, make peers PEERS=FOLDER"; exit 2; }
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/peers.txt
+	touch $@
 
 # on a machine whose python has jax for its device (PYTHON=python3); records come out merged.
 # XLA_FLAGS that are set, be it to nothing, keep the tests' own for quick compiling away

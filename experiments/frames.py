@@ -10,6 +10,7 @@ KINDS = {
     "reorder": "reordering",
     "train": "training",
     "grid": "grid",
+    "step": "steps",
     "fidelity": "fidelity",
     "numbers": "numbers",
 }
@@ -25,6 +26,8 @@ SETTINGS = {
     "reorder": ("env.device", "config.dtype", "config.batch", "config.heads"),
     "train": TRAINING,
     "grid": TRAINING,
+    "step": ("env.device", "config.dtype", "config.batch", "config.model.width",
+             "config.model.depth", "config.model.heads", "config.model.ff"),
     "fidelity": ("env.device", "config.dtype", "config.batch", "config.heads", "config.head_dim",
                  "config.value_dim", "config.causal"),
     "numbers": ("env.device", "config.batch", "config.heads", "config.head_dim",
@@ -42,6 +45,7 @@ CELL = {
     ],
     "train": ["label", "config.n"],
     "grid": ["label", "config.n", "config.lr"],
+    "step": ["label", "config.n"],
     "fidelity": [
         "label",
         "config.inputs",

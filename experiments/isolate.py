@@ -23,8 +23,8 @@ GRACE_SECONDS = 20.0
 class Worker:
     """`measure` never raises for what a point does. The process starts with the first point."""
 
-    def __init__(self, variables: Mapping[str, str] | None = None):
-        self._variables = dict(variables or {})
+    def __init__(self, variables: Mapping[str, str] | None = None, python: str = sys.executable):
+        self._variables, self._python = dict(variables or {}), python
         self._process = None
 
     def __enter__(self):
@@ -79,7 +79,7 @@ class Worker:
     def _start(self):
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115, closed with the process
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "experiments.worker"],
+            [self._python, "-m", "experiments.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,

@@ -92,6 +92,18 @@ def program(m: Mechanism, point: dict) -> tuple:
     return jax.value_and_grad(loss, (0, 1)), (trained, inputs, frozen, cotangent)
 
 
+def trace(point: dict):
+    """The measured call as `jax.jit(fn).trace(*args)` gives it; no array is made."""
+    made = {}
+
+    def build():
+        made["fn"], args = program(mechanism(point), point)
+        return args
+
+    args = jax.eval_shape(build)
+    return jax.jit(made["fn"]).trace(*args)
+
+
 def draw(m: Mechanism, point: dict, key: jax.Array) -> dict[str, jax.Array]:
     """Normal q, k and v, as many of them as are read."""
     B, N, H = point["batch"], point["n"], point["heads"] * m.projections

@@ -6,19 +6,16 @@ scratch). It makes a program up to 2x faster or slower: time and measured peak a
 """
 
 import contextlib
-import ctypes
 import functools
-import gc
 import math
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 
-from experiments import flops
+from experiments import flops, peak
 
 # a sample shorter than this repeats the call, to be longer than the clock's and dispatch's jitter
 SAMPLE_SECONDS = 1e-3
@@ -117,7 +114,7 @@ def peak_growth(run: Callable) -> tuple:
     """(result, bytes by which memory in use grew at its highest, or None if unknown)."""
     device = jax.devices()[0]
     if device.platform == "cpu":
-        return _peak_growth_host(run)
+        return peak.growth(lambda: jax.block_until_ready(run()))
     before = device.memory_stats()
     out = jax.block_until_ready(run())
     after = device.memory_stats()
@@ -129,28 +126,6 @@ def peak_growth(run: Callable) -> tuple:
     return out, after["peak_bytes_in_use"] - before["bytes_in_use"]
 
 
-def _peak_growth_host(run):
-    gc.collect()
-    # memory that was freed but kept by the allocator would hide what the run takes
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-        before = _status_bytes("VmRSS")
-    except OSError:
-        return jax.block_until_ready(run()), None
-    out = jax.block_until_ready(run())
-    return out, max(_status_bytes("VmHWM") - before, 0)
-
-
-def _status_bytes(field):
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(f"{field}:"):
-            return int(line.split()[1]) * 1024
-    raise OSError(f"no {field} in /proc/self/status")
-
-
 def _flops_xla(compiled):
     analysis = compiled.cost_analysis()
     if isinstance(analysis, list | tuple):
@@ -159,13 +134,18 @@ def _flops_xla(compiled):
     return int(work) if work >= 0 else None
 
 
-def _bytes_compiled(lowered, compiled):
+def memory_of(lowered, compiled=None):
+    """XLA's `memory_analysis` of a program, on the CPU without its own matrix library; or None."""
     options = MEMORY_OPTIONS.get(jax.default_backend())
     if options:
         # an XLA without that option has no such library either
         with contextlib.suppress(jax.errors.JaxRuntimeError, ValueError):
-            compiled = lowered.compile(compiler_options=options)
-    memory = compiled.memory_analysis()
+            return lowered.compile(compiler_options=options).memory_analysis()
+    return (compiled or lowered.compile()).memory_analysis()
+
+
+def _bytes_compiled(lowered, compiled):
+    memory = memory_of(lowered, compiled)
     if memory is None:
         return None
     return int(memory.temp_size_in_bytes + memory.output_size_in_bytes)

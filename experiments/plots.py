@@ -4,7 +4,17 @@ import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from experiments import analysis, canvas, closing, fits, frames, frontier, palette, quality_plots
+from experiments import (
+    analysis,
+    canvas,
+    closing,
+    fits,
+    frames,
+    frontier,
+    palette,
+    quality_plots,
+    shares,
+)
 from experiments.canvas import Drawing
 from experiments.frames import Section
 from experiments.palette import INK, MUTED
@@ -172,6 +182,7 @@ DRAW = {
     "train": quality_plots.draw,
     "arena": closing.draw,
     "grid": lambda section, curves: [],
+    "step": lambda section, curves: shares.draw(section),
     "fidelity": lambda section, curves: frontier.draw(section),
     "numbers": lambda section, curves: [],
 }

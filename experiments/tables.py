@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from experiments import analysis, closing, errors, formats, frames, quality_tables
+from experiments import analysis, closing, errors, formats, frames, quality_tables, shares
 from experiments.formats import Column, Table
 from experiments.frames import Section
 
@@ -147,6 +147,7 @@ TABLES = {
     "train": quality_tables.tables,
     "grid": quality_tables.grid,
     "arena": closing.tables,
+    "step": shares.tables,
     **errors.TABLES,
 }
 

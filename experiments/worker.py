@@ -20,13 +20,14 @@ KINDS = {
     "kernel": "experiments.kernel",
     "reorder": "experiments.reorder",
     "train": "experiments.train",
+    "step": "experiments.whole_step",
     "fidelity": "experiments.fidelity",
     "numbers": "experiments.numbers",
 }
 
 
-# what jax's runtimes say of it
-OUT_OF_MEMORY = ("RESOURCE_EXHAUSTED", "Out of memory")
+# what jax's runtimes, and torch's, say of it
+OUT_OF_MEMORY = ("RESOURCE_EXHAUSTED", "Out of memory", "can't allocate memory")
 
 
 def kind_module(kind: str) -> ModuleType:

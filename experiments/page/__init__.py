@@ -6,7 +6,7 @@ from pathlib import Path
 
 import jinja2
 
-from experiments import analysis, errors, formats, frames, palette, quality_tables
+from experiments import analysis, errors, formats, frames, palette, quality_tables, shares
 from experiments.canvas import Drawing
 from experiments.formats import Column, Table
 from experiments.frames import Section
@@ -78,6 +78,7 @@ def headlines(section: Section) -> list[dict]:
         "train": quality_tables.headlines,
         "arena": lambda section: (),
         "grid": lambda section: (),
+        "step": shares.lines,
         "fidelity": errors.fidelity_lines,
         "numbers": errors.numbers_lines,
     }

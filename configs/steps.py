@@ -1,0 +1,44 @@
+"""Steps: what a training step of the whole transformer costs, and attention's share of it.
+
+    python -m experiments.run --config configs/steps.py --config.isolate=mechanism
+
+168 points. Every point is measured twice, with its attention and with an entry-by-entry product in
+its place: projections, feed-forward, norms and AdamW stay. Head size and heads are those of
+configs/scaling.py. Expect attention to be half of the FLOPs from N = 6 width up for full, and never
+for what costs less than the 24 width² a token of projections and feed-forward.
+"""
+
+from configs import base, scaling
+
+
+def get_config():
+    config = base.settings("steps", time_limit=600.0)
+    config.variants = scaling.get_config().variants
+    config.mechanisms = tuple(config.variants)
+    config.lengths = base.powers(256, 16384)
+    config.batch = 1
+    # no learned positions: they would add parameters with length
+    config.model = {"width": 512, "depth": 1, "heads": 8, "ff": 2048, "positions": "sinusoidal"}
+    config.dtype = "float32"
+    config.repeats = 5
+    config.budget = 2.0
+    return config
+
+
+def get_sweep(config):
+    return [
+        {
+            "experiment": "steps",
+            "kind": "step",
+            **base.variant(config, key, n),
+            "n": n,
+            "batch": config.batch,
+            "model": dict(config.model),
+            "dtype": config.dtype,
+            "seed": config.seed,
+            "repeats": config.repeats,
+            "budget": config.budget,
+        }
+        for key in config.mechanisms
+        for n in config.lengths
+    ]

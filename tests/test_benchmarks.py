@@ -1,0 +1,178 @@
+"""Benchmarks: the yardsticks are those of MEASURED.md, and tables say what was measured."""
+
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from benchmarks import peer_cases, peer_table, peers, ratios, table, yardsticks
+from experiments import records
+from tests import synthetic_records as synthetic
+
+
+class Clock:
+    """A stand-in for pytest-benchmark: every round takes so many seconds, run or not."""
+
+    def __init__(self, seconds):
+        self.seconds, self.calls = seconds, []
+
+    def pedantic(self, target, *, setup, rounds):
+        for _ in range(rounds):
+            setup()
+            self.calls.append(target())
+        self.stats = SimpleNamespace(stats=SimpleNamespace(data=[self.seconds] * rounds))
+
+
+def measured(label, mode, n=256, rounds=3, seconds=1.0):
+    point = ratios.point(label, mode, n, rounds)
+    return records.make(point, "ok", metrics=ratios.run(point, Clock(seconds)), env=synthetic.ENV)
+
+
+def test_a_yardstick_is_that_of_measured_md_and_grows_as_the_leading_term():
+    def work(label, mode, n):
+        return ratios.work(ratios.point(label, mode, n, 1))
+
+    assert work("local", "forward", 16384) == (12.9, yardsticks.MEASURED)
+    assert work("local", "forward", 8192)[0] == pytest.approx(12.9 / 2)
+    assert work("full", "forward", 2048)[0] == pytest.approx(34.4 / 4)
+    assert work("linear", "causal", 16384) == (6.5, yardsticks.MEASURED)
+    assert work("local", "causal", 16384)[1] == yardsticks.IDEAL
+    assert work("nystrom", "forward", 16384)[1] == yardsticks.IDEAL
+
+
+def test_every_target_and_entry_is_of_a_variant():
+    known = set(yardsticks.variants(1024)) | {"lsh, 2 rounds"}
+    named = {*yardsticks.F, *yardsticks.SPEED, *yardsticks.LONGEST, *yardsticks.QUADRATIC}
+    assert named <= known
+
+
+def test_rounds_are_taken_in_turns_and_ratios_are_over_the_yardstick():
+    clock, order = Clock(2.0), []
+    others = {"a": lambda: order.append("a"), "b": lambda: order.append("b")}
+    times = ratios.turns(lambda: order.append("it"), others, clock, 3)
+    assert order == ["a", "b", "it"] * 3
+    assert times["it"] == [2.0] * 3
+    assert [len(times[name]) for name in others] == [3, 3]
+
+
+def test_a_slow_backward_pass_is_said_to_be(tmp_path):
+    found = measured("linear", "train", seconds=10.0)
+    metrics = found["metrics"]
+    assert metrics["seconds"] == 10.0
+    assert metrics["ratio"] > 100
+    assert metrics["flops_counted"] > 2 * metrics["flops_forward"]
+    assert metrics["bytes_qkv"] == 3 * 4 * 256 * 512
+    synthetic.write(tmp_path, [found])
+    (row,) = table.rows(records.load(table.write(tmp_path).parent))
+    assert row["over_met"] == "no"
+    assert row["over_target"] == yardsticks.KEPT
+    text = (tmp_path / "benchmarks.md").read_text()
+    assert "| linear | train | 256 | MEASURED.md |" in text
+    assert "pinned to cores: 2" in text
+
+
+def test_fourier_is_held_against_a_library_call():
+    assert measured("fourier", "forward", n=64)["metrics"]["yardstick"].startswith("fastest FFT")
+
+
+def pair_record(peer, n, ours, theirs, mode="forward", status="ok"):
+    (point,) = (p for p in peers.points([peer], [n], 3, 2) if p["mode"] == mode)
+    metrics = {"seconds": ours, "seconds_peer": theirs, "bytes_measured": 10}
+    if status != "ok":
+        return synthetic.record(point, metrics | {"seconds_peer": None}, status, "theirs: no room")
+    metrics |= {"ratio": ours / theirs, "bytes_measured_peer": 40}
+    return synthetic.record(point, metrics)
+
+
+def test_pairs_are_summed_up_from_n_2048_on(tmp_path):
+    found = [pair_record("local_lucid", n, n * 1e-4, 3e-1) for n in (1024, 2048, 4096)]
+    found.append(pair_record("full_eager", 16384, 1.0, None, status="oom"))
+    synthetic.write(tmp_path, found)
+    peer_table.write(tmp_path)
+    rows = peer_table.summary(peer_table.frame(records.load(tmp_path)))
+    (row,) = rows
+    assert (row["mechanism"], row["pairs"], row["lost"]) == ("local", 2, 1)
+    assert row["median"] == pytest.approx((0.2048 + 0.4096) / 0.6)
+    assert (row["worst_peer"], row["worst_n"], row["memory"]) == ("local_lucid", 4096, 0.25)
+    assert "oom: theirs: no room" in (tmp_path / "peers.md").read_text()
+    assert "slower in 1" in (tmp_path / "peers-summary.md").read_text()
+
+
+FAKE = """
+import torch
+def build(n):
+    return (lambda: torch.ones(n)), []
+MECH = {"local_lucid": dict(build=build)}
+def lazy_torch():
+    pass
+"""
+# enough of torch for a peer that does nothing
+TORCH = """
+import contextlib
+no_grad = contextlib.nullcontext
+__version__ = "0.0"
+def ones(n): return [1.0] * n
+def set_num_threads(n): pass
+"""
+
+
+@pytest.fixture
+def fake(tmp_path, monkeypatch):
+    """A folder of peers whose torch does nothing."""
+    (tmp_path / "bench_peers.py").write_text(FAKE)
+    (tmp_path / "torch.py").write_text(TORCH)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(peers.environment, "probe", lambda: dict(synthetic.ENV))
+    return tmp_path
+
+
+def test_ours_and_theirs_are_called_in_turns_and_resumed(fake, capsys):
+    out = fake / "out"
+    arguments = ["--peers", str(fake), "--python", sys.executable, "--out", str(out)]
+    arguments += ["--cases", "local_lucid", "--lengths", "64", "--rounds", "3", "--budget", "0"]
+    assert peers.main(arguments) == 0
+    forward, train = records.load(out)
+    assert forward["status"] == "ok"
+    assert forward["metrics"]["rounds"] == 3
+    assert forward["metrics"]["ratio"] > 1
+    assert forward["env"]["torch"] == "0.0"
+    assert train["status"] == "error"
+    assert train["reason"].startswith("theirs: AttributeError")
+    assert train["metrics"]["seconds"] > 0
+    stamp = (out / "records.jsonl").stat().st_mtime_ns
+    assert peers.main(arguments) == 0
+    assert (out / "records.jsonl").stat().st_mtime_ns == stamp
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"--peers": "nowhere"}, "no bench_peers.py in nowhere; name its folder by PEERS"),
+        ({"--python": "nowhere/python"}, "no environment with the peers at nowhere/python"),
+    ],
+)
+def test_peers_that_are_not_there_are_one_line(fake, capsys, change, words):
+    given = {"--peers": str(fake), "--python": sys.executable, "--out": str(fake / "out"), **change}
+    assert peers.main([word for pair in given.items() for word in pair]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_every_case_of_the_peers_is_mapped():
+    bench = Path(__file__).parents[2] / "shared" / "peers" / "bench_peers.py"
+    if not bench.is_file():
+        pytest.skip(f"no {bench}")
+    listed = subprocess.run(
+        [sys.executable, str(bench), "--list"], capture_output=True, text=True, check=True
+    )
+    names = {line.split()[0] for line in listed.stdout.splitlines() if line.strip()}
+    assert names == set(peer_cases.CASES) | peer_cases.WITHOUT
+
+
+@pytest.mark.parametrize("name", peer_cases.CASES)
+def test_a_case_is_a_call_that_ours_can_do(name):
+    from experiments import kernel
+
+    for point in peers.points([name], [1024, 16384], 3, 2):
+        assert kernel.objections(point) == []

@@ -1,0 +1,135 @@
+"""Points of kind step: attention's part of a training step, counted and reported."""
+
+import jax
+import pytest
+
+from experiments import configuration, flops, frames, reading, report, shares, whole_step
+from tests import synthetic_records as synthetic
+
+MODEL = {"width": 24, "depth": 2, "heads": 3, "ff": 40, "positions": "sinusoidal"}
+POINT = {
+    "experiment": "steps",
+    "kind": "step",
+    "label": "full",
+    "mechanism": "full",
+    "hparams": {"implementation": "plain"},
+    "n": 32,
+    "batch": 2,
+    "model": MODEL,
+    "dtype": "float32",
+    "seed": 0,
+    "repeats": 3,
+    "budget": 0.0,
+}
+# (mechanism, hparams, projections that it reads)
+READERS = (
+    ("local", {"window": 4}, 3),
+    ("global", {"tokens": 2, "separate": True}, 6),
+    ("lsh", {"buckets": 4, "block": 8}, 2),
+    ("linformer", {"slots": 5}, 3),
+    ("fourier", {}, None),
+)
+
+
+def counted(*, attention, **changes):
+    step, args = whole_step.program({**POINT, **changes}, attention=attention)
+    return flops.count(step, *args).flops
+
+
+def rest(projections, depth=MODEL["depth"]):
+    """FLOPs of a step without attention: three products of tokens by weights each, the head too."""
+    C, F, tokens = MODEL["width"], MODEL["ff"], POINT["n"] * POINT["batch"]
+    mixer = 0 if projections is None else (projections + 1) * C * C
+    return 3 * 2 * (depth * tokens * (mixer + 2 * C * F) + POINT["batch"] * C * 2)
+
+
+@pytest.mark.parametrize(("mechanism", "hparams", "projections"), READERS)
+def test_a_step_without_attention_is_projections_and_feed_forward(mechanism, hparams, projections):
+    changes = {"mechanism": mechanism, "hparams": hparams}
+    assert counted(attention=False, **changes) == rest(projections)
+
+
+def test_the_compiler_merges_no_projections():
+    step, args = whole_step.program(POINT, attention=False)
+    compiled = jax.jit(step).lower(*args).compile()
+    assert compiled.as_text().count(" dot(") == 3 * (MODEL["depth"] * (3 + 1 + 2) + 1)
+
+
+def test_what_is_missing_is_attention():
+    B, H, D, N = POINT["batch"], MODEL["heads"], MODEL["width"] // MODEL["heads"], POINT["n"]
+    kernel = 3 * MODEL["depth"] * 2 * B * H * N**2 * 2 * D
+    assert counted(attention=True) - counted(attention=False) == kernel
+
+
+def test_an_output_that_is_shorter_stays_so():
+    changes = {"mechanism": "query_reduction", "hparams": {"slots": 6}}
+    few, many = (counted(attention=False, n=n, **changes) for n in (32, 64))
+    assert few < many < 2 * few - 1000
+    whole_step.check_point({**POINT, **changes})
+
+
+def test_a_step_is_measured_with_and_without(tmp_path):
+    model = {**MODEL, "depth": 1}
+    metrics = whole_step.run_point({**POINT, "model": model}, tmp_path)
+    for key in whole_step.APART:
+        assert f"{key}_rest" in metrics
+    assert metrics["flops_counted"] > metrics["flops_counted_rest"] == rest(3, depth=1)
+    assert metrics["bytes_compiled"] > metrics["bytes_compiled_rest"]
+    assert jax.tree.all(jax.tree.map(lambda x: x is None or x >= 0, metrics))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"n": 0}, "n must be a whole number from 1 up, got 0"),
+        ({"mechanism": "ful"}, "did you mean 'full'"),
+        ({"hparams": {"blok": 3}}, "no hyperparameter 'blok'"),
+        ({"model": {**MODEL, "heads": 5}}, "heads=5 must divide width=24"),
+        ({"model": {**MODEL, "widht": 5}}, "model has no field 'widht'"),
+    ],
+)
+def test_a_bad_point_is_named(change, words):
+    with pytest.raises(ValueError, match=words):
+        whole_step.check_point({**POINT, **change})
+
+
+def test_the_sweep_covers_every_mechanism():
+    module = configuration.load("steps")
+    points = configuration.points(module, module.get_config())
+    assert {p["n"] for p in points} == {2**e for e in range(8, 15)}
+    assert len(points) == 7 * len({p["label"] for p in points})
+
+
+def step_record(label, n, attention):
+    """Of a step whose rest takes n, in FLOPs and nanoseconds."""
+    config = {**POINT, "label": label, "mechanism": label, "hparams": {}, "n": n}
+    metrics = {"flops_counted": n + attention, "flops_counted_rest": n}
+    metrics |= {"seconds": (n + 2 * attention) * 1e-9, "seconds_rest": n * 1e-9}
+    return synthetic.record(config, metrics)
+
+
+@pytest.fixture
+def published(tmp_path):
+    lengths = [2**e for e in range(6, 13)]
+    found = [step_record("full", n, n * n / 1000) for n in lengths]
+    found += [step_record("linear", n, n / 4) for n in lengths]
+    found.append(synthetic.record({**POINT, "n": 8192}, {}, "oom", "no room"))
+    return synthetic.write(tmp_path / "in", found)
+
+
+def test_half_of_the_step_is_found_where_it_is(published):
+    (section,) = frames.sections(reading.read([published]).frame)
+    full, linear = shares.crossings(shares.cells(section))
+    assert full["flops_counted_n"] == pytest.approx(1000)
+    assert full["seconds_n"] == pytest.approx(500)
+    assert full["seconds_verdict"] == "500, between 256 and 512"
+    assert linear["flops_counted_verdict"] == "never up to 4,096"
+
+
+def test_the_report_shows_shares(published, tmp_path):
+    out = tmp_path / "out"
+    assert report.main([str(published), "--out", str(out), "--figures", "svg"]) == 0
+    names = {path.name for path in out.iterdir()}
+    assert {"steps.md", "steps-half.md", "steps-flops-counted.svg", "steps-seconds.svg"} <= names
+    assert "no room" in (out / "steps.md").read_text()
+    assert "full is half of a training step" in (out / "index.html").read_text()
