@@ -7,9 +7,8 @@ A tile lets one block of queries see a few blocks of keys. All fixed patterns ar
        |     ■ ■ . . . .        ■ ■ . . . .        ■ ■ ■ . . .        ■ ■ ■ . . ■
        v     . . .              ■ ■ ■ . . .        . ■ ■ ■ . .        ■ ■ ■ ■ . .
 
-Heads go a few at a time: their arrays are put heads first, [B, g, length, D], so that all that the
-walk slices is contiguous (that halves the time on a CPU) and copies are held of g heads alone. The
-walk joins the tiles of a row by the online softmax of arXiv:2112.05682; the backward pass walks
+Heads go a few at a time, heads first (see `heads`), so all that the walk slices is contiguous. It
+joins the tiles of a row by the online softmax of arXiv:2112.05682; the backward pass walks
 again, recomputing the weights from the saved logsumexp (arXiv:2205.14135). What is computed is
 exactly the tiles, so its FLOPs are known and skipping the future is free.
 """
@@ -22,13 +21,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from attention_zoo import ops
+from attention_zoo import heads, ops
 from attention_zoo.types import Cost, Dims
-
-# logits a tile may hold: so many fit beside their weights in one core's cache on a CPU, and fill
-# an accelerator elsewhere
-TILE_LOGITS = {"cpu": 2**16}
-TILE_LOGITS_ACCELERATOR = 2**25
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,18 +54,18 @@ class Schedule:
 
     def cost(self, dims: Dims, *, ideal_pairs: int, state_bytes: int = 0) -> Cost:
         """Of one `attend` with this schedule; `ideal_pairs` are what one head's pattern needs."""
-        D, E, heads = dims.head_dim, dims.value_dim, dims.batch * dims.heads
+        D, E, lanes = dims.head_dim, dims.value_dim, dims.batch * dims.heads
         T, S = (
             ops.ceil_to(n, b) for n, b in ((dims.q_len, self.block), (dims.kv_len, self.key_block))
         )
         # a group's arrays, and a tile's logits, weights and slices
         held = T * (D + E + 1) + S * (D + E)
         held += 2 * self.block * self.keys + (self.block + self.keys) * (D + E)
-        group = dims.batch * head_group(dims.heads, dims.batch, self)
+        group = dims.batch * group_of(dims.heads, dims.batch, self)
         return Cost(
             flops=2 * dims.batch * self.pairs(dims.heads) * (D + E),
-            ideal_flops=2 * heads * ideal_pairs * (D + E),
-            bytes=4 * (heads * T * (E + 1) + group * held),
+            ideal_flops=2 * lanes * ideal_pairs * (D + E),
+            bytes=4 * (lanes * T * (E + 1) + group * held),
             state_bytes=state_bytes,
         )
 
@@ -147,7 +141,7 @@ def attend(
             found.append((j >= 0)[None, None])
         return functools.reduce(jnp.logical_and, found) if found else None
 
-    group = head_group(H, q.shape[0], tiles)
+    group = group_of(H, q.shape[0], tiles)
     out, lse = _kernel(tiles, group, allowed, scale)(q, k, v, mask)
     return out[:, :T], lse[:, :T]
 
@@ -163,13 +157,9 @@ def merge(*parts):
     return ops.safe_divide(out, total[..., None]), lse
 
 
-def head_group(H: int, B: int, tiles: Schedule) -> int:
+def group_of(H: int, B: int, tiles: Schedule) -> int:
     """How many heads are taken at once."""
-    if tiles.cols.ndim == 3:
-        return 1
-    budget = TILE_LOGITS.get(jax.default_backend(), TILE_LOGITS_ACCELERATOR)
-    per_head = B * tiles.block * tiles.keys
-    return max((g for g in range(1, H + 1) if H % g == 0 and g * per_head <= budget), default=1)
+    return 1 if tiles.cols.ndim == 3 else heads.group_size(B, H, tiles.block * tiles.keys)
 
 
 def _kernel(tiles, group, allowed, scale):
@@ -190,15 +180,6 @@ def _kernel(tiles, group, allowed, scale):
         """step(carry, row, cols [width], whether the row is a new one) for every tile."""
         xs = (jnp.asarray(rows), cols, jnp.asarray(fresh))
         return jax.lax.scan(lambda c, x: (step(c, *x), None), carry, xs)[0]
-
-    def heads_first(x, head):
-        """[B, N, H, ...] to [B, g, N, ...] of the group; what is one for all heads stays one."""
-        part = x if x.shape[2] == 1 else jax.lax.dynamic_slice_in_dim(x, head, group, 2)
-        return jnp.moveaxis(part, 2, 1)
-
-    def put_heads(x, part, head):
-        at = (0, 0, head, 0)[: x.ndim]
-        return jax.lax.dynamic_update_slice(x, jnp.moveaxis(part, 1, 2).astype(x.dtype), at)
 
     def rows_of(x, row):
         return jax.lax.dynamic_slice_in_dim(x, row * bq, bq, 2)
@@ -237,9 +218,9 @@ def _kernel(tiles, group, allowed, scale):
     def forward(q, k, v, mask):
         B, T, H, E = *q.shape[:3], v.shape[3]
 
-        def heads(carry, head, cols):
-            q_h, k_h, v_h = (heads_first(x, head) for x in (q, k, v))
-            mask_h = None if mask is None else heads_first(mask, head)
+        def some(carry, head, cols):
+            q_h, k_h, v_h = (heads.first(x, head, group) for x in (q, k, v))
+            mask_h = None if mask is None else heads.first(mask, head, group)
 
             def tile(carry, row, cols, fresh):
                 out, lse, sums = carry
@@ -270,9 +251,9 @@ def _kernel(tiles, group, allowed, scale):
             carried = (out_h, lse_h, () if one_tile_a_row else zeros)
             out_h, lse_h, _ = over_tiles(tile, carried, cols)
             out, lse = carry
-            return put_heads(out, out_h, head), put_heads(lse, lse_h, head)
+            return heads.put(out, out_h, head), heads.put(lse, lse_h, head)
 
-        return over_heads(heads, (jnp.zeros((B, T, H, E)), jnp.zeros((B, T, H))), H)
+        return over_heads(some, (jnp.zeros((B, T, H, E)), jnp.zeros((B, T, H))), H)
 
     def backward(residuals, cotangents):
         q, k, v, mask, out, lse = residuals
@@ -281,11 +262,11 @@ def _kernel(tiles, group, allowed, scale):
         delta = (d_out * out).sum(-1) - d_lse
         lse = jnp.where(lse > ops.LOWEST, lse, 0.0)
 
-        def heads(carry, head, cols):
+        def some(carry, head, cols):
             q_h, k_h, v_h, d_h, lse_h, delta_h = (
-                heads_first(x, head) for x in (q, k, v, d_out, lse, delta)
+                heads.first(x, head, group) for x in (q, k, v, d_out, lse, delta)
             )
-            mask_h = None if mask is None else heads_first(mask, head)
+            mask_h = None if mask is None else heads.first(mask, head, group)
 
             def tile(carry, row, cols, fresh):
                 d_q, d_k, d_v = carry
@@ -307,10 +288,10 @@ def _kernel(tiles, group, allowed, scale):
             zeros = (jnp.zeros(q_h.shape), *(jnp.zeros(x.mT.shape) for x in (k_h, v_h)))
             d_q, d_k, d_v = over_tiles(tile, zeros, cols)
             parts = (d_q, d_k.mT, d_v.mT)
-            return tuple(put_heads(x, part, head) for x, part in zip(carry, parts, strict=True))
+            return tuple(heads.put(x, part, head) for x, part in zip(carry, parts, strict=True))
 
         zeros = tuple(jnp.zeros_like(x) for x in (q, k, v))
-        return *over_heads(heads, zeros, q.shape[2]), None
+        return *over_heads(some, zeros, q.shape[2]), None
 
     def with_residuals(q, k, v, mask):
         out, lse = forward(q, k, v, mask)

@@ -59,9 +59,9 @@ def make(
                 return known | {b for b in table[head][u] if b < pool}
             return known | set(draw(seed, head, u, pool, known, random_blocks))
 
-        heads = [[row(head, u) for u in range(blocks)] for head in range(H)]
+        patterns = [[row(head, u) for u in range(blocks)] for head in range(H)]
         return tiles.per_head(
-            [tiles.schedule(size, rows, width=min(width, blocks)) for rows in heads]
+            [tiles.schedule(size, rows, width=min(width, blocks)) for rows in patterns]
         )
 
     def apply(params, q, k, v, *, mask=None, causal=False):
