@@ -61,7 +61,7 @@ class Schedule:
         # a group's arrays, and a tile's logits, weights and slices
         held = T * (D + E + 1) + S * (D + E)
         held += 2 * self.block * self.keys + (self.block + self.keys) * (D + E)
-        group = dims.batch * group_of(dims.heads, dims.batch, self)
+        group = dims.batch * group_of(dims.batch, dims.heads, T + S, self)
         return Cost(
             flops=2 * dims.batch * self.pairs(dims.heads) * (D + E),
             ideal_flops=2 * lanes * ideal_pairs * (D + E),
@@ -141,9 +141,14 @@ def attend(
             found.append((j >= 0)[None, None])
         return functools.reduce(jnp.logical_and, found) if found else None
 
-    group = group_of(H, q.shape[0], tiles)
+    group = group_of(q.shape[0], H, padded_T + padded_S, tiles)
     out, lse = _kernel(tiles, group, allowed, scale)(q, k, v, mask)
     return out[:, :T], lse[:, :T]
+
+
+def past(i, j):
+    """For `sees`: what a causal call allows."""
+    return j <= i
 
 
 def merge(*parts):
@@ -157,9 +162,12 @@ def merge(*parts):
     return ops.safe_divide(out, total[..., None]), lse
 
 
-def group_of(H: int, B: int, tiles: Schedule) -> int:
-    """How many heads are taken at once."""
-    return 1 if tiles.cols.ndim == 3 else heads.group_size(B, H, tiles.block * tiles.keys)
+def group_of(B: int, H: int, positions: int, tiles: Schedule) -> int:
+    """How many heads are taken at once, for so many queries and keys: one where each head has its
+    own tiles."""
+    if tiles.cols.ndim == 3:
+        return 1
+    return heads.group_size(B, H, max(tiles.block * tiles.keys, positions))
 
 
 def _kernel(tiles, group, allowed, scale):

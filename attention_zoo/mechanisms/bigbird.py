@@ -65,10 +65,8 @@ def make(
         )
 
     def apply(params, q, k, v, *, mask=None, causal=False):
-        def sees(i, j):
-            return (j <= i) | (not causal)
-
-        out, _ = tiles.attend(q, k, v, layout(q.shape[1], q.shape[2], causal), sees, mask=mask)
+        schedule = layout(q.shape[1], q.shape[2], causal)
+        out, _ = tiles.attend(q, k, v, schedule, tiles.past if causal else None, mask=mask)
         return out.astype(v.dtype)
 
     def reference(params, q, k, v, *, mask=None, causal=False):

@@ -24,6 +24,7 @@ PROVENANCE = (
     "numpy",
     "python",
     "xla_flags",
+    "glibc_tunables",
 )
 
 
