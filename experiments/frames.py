@@ -33,7 +33,10 @@ SETTINGS = {
     "numbers": ("env.device", "config.batch", "config.heads", "config.head_dim",
                 "config.value_dim"),
 }  # fmt: skip
-SHORT = {"batch": "b", "heads": "h", "head_dim": "d", "value_dim": "e", "width": "w", "depth": "l"}
+SHORT = {
+    **{"batch": "b", "heads": "h", "head_dim": "d", "value_dim": "e"},
+    **{"width": "w", "depth": "l", "ff": "f"},
+}
 CELL = {
     "kernel": ["label", "config.mode", "config.n"],
     "reorder": [
