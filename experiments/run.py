@@ -44,13 +44,12 @@ def _main(argv):
     options, assignments = _parse(argv)
     if options.list and not options.config:
         for path, summary in configuration.available().items():
-            print(f"{path:26} {summary}")
+            print(f"{path:30} {summary}")
         return 0
     if not options.config:
         known = ", ".join(configuration.available())
         raise ValueError(f"--config is missing; there are {known}")
-    module = configuration.load(options.config)
-    config = module.get_config()
+    module, config = configuration.load(options.config)
     configuration.override(config, assignments)
     settings = _settings(config)
     points = configuration.points(module, config)
@@ -96,6 +95,7 @@ def name(point: dict) -> str:
     words = [point.get("experiment"), point.get("label"), f"n={point['n']}"]
     words += [point[key] for key in ("mode", "order", "feature_map") if key in point]
     words += [f"{key}={point[key]}" for key in ("value_dim", "seed") if point.get(key)]
+    words += [f"lr={point['lr']}"] if point.get("role") == "grid" else []
     return " ".join(str(word) for word in words if word) + (
         " causal" if point.get("causal") else ""
     )
@@ -209,7 +209,7 @@ def _parse(argv):
         allow_abbrev=False,
         epilog="--config.KEY=VALUE replaces a value, --config.lengths=256,512 a tuple.",
     )
-    parser.add_argument("--config", help="a config file, or its bare name")
+    parser.add_argument("--config", help="a config file, or its bare name, and :CHOICE of a size")
     parser.add_argument("--out", type=Path, help="folder of the records: results/EXPERIMENT/DEVICE")
     parser.add_argument(
         "--list", action="store_true", help="print the configs, or a config's points"

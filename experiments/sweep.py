@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil
 
-from experiments import environment, records, worker
+from experiments import configuration, environment, records, worker
 from experiments.isolate import Worker
 
 ISOLATION = ("point", "mechanism", "none")
@@ -56,6 +56,7 @@ def run(
 ) -> list[dict]:
     """Measure what is pending and return the points that another runner still holds.
 
+    A point that requires what another runner is measuring is left to that one too.
     `done(point, record)` is called after each point, with None where another runner has it.
     """
     # a second pass takes over what another runner had claimed and then died on
@@ -67,7 +68,7 @@ def run(
                 for point in group:
                     id = records.point_id(point)
                     with store.claim(id) as mine:
-                        if not mine:
+                        if not mine or _waits(point, store):
                             held.append(point)
                             continue
                         record = store.get(id)
@@ -92,6 +93,12 @@ def memory_of_machine() -> int:
 
 def _final(record, retry):
     return record is not None and not (retry and record["status"] == "error")
+
+
+def _waits(point, store):
+    """Whether the point reads a record that there is not yet."""
+    needed = configuration.required(point)
+    return any(store.get(records.point_id(other)) is None for other in needed)
 
 
 def _groups(points, isolate):

@@ -22,7 +22,7 @@ from flax import nnx
 import attention_zoo as zoo
 from attention_zoo import model
 from attention_zoo.types import Dims
-from experiments import checkpoint, flops, records, steps, tasks
+from experiments import checkpoint, choice, flops, records, steps, tasks
 
 OPTIONAL = {
     "task_args": {},
@@ -35,11 +35,13 @@ OPTIONAL = {
     "beta2": 0.95,
     "microbatches": 1,
     "patience": None,
+    "target": None,
     "checkpoint_every": None,
     "keep_checkpoints": False,
 }
 """Fields a point may leave out. `final_lr`: of the peak; `patience`: evaluations without a better
-one before an early stop; `checkpoint_every`: steps, None for at each evaluation."""
+one before an early stop; `target`: the validation metric that is enough, where it stops too;
+`checkpoint_every`: steps, None for at each evaluation."""
 
 
 class NotFiniteError(FloatingPointError):
@@ -68,6 +70,7 @@ def check_point(point: Mapping) -> None:
     for name in ("n", "batch", "steps", "eval_every", "microbatches"):
         if isinstance(c[name], bool) or not isinstance(c[name], int) or c[name] < 1:
             raise ValueError(f"{name} must be a whole number from 1 up, got {c[name]!r}")
+    choice.check(c["lr"])
     if not 0 <= c["warmup"] <= c["steps"]:
         raise ValueError(f"warmup must be within 0..steps={c['steps']}, got {c['warmup']!r}")
     if c["batch"] % c["microbatches"]:
@@ -93,6 +96,11 @@ def objections(point: Mapping) -> list[str]:
     return list(dict.fromkeys(reason for reasons in found for reason in reasons))
 
 
+def requires(point: Mapping) -> list[dict]:
+    """The points whose records this one reads."""
+    return choice.grid_of(point)
+
+
 def predict(point: Mapping) -> dict:
     """{"flops", "bytes"} of the whole run, by rules of thumb."""
     c = _resolve(point)
@@ -113,6 +121,8 @@ def run_point(point: Mapping, out: Path) -> dict:
     """Train, pick the best by validation, score it on the test split: the metrics of a record."""
     c, name = _resolve(point), records.point_id(point)
     task = _task(c)
+    better = {"higher_is_better": task.higher_is_better}
+    c["lr"], chosen = choice.choose(point, Path(out), task.metric, **better)
     folder = Path(out) / "checkpoints" / name
     network = zoo.Transformer(model_config(c, task), rngs=nnx.Rngs(c["seed"]))
     graph, params, buffers = nnx.split(network, nnx.Param, ...)
@@ -132,6 +142,7 @@ def run_point(point: Mapping, out: Path) -> dict:
         progress, best = run(state)
     metric, last = task.metric, progress.curve[-1]
     metrics = {
+        **chosen,
         "loss": last["train_loss"],
         f"val_{metric}_best": progress.best,
         f"val_{metric}_last": last[f"val_{metric}"],
@@ -190,6 +201,7 @@ class Run:
         self.point, self.task, self.step = point, task, step
         self.evaluate, self.checkpoints, self.curve, self.stop = evaluate, checkpoints, curve, stop
         self.flight, self.durations, self.mark = collections.deque(), [], 0.0
+        self.sign = 1 if task.higher_is_better else -1
 
     def __call__(self, state: Mapping[str, Any]) -> tuple[Progress, Mapping[str, Any]]:
         """From the last checkpoint, if any, to the end: progress and the best model's variables."""
@@ -200,7 +212,7 @@ class Run:
             state, best, progress = trees["state"], trees["best"], Progress(**notes)
         self.write_curve(progress)
         self.mark = time.perf_counter()
-        while progress.step < c["steps"] and not self.is_stale(progress):
+        while progress.step < c["steps"] and not self.is_over(progress):
             batch = self.task.batch(c["seed"], progress.step, c["batch"])
             state, loss = self.step(state, batch, jnp.int32(progress.step))
             progress.step += 1
@@ -246,17 +258,18 @@ class Run:
         progress.recent = []
         progress.curve.append(line)
         self.write_curve(progress)
-        better = progress.best is None or (
-            score > progress.best if self.task.higher_is_better else score < progress.best
-        )
+        better = progress.best is None or self.sign * (score - progress.best) > 0
         if better:
             progress.best, progress.best_step = score, progress.step
         return better
 
-    def is_stale(self, progress) -> bool:
-        patience = self.point["patience"]
+    def is_over(self, progress) -> bool:
+        """Whether validation reached the target, or has not got better for so long."""
+        patience, target = self.point["patience"], self.point["target"]
         since = sum(line["step"] > (progress.best_step or 0) for line in progress.curve)
-        return patience is not None and since >= patience
+        stale = patience is not None and since >= patience
+        reached = None not in (target, progress.best) and self.sign * (progress.best - target) >= 0
+        return stale or reached
 
     def write_curve(self, progress):
         self.curve.parent.mkdir(parents=True, exist_ok=True)

@@ -15,7 +15,8 @@ from types import ModuleType
 
 # a kind is a module with `run_point(point, out) -> metrics`, and where they make sense
 # `check_point(point)` (ValueError), `objections(point) -> list of reasons`,
-# `trace_point(point) -> metrics` of a refused point, `predict(point) -> {"flops", "bytes"}`
+# `trace_point(point) -> metrics` of a refused point, `predict(point) -> {"flops", "bytes"}`,
+# `requires(point) -> points` whose records it reads
 KINDS = {
     "kernel": "experiments.kernel",
     "reorder": "experiments.reorder",

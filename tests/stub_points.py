@@ -4,6 +4,8 @@ import os
 import signal
 import time
 
+from experiments import choice
+
 
 def check_point(point):
     if point["does"] not in (*DEEDS, "refuse"):
@@ -12,6 +14,10 @@ def check_point(point):
 
 def objections(point):
     return ["stub: it was asked to refuse"] if point["does"] == "refuse" else []
+
+
+def requires(point):
+    return choice.grid_of(point) if "lr" in point else []
 
 
 def predict(point):

@@ -107,6 +107,8 @@ def measured(folder):
         (["--config.lengths="], "the config makes no points"),
         (["--cnfig.lengths=3"], "unknown argument '--cnfig.lengths'"),
         (["--dryrun"], "unknown argument '--dryrun'"),
+        (["--config", "configs/scaling.py:small"], "scaling.py takes no choice, got 'small'"),
+        (["--config", "configs/accuracy/mqar.py:huge"], "must be one of small, medium, full, got"),
     ],
 )
 def test_a_mistake_is_one_line_and_code_two(config, capsys, tmp_path, arguments, words):

@@ -218,6 +218,26 @@ def test_patience_ends_a_run_early(tmp_path):
     assert (metrics["best_step"], metrics["steps"]) == (2, 6)
 
 
+@pytest.mark.parametrize("target", [7.9, 1.0])
+def test_a_target_ends_a_run_early(tmp_path, target):
+    metrics = train.run_point(POINT | {"target": target, "lr": 1e-2}, tmp_path)
+    assert metrics["steps"] == (4 if metrics["val_bpb_best"] <= target else 12)
+    assert (metrics["val_bpb_best"] <= target) == (target == 7.9)
+
+
+def test_the_rate_of_the_best_grid_point_trains(tmp_path, undisturbed):
+    rates = {"grid": [1e-6, 1e-2], "at": {"clip": 2.0, "role": "grid"}}
+    point = POINT | {"role": "final", "lr": rates}
+    store = records.Store(tmp_path)
+    for candidate in train.requires(point):
+        metrics = train.run_point(candidate, tmp_path)
+        store.write(records.make(candidate, "ok", metrics=metrics))
+    metrics = train.run_point(point, tmp_path)
+    assert metrics["lr"] == 1e-2
+    assert metrics["val_bpb_best@lr=0.01"] < metrics["val_bpb_best@lr=1e-06"]
+    assert metrics["val_bpb_best"] == undisturbed[0]["val_bpb_best"]
+
+
 def test_bfloat16_trains(tmp_path):
     metrics = train.run_point(POINT | {"dtype": "bfloat16"}, tmp_path)
     assert metrics["val_bpb_last"] < 8
@@ -336,6 +356,7 @@ def test_a_length_past_the_tokens_of_a_step_is_refused():
     [
         ({"steps": 0}, "steps must be a whole number from 1 up, got 0"),
         ({"batch": 2.5}, "batch must be a whole number from 1 up, got 2.5"),
+        ({"lr": -1.0}, "lr must be a number from 0 up, got -1.0"),
         ({"warmup": 13}, r"warmup must be within 0\.\.steps=12, got 13"),
         ({"microbatches": 4}, "microbatches=4 must divide batch=6"),
         ({"mechanism": "fulll"}, "unknown mechanism 'fulll'.*did you mean 'full'"),
