@@ -61,7 +61,7 @@ class SequenceMixer(nnx.Module):
             raise ValueError(f"rotary positions need an even head size, got width / heads = {D}")
         dims = Dims(q_len=max_len, kv_len=max_len, heads=heads, head_dim=D)
         refuse(objections(m, dims, causal=causal, per_position=cross))
-        self.mechanism, self.heads, self.head_dim = m, heads, D
+        self.mechanism, self.heads, self.head_dim, self.max_len = m, heads, D, max_len
         self.causal, self.cross, self.rotary = causal, cross, rotary
         self.dtype = jnp.dtype(dtype)
 
@@ -100,6 +100,20 @@ class SequenceMixer(nnx.Module):
         """(residual, mask) of the output, for an input x [B, T, C]: these two, or shorter ones."""
         m = self.mechanism
         return (x, mask) if m.shorter is None else m.shorter.beside(self._params(), x, mask)
+
+    def sized_by_length(self) -> set[str]:
+        """Names of the mechanism's parameters that would be larger for longer sequences."""
+        m = self.mechanism
+
+        def shapes(length):
+            dims = Dims(q_len=length, kv_len=length, heads=self.heads, head_dim=self.head_dim)
+            params = jax.eval_shape(lambda: m.init(jax.random.key(0), dims))
+            return {name: x.shape for name, x in params.items()}
+
+        here = shapes(self.max_len)
+        if m.fixed_length is not None:
+            return {name for name, shape in here.items() if m.fixed_length in shape}
+        return {name for name, shape in shapes(2 * self.max_len).items() if here[name] != shape}
 
     def init_state(self, batch: int, length: int):
         """An empty decode state for sequences of at most `length` tokens."""

@@ -236,6 +236,14 @@ def test_parameters_are_counted():
     assert num_params(build(positions="none"))["by_length"] == 0
 
 
+@pytest.mark.parametrize("length", [None, 40])
+@pytest.mark.parametrize("scan", [False, True])
+def test_parameters_sized_by_length_are_counted_apart(length, scan):
+    model = {"positions": "none", "mechanism": "linformer", "depth": 2, "scan": scan}
+    counts = num_params(build(**model, hparams={"slots": 3, "length": length}))
+    assert counts["by_length"] == 2 * 2 * 3 * (length or 24)
+
+
 def test_the_graph_is_hashable_as_static_arguments_must_be():
     config = {"hparams": {"window": 3}, "mechanism": ["local"]}
     assert isinstance(hash(nnx.graphdef(build(**config))), int)
