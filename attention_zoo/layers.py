@@ -165,8 +165,8 @@ class SequenceMixer(nnx.Module):
 class Block(nnx.Module):
     """Mixer, cross-attention if any, feed-forward; each with a norm, dropout and a residual.
 
-    Beside an output that is shorter stands the mechanism's own residual, with a mask of its own:
-    `block.mixer.beside(x, mask)` gives both.
+    With `ff` 0 there is no feed-forward. Beside an output that is shorter stands the mechanism's
+    own residual, with a mask of its own: `block.mixer.beside(x, mask)` gives both.
     """
 
     def __init__(
@@ -195,9 +195,11 @@ class Block(nnx.Module):
         if self.has_cross:
             self.cross = SequenceMixer(cross_mechanism, width, heads, cross=True, **common)
             self.cross_norm = layer_norm()
-        self.expand = nnx.Linear(width, ff, dtype=dtype, rngs=rngs)
-        self.contract = nnx.Linear(ff, width, dtype=dtype, rngs=rngs)
-        self.ff_norm = layer_norm()
+        self.has_ff = ff > 0
+        if self.has_ff:
+            self.expand = nnx.Linear(width, ff, dtype=dtype, rngs=rngs)
+            self.contract = nnx.Linear(ff, width, dtype=dtype, rngs=rngs)
+            self.ff_norm = layer_norm()
         self.dropout = nnx.Dropout(dropout)
 
     def __call__(self, x, *, mask=None, memory=None, memory_mask=None, key=None):
@@ -221,6 +223,8 @@ class Block(nnx.Module):
             h = self._enter(x, self.cross_norm)
             seen = self.cross(h, memory, mask=memory_mask, key=keys[1])
             x = self._join(x, seen, self.cross_norm, keys[2])
+        if not self.has_ff:
+            return x
         h = self._enter(x, self.ff_norm)
         return self._join(x, self.contract(jax.nn.gelu(self.expand(h))), self.ff_norm, keys[3])
 

@@ -48,6 +48,7 @@ class TransformerConfig:
     depth: int = 2
     heads: int = 4
     ff: int = 512
+    """Width of the feed-forward layers; 0 for none."""
     max_len: int = 1024
     """The longest sequence, in positions of the model."""
     positions: str = "learned"
@@ -74,8 +75,10 @@ class TransformerConfig:
                 raise ValueError(
                     f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}"
                 )
-        for name in ("patch", "width", "depth", "heads", "ff", "max_len"):
+        for name in ("patch", "width", "depth", "heads", "max_len"):
             ops.positive(**{name: getattr(self, name)})
+        if self.ff != 0:
+            ops.positive(ff=self.ff)
         check_heads(self.width, self.heads)
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be at least 0 and below 1, got {self.dropout}")

@@ -35,14 +35,15 @@ OPTIONAL = {
     "patience": None,
     "target": None,
     "pretrain": None,
-    "eval_hparams": (),
+    "eval_hparams": {},
     "checkpoint_every": None,
     "keep_checkpoints": False,
 }
 """Fields a point may leave out. `final_lr`: of the peak; `patience`: evaluations without a better
 one before an early stop; `target`: the validation metric that is enough, where it stops too;
-`pretrain`: see pretraining.py; `eval_hparams`: hyperparameters to score the trained model with too,
-beside its own; `checkpoint_every`: steps, None for at each evaluation."""
+`pretrain`: see pretraining.py; `eval_hparams`: other hyperparameters to test the trained model
+with, by the words that tell the metric apart; `checkpoint_every`: steps, None for at each
+evaluation."""
 # what does not change the program that a point compiles
 UNCOMPILED = {
     *("experiment", "label", "role", "size", "seed", "lr", "patience", "target", "eval_hparams"),
@@ -69,8 +70,8 @@ def check_point(point: Mapping) -> None:
             warmup, length = stage["warmup"], stage["steps"]
             raise ValueError(f"warmup must be within 0..steps={length}, got {warmup!r}")
         _mechanisms(model_config(stage, task))
-        for hparams in c["eval_hparams"]:
-            _mechanisms(model_config(_with(stage, hparams), task))
+        for hparams in c["eval_hparams"].values():
+            _mechanisms(model_config({**stage, "hparams": hparams}, task))
 
 
 def objections(point: Mapping) -> list[str]:
@@ -206,26 +207,24 @@ def _train(c, task, number, out, name, stop, pretrained=None):
 def _otherwise(c, task, best):
     """The test metric of the best model with each of `eval_hparams`.
 
-    A buffer keeps its trained value unless its shape is another: then it is drawn.
+    A buffer keeps its trained value, unless its shape is another: then it is drawn.
     """
-    found = {}
-    for hparams in c["eval_hparams"]:
-        network = zoo.Transformer(model_config(_with(c, hparams), task), rngs=nnx.Rngs(c["seed"]))
+    trained, found = dict(jax.tree.leaves_with_path(best["buffers"])), {}
+
+    def fitting(path, drawn):
+        kept = trained.get(path, drawn)
+        return kept if kept.shape == drawn.shape else drawn
+
+    for words, hparams in c["eval_hparams"].items():
+        config = model_config({**c, "hparams": hparams}, task)
+        network = zoo.Transformer(config, rngs=nnx.Rngs(c["seed"]))
         graph, params, buffers = nnx.split(network, nnx.Param, ...)
-        del params
-
-        def fitting(new, old):
-            return old if new.shape == old.shape else new
-
-        buffers = jax.tree.map(fitting, buffers, best["buffers"])
-        words = ",".join(f"{name}={value}" for name, value in hparams.items())
-        found[f"test_{task.metric}@{words}"] = steps.evaluate(
-            steps.held_out_sums(graph, task),
-            task,
-            "test",
-            c["batch"],
-            {"params": best["params"], "buffers": buffers},
-        )
+        if jax.tree.map(jnp.shape, params) != jax.tree.map(jnp.shape, best["params"]):
+            raise ValueError(f"eval_hparams {words!r} have parameters of other shapes than trained")
+        variables = {"params": best["params"], "buffers": jax.tree.map_with_path(fitting, buffers)}
+        sums = steps.held_out_sums(graph, task)
+        score = steps.evaluate(sums, task, "test", c["batch"], variables)
+        found[f"test_{task.metric}@{words}"] = score
     return found
 
 
@@ -240,10 +239,6 @@ def _sizes(c, task):
         costs = [m.cost(dims, causal=True) for m, dims in calls]
         sizes["decode_state_bytes"] = sum(cost.state_bytes for cost in costs)
     return sizes
-
-
-def _with(point, hparams):
-    return {**point, "hparams": {**point["hparams"], **hparams}}
 
 
 def _resolve(point):

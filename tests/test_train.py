@@ -254,6 +254,25 @@ def test_schedules_rise_and_fall():
         assert float(steps.SCHEDULES[name](point | {"warmup": 0})(0)) == 1.0
 
 
+def test_a_trained_model_is_tested_with_other_hyperparameters(tmp_path):
+    lsh = {"buckets": 4, "block": 4}
+    point = POINT | {
+        "mechanism": "lsh",
+        "hparams": lsh | {"hashes": 2},
+        "eval_hparams": {
+            "hashes=2": lsh | {"hashes": 2},
+            "hashes=3": lsh | {"hashes": 3},
+            "exact": {"buckets": 1, "block": 13},
+        },
+    }
+    train.check_point(point)
+    metrics = train.run_point(point, tmp_path)
+    scores = [metrics[f"test_bpb@{words}"] for words in point["eval_hparams"]]
+    assert scores[0] == metrics["test_bpb"]
+    assert len(set(scores)) == 3
+    assert max(scores) < 8
+
+
 @pytest.mark.parametrize("target", [7.9, 1.0])
 def test_a_target_ends_a_run_early(tmp_path, target):
     metrics = train.run_point(POINT | {"target": target, "lr": 1e-2}, tmp_path)
@@ -390,6 +409,7 @@ def test_a_length_past_the_tokens_of_a_step_is_refused():
     [
         ({"steps": 0}, "steps must be a whole number from 1 up, got 0"),
         ({"batch": 2.5}, "batch must be a whole number from 1 up, got 2.5"),
+        ({"eval_hparams": {"a": {"windw": 3}}}, "full has no hyperparameter 'windw'"),
         ({"schedule": "linear"}, "schedule must be one of cosine, rsqrt, got 'linear'"),
         ({"lr": -1.0}, "lr must be a number from 0 up, got -1.0"),
         ({"warmup": 13}, r"warmup must be within 0\.\.steps=12, got 13"),

@@ -38,49 +38,67 @@ VARIANTS = {
 }
 
 
-def settings(task: str, size: str, sizes: dict[str, dict], **fields: Any) -> ConfigDict:
+def settings(experiment: str, size: str, sizes: dict[str, dict], **fields: Any) -> ConfigDict:
     """The config of a size: `fields`, and of `sizes` what is the size's own.
 
-    `one_seed_from`: the N from which the first seed alone runs. `tokens` a step at every N, or
-    `batch` sequences. `ff` by mechanism, where it is not the model's: what evens out parameters.
+    `one_seed_from`: the N from which the first seed alone runs. A step takes `tokens` at every N,
+    or `batch` sequences; a run `steps`, or those that `more_steps` has by N, or as many as
+    `sequences` fill, and `lr_steps` where it is for the learning rate; validation comes `evals`
+    times. `ff` by mechanism: of what has more or fewer parameters elsewhere than full attention;
+    `unequal` are those that no ff evens out.
     """
     if size not in sizes:
         raise ValueError(f"size must be one of {', '.join(sizes)}, got {size!r}")
     common = {
         "isolate": "mechanism",
         "time_limit": 3600.0,
-        "task": task,
-        "task_args": {},
         "size": size,
+        "task": experiment,
+        "task_args": {},
         "mechanisms": tuple(VARIANTS),
         "variants": VARIANTS,
+        # in place of the model's
+        "widths": (),
         "seeds": (0, 1, 2),
         "one_seed_from": None,
+        "more_steps": {},
+        "lr_steps": None,
+        # of all steps
+        "warmup": 0.1,
+        "evals": 10,
         "ff": {},
+        "unequal": (),
         "weight_decay": 0.1,
         "clip": 1.0,
         "dtype": "float32",
         "target": None,
+        "patience": None,
     }
-    return base.settings(f"accuracy-{task}", **{**common, **fields, **sizes[size]})
+    return base.settings(f"accuracy-{experiment}", **{**common, **fields, **sizes[size]})
 
 
 def sweep(config: ConfigDict) -> list[dict]:
     """A point a mechanism, N and seed; the runner adds those that their learning rate is from."""
     points = []
     for key in config.mechanisms:
-        grid = _point(config, key, config.lr_length, config.seeds[0], "grid")
-        for n in config.lengths:
-            late = config.one_seed_from is not None and n >= config.one_seed_from
-            for seed in config.seeds[:1] if late else config.seeds:
-                point = _point(config, key, n, seed, "final")
-                at = {name: value for name, value in grid.items() if point[name] != value}
-                points.append({**point, "lr": {"grid": config.lrs, "at": at}})
+        for width in config.widths or (config.model.width,):
+            model = {**config.model, "width": width, "ff": config.ff.get(key, config.model.ff)}
+            grid = _point(config, key, config.lr_length, config.seeds[0], model, "grid")
+            for n in config.lengths:
+                late = config.one_seed_from is not None and n >= config.one_seed_from
+                for seed in config.seeds[:1] if late else config.seeds:
+                    point = _point(config, key, n, seed, model, "final")
+                    at = {name: value for name, value in grid.items() if point[name] != value}
+                    points.append({**point, "lr": {"grid": config.lrs, "at": at}})
     return points
 
 
-def _point(config, key, n, seed, role):
-    model = {**config.model, "ff": config.ff.get(key, config.model.ff)}
+def _point(config, key, n, seed, model, role):
+    batch = config.batch if "batch" in config else _share(config.tokens, n)
+    steps = config.steps if "steps" in config else config.sequences // batch
+    steps = config.more_steps.get(str(n), steps)
+    if role == "grid" and config.lr_steps is not None:
+        steps = config.lr_steps
     return {
         "experiment": config.experiment,
         "kind": "train",
@@ -91,11 +109,12 @@ def _point(config, key, n, seed, role):
         "task": config.task,
         "task_args": dict(config.task_args),
         "model": model,
-        "batch": _batch(config, n),
-        "steps": config.steps,
-        "eval_every": config.eval_every,
+        "batch": batch,
+        "steps": steps,
+        "eval_every": max(1, steps // config.evals),
         "target": config.target,
-        "warmup": config.warmup,
+        "patience": config.patience,
+        "warmup": round(steps * config.warmup),
         "weight_decay": config.weight_decay,
         "clip": config.clip,
         "dtype": config.dtype,
@@ -103,9 +122,7 @@ def _point(config, key, n, seed, role):
     }
 
 
-def _batch(config, n):
-    if "batch" in config:
-        return config.batch
-    if n > config.tokens:
-        raise ValueError(f"lengths must be at most tokens={config.tokens} a step, got {n}")
-    return config.tokens // n
+def _share(tokens, n):
+    if n > tokens:
+        raise ValueError(f"lengths must be at most tokens={tokens} a step, got {n}")
+    return tokens // n
