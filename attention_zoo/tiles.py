@@ -174,7 +174,11 @@ def _kernel(tiles, group, allowed, scale):
     """The custom-gradient function of (q, k, v, mask), all padded to whole blocks."""
     bq, bk, width = tiles.block, tiles.key_block, tiles.cols.shape[-1]
     rows, fresh = tiles.rows, np.append(True, tiles.rows[1:] != tiles.rows[:-1])
-    one_tile_a_row, f32 = fresh.all(), {"preferred_element_type": jnp.float32}
+    one_tile_a_row = fresh.all()
+    f32, zeros = (
+        {"preferred_element_type": jnp.float32},
+        functools.partial(jnp.zeros, dtype=jnp.float32),
+    )
 
     def over_heads(step, carry, H):
         """step(carry, first head, cols [P, width]) for every group."""
@@ -254,14 +258,14 @@ def _kernel(tiles, group, allowed, scale):
                 lse = put(lse, jnp.where(empty, ops.LOWEST, peak + jnp.log(divisor)), row)
                 return out, lse, sums
 
-            zeros = jnp.zeros((B, group, bq, E)), *(jnp.zeros((B, group, bq)),) * 2
-            out_h, lse_h = jnp.zeros((B, group, T, E)), jnp.zeros((B, group, T))
-            carried = (out_h, lse_h, () if one_tile_a_row else zeros)
+            sums = zeros((B, group, bq, E)), *(zeros((B, group, bq)),) * 2
+            out_h, lse_h = zeros((B, group, T, E)), zeros((B, group, T))
+            carried = (out_h, lse_h, () if one_tile_a_row else sums)
             out_h, lse_h, _ = over_tiles(tile, carried, cols)
             out, lse = carry
             return heads.put(out, out_h, head), heads.put(lse, lse_h, head)
 
-        return over_heads(some, (jnp.zeros((B, T, H, E)), jnp.zeros((B, T, H))), H)
+        return over_heads(some, (zeros((B, T, H, E)), zeros((B, T, H))), H)
 
     def backward(residuals, cotangents):
         q, k, v, mask, out, lse = residuals
@@ -293,13 +297,13 @@ def _kernel(tiles, group, allowed, scale):
                 new = jnp.einsum("bhqe,bhqk->bhek", d_rows.astype(q.dtype), weights, **f32)
                 return d_q, d_k, add_keys(d_v, new, cols)
 
-            zeros = (jnp.zeros(q_h.shape), *(jnp.zeros(x.mT.shape) for x in (k_h, v_h)))
-            d_q, d_k, d_v = over_tiles(tile, zeros, cols)
+            none = (zeros(q_h.shape), *(zeros(x.mT.shape) for x in (k_h, v_h)))
+            d_q, d_k, d_v = over_tiles(tile, none, cols)
             parts = (d_q, d_k.mT, d_v.mT)
             return tuple(heads.put(x, part, head) for x, part in zip(carry, parts, strict=True))
 
-        zeros = tuple(jnp.zeros_like(x) for x in (q, k, v))
-        return *over_heads(some, zeros, q.shape[2]), None
+        none = tuple(jnp.zeros_like(x) for x in (q, k, v))
+        return *over_heads(some, none, q.shape[2]), None
 
     def with_residuals(q, k, v, mask):
         out, lse = forward(q, k, v, mask)
