@@ -14,7 +14,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from attention_zoo import ops, tiles
+from attention_zoo import heads, ops, tiles
 
 
 class Tags(NamedTuple):
@@ -159,54 +159,18 @@ def by_head(lane: Callable, group: int, arrays, mask, tables=()):
     `arrays` are [B, N, H, ...], `tables` [H, ...], `mask` [B, N]; lane takes one head of one
     sequence ([N, ...], [N], [...]) to [N, E].
     """
-    H = arrays[0].shape[2]
-    axes = (2,) * len(arrays) + (0,) * len(tables)
-    heads = jax.vmap(
-        lambda mask, *xs: lane(*xs[: len(arrays)], mask, *xs[len(arrays) :]),
-        (None, *(1,) * len(arrays), *(0,) * len(tables)),
-        1,
-    )
-    batch = jax.vmap(heads, (0, *(0,) * len(arrays), *(None,) * len(tables)))
-    starts = jnp.arange(0, H, group)
+    count = len(arrays)
 
-    def part(xs, head):
-        return [
-            jax.lax.dynamic_slice_in_dim(x, head, group, axis)
-            for x, axis in zip(xs, axes, strict=True)
-        ]
+    def call(mask, *xs):
+        arrays, tables = xs[:count], xs[count:]
 
-    def put(x, rows, head, axis):
-        return jax.lax.dynamic_update_slice_in_dim(x, rows.astype(x.dtype), head, axis)
+        def sequence(mask, *arrays):
+            head = jax.vmap(lambda arrays, tables: lane(*arrays, mask, *tables))
+            return head(arrays, tables)
 
-    @jax.custom_vjp
-    def run(mask, *xs):
-        shape = jax.eval_shape(batch, mask, *xs)
+        return jax.vmap(sequence)(mask, *arrays)
 
-        def step(out, head):
-            return put(out, batch(mask, *part(xs, head)), head, 2), None
-
-        return jax.lax.scan(step, jnp.zeros(shape.shape, shape.dtype), starts)[0]
-
-    def backward(residuals, d_out):
-        mask, *xs = residuals
-
-        def step(grads, head):
-            _, pull = jax.vjp(lambda *xs: batch(mask, *xs), *part(xs, head))
-            found = pull(jax.lax.dynamic_slice_in_dim(d_out, head, group, 2))
-            both = zip(grads, found, axes, strict=True)
-            return [put(grad, rows, head, axis) for grad, rows, axis in both], None
-
-        grads, _ = jax.lax.scan(step, [jnp.zeros_like(x) for x in xs], starts)
-        return None, *grads
-
-    run.defvjp(lambda mask, *xs: (run(mask, *xs), (mask, *xs)), backward)
-    return run(mask, *arrays, *tables)
-
-
-def head_group(B: int, H: int, logits: int) -> int:
-    """How many heads to take at once, each with so many logits a sequence."""
-    budget = tiles.TILE_LOGITS.get(jax.default_backend(), tiles.TILE_LOGITS_ACCELERATOR)
-    return max((g for g in range(1, H + 1) if H % g == 0 and g * B * logits <= budget), default=1)
+    return heads.each(call, group, arrays, mask, tables)
 
 
 def window_pairs(N: int, block: int, circular: bool = False) -> int:

@@ -2,20 +2,25 @@
 
 With logarithms a of q's features and b of k's, out_i = Σ_j Σ_f exp(a_if + b_jf) v_j over a
 normaliser: "row" Σ_j Σ_f exp(a_if + b_jf); "feature" divides each feature of k by its own sum over
-positions; None is 1. `log_q` and `log_k` make them chunk by chunk, [B, c, H, D] -> [B, H, c, R],
-so that no array of T x R is held. Sums are kept relative to the largest b so far, a feature: the
-state is {"kv": Σ exp(b - peak) v [B, H, R, E], "k": Σ exp(b - peak) [B, H, R], "peak": [B, H, R]}.
+positions; None is 1. Arrays are heads first, and `log_q` and `log_k` make the logarithms chunk by
+chunk, [B, H, c, D] -> [B, H, c, R], float32. Sums are kept relative to the largest b so far, a
+feature: the state is {"kv": Σ v exp(b - peak)ᵀ [B, H, E, R], "k": Σ exp(b - peak) [B, H, R],
+"peak": [B, H, R]} (E in front: the sum over positions then is twice as fast on a CPU).
 
 Causal: a maximum over a chunk would move earlier rows by rounding, so a chunk is taken relative to
 the peak before it (the first key, where there is none). Rows at and after a key that exceeds it by
 more than GROWTH are taken token by token instead; that costs nothing until it happens.
 """
 
+import dataclasses
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 
-from attention_zoo import ops, recurrence
-from attention_zoo.types import Cost, Dims
+from attention_zoo import heads, ops, recurrence
+from attention_zoo.recurrence import cut, join
+from attention_zoo.types import Cost, Decode, Dims
 
 # the gradient of a quotient squares its divisor, which is at most exp(GROWTH) times a chunk
 GROWTH = 30.0
@@ -23,77 +28,97 @@ GROWTH = 30.0
 
 def empty(B: int, H: int, R: int, E: int, extra: float = 0.0) -> dict:
     """A state without keys; `extra` is added to every feature of their sum."""
-    kv = jnp.zeros((B, H, R, E), jnp.float32)
+    kv, k = jnp.zeros((B, H, E, R), jnp.float32), jnp.zeros((B, H, R), jnp.float32)
     if not extra:
-        return {"kv": kv, "k": kv[..., 0], "peak": jnp.full((B, H, R), ops.LOWEST)}
-    return {"kv": kv, "k": jnp.ones((B, H, R)), "peak": jnp.full((B, H, R), jnp.log(extra))}
+        return {"kv": kv, "k": k, "peak": jnp.full((B, H, R), ops.LOWEST)}
+    return {"kv": kv, "k": k + 1, "peak": jnp.full((B, H, R), jnp.log(extra))}
 
 
-def bidirectional(log_q, log_k, q, k, v, mask, state, *, normaliser: str | None, chunk: int):
-    """Every query sees every key: [B, T, H, E] in v's dtype."""
-
-    @jax.checkpoint
-    def write(state, kvm):
-        k, v, mask = kvm
-        b, v, mask = log_k(k), heads_first(v), mask[:, None, :, None]
-        return absorb(state, b, v, mask), None
-
-    state, _ = jax.lax.scan(write, state, _cut((k, v, _visible(mask, k)), chunk))
+def attend(maps, q, k, v, mask, state, *, causal, normaliser: str | None, chunk, rows):
+    """(out [B, H, T, E] in v's dtype, new state): a query reads the sums of `state` and of all
+    keys, or of those up to its own if causal. `rows`: positions a chunk where not causal."""
+    dtype = v.dtype
+    if not causal:
+        state = write(maps[1], k, v, mask, state, rows)
+        return read(maps[0], q, dtype, state, normaliser, rows), state
+    size = min(chunk, q.shape[2])
 
     @jax.checkpoint
-    def read(q):
-        a = log_q(q)
-        share, shift = _shares(a, state["peak"], state["k"][:, :, None], normaliser)
-        out = jnp.einsum("bhtr,bhre->bhte", share, state["kv"])
-        total = jnp.einsum("bhtr,bhr->bht", share, state["k"]) if normaliser == "row" else None
-        return _finish(out, total, shift, normaliser)
-
-    (queries,) = _cut((q,), chunk)
-    return _join(jax.lax.map(read, queries), q.shape[1]).astype(v.dtype)
-
-
-def causal(log_q, log_k, q, k, v, mask, state, *, normaliser: str | None, chunk: int):
-    """Every query sees the keys up to its own, after those in `state`: (out, new state)."""
-
-    @jax.checkpoint
-    def step(state, qkvm):
-        q, k, v, mask = qkvm
-        mask = mask[:, None, :, None]
-        a, b, v = log_q(q), jnp.where(mask, log_k(k), 0.0), heads_first(v)
-        first = jnp.take_along_axis(b, mask.argmax(2, keepdims=True), 2)[:, :, 0]
+    def step(state, xs):
+        q, k, v, mask = xs
+        a, (b, v, seen) = maps[0](q.astype(jnp.float32)), keys_of(maps[1], k, v, mask)
+        first = jnp.take_along_axis(b, seen.argmax(2, keepdims=True), 2)[:, :, 0]
         level = jnp.where(state["peak"] > ops.LOWEST, state["peak"], first)
         level = jax.lax.stop_gradient(level)
-        above = jnp.where(mask, b - level[:, :, None], ops.LOWEST)
+        above = b - level[:, :, None]
+        above = above if mask is None else jnp.where(seen, above, ops.LOWEST)
         keys = jnp.exp(jnp.minimum(above, GROWTH))
         sums = state["k"][:, :, None] + (keys.cumsum(2) if normaliser == "feature" else 0)
         share, shift = _shares(a, level, sums, normaliser)
-        weights = jnp.einsum("bhtr,bhsr->bhts", share, keys) * jnp.tri(keys.shape[2])
+        weights = jnp.einsum("bhtr,bhsr->bhts", share, keys) * jnp.tri(size)
         out = jnp.einsum("bhts,bhse->bhte", weights, v)
-        out += jnp.einsum("bhtr,bhre->bhte", share, state["kv"])
+        out += jnp.einsum("bhtr,bher->bhte", share, state["kv"])
         total = None
         if normaliser == "row":
             total = weights.sum(-1) + jnp.einsum("bhtr,bhr->bht", share, state["k"])
         out = _finish(out, total, shift, normaliser)
         grown = jax.lax.cummax(jax.lax.stop_gradient(above).max(-1), axis=2) > GROWTH
-        rows = jax.lax.cond(
+        token_rows = jax.lax.cond(
             grown.any(),
-            lambda: _token_by_token(state, a, b, v, mask, normaliser),
+            lambda: _token_by_token(state, a, b, v, seen, normaliser),
             lambda: jnp.zeros_like(out),
         )
-        return absorb(state, b, v, mask), jnp.where(grown[..., None], rows, out)
+        out = jnp.where(grown[..., None], token_rows, out)
+        return absorb(state, b, v, None if mask is None else seen), out.astype(dtype)
 
-    arrays = _cut((q, k, v, _visible(mask, k)), chunk)
-    state, out = jax.lax.scan(step, state, arrays)
-    return _join(out, q.shape[1]).astype(v.dtype), state
+    state, out = jax.lax.scan(step, state, tuple(cut(x, size) for x in (q, k, v, mask)))
+    return join(out, q.shape[2]), state
 
 
-def absorb(state, b, v, mask):
-    """The state after more keys: b [B, H, S, R], v [B, H, S, E], mask [B, 1, S, 1]."""
-    highest = jnp.where(mask, b, ops.LOWEST).max(2)
+def write(log_k, k, v, mask, state, rows):
+    """The state after all keys."""
+
+    def step(state, xs):
+        b, v, seen = keys_of(log_k, *xs)
+        return absorb(state, b, v, None if xs[2] is None else seen), None
+
+    size = min(rows, k.shape[2])
+    padded = k.shape[2] % size and mask is None
+    mask = jnp.ones((k.shape[0], k.shape[2]), bool) if padded else mask
+    return jax.lax.scan(step, state, tuple(cut(x, size) for x in (k, v, mask)))[0]
+
+
+def read(log_q, q, dtype, state, normaliser, rows):
+    """What queries take from the sums of `state`."""
+
+    def step(q):
+        a = log_q(q.astype(jnp.float32))
+        share, shift = _shares(a, state["peak"], state["k"][:, :, None], normaliser)
+        out = jnp.einsum("bhtr,bher->bhte", share, state["kv"])
+        total = jnp.einsum("bhtr,bhr->bht", share, state["k"]) if normaliser == "row" else None
+        return _finish(out, total, shift, normaliser).astype(dtype)
+
+    return join(jax.lax.map(step, cut(q, min(rows, q.shape[2]))), q.shape[2])
+
+
+def keys_of(log_k, k, v, mask):
+    """(b, v, seen [B, 1, c, 1]) of a chunk, b and v 0 where hidden, whatever was there."""
+    k, v = k.astype(jnp.float32), v.astype(jnp.float32)
+    if mask is None:
+        return log_k(k), v, jnp.ones((len(k), 1, k.shape[2], 1), bool)
+    seen = mask[:, None, :, None]
+    # k before too: what overflows there would be hidden with a gradient of NaN
+    return jnp.where(seen, log_k(jnp.where(seen, k, 0.0)), 0.0), jnp.where(seen, v, 0.0), seen
+
+
+def absorb(state, b, v, seen=None):
+    """The state after more keys: b [B, H, S, R], v [B, H, S, E], seen [B, 1, S, 1] or None."""
+    highest = (b if seen is None else jnp.where(seen, b, ops.LOWEST)).max(2)
     peak = jax.lax.stop_gradient(jnp.maximum(state["peak"], highest))
-    keys = jnp.exp(jnp.where(mask, b - peak[:, :, None], ops.LOWEST))
+    keys = b - peak[:, :, None]
+    keys = jnp.exp(keys if seen is None else jnp.where(seen, keys, ops.LOWEST))
     shrink = jnp.exp(state["peak"] - peak)
-    kv = state["kv"] * shrink[..., None] + jnp.einsum("bhsr,bhse->bhre", keys, v)
+    kv = state["kv"] * shrink[:, :, None] + jnp.einsum("bhse,bhsr->bher", v, keys)
     return {"kv": kv, "k": state["k"] * shrink + keys.sum(2), "peak": peak}
 
 
@@ -116,29 +141,38 @@ def reference(a, b, v, allowed, normaliser: str | None, extra: float = 0.0):
     return ops.weigh(matrix, v)
 
 
-def cost(dims: Dims, R: int, maps: int, *, normaliser, causal: bool, chunk: int) -> Cost:
-    """`maps` are the multiply-adds of one token's logarithms."""
-    E, heads = dims.value_dim, dims.batch * dims.heads
-    T, S = (ops.ceil_to(n, min(chunk, n)) for n in (dims.q_len, dims.kv_len))
-    size, by_row = min(chunk, dims.q_len), normaliser == "row"
-    pairs = (T + S) * (maps + R * E) + T * R * by_row
-    if causal:
-        pairs += T * size * (R + E)
-    state = heads * (R * E + 2 * R)
-    held = heads * size * (4 * R + 2 * E + (2 * size if causal else 0)) + state
-    # a loop over chunks works on copies of its inputs
-    held += heads * (T * dims.head_dim + S * (dims.head_dim + E)) * (dims.kv_len > chunk)
-    return Cost(
-        flops=2 * heads * pairs,
-        ideal_flops=2 * heads * (dims.q_len + dims.kv_len) * R * E,
-        bytes=4 * (heads * T * E + held),
-        state_bytes=4 * state,
-    )
+def by_heads(maps: Callable, R: int, q, k, v, mask, tables=(), *, extra=0.0, **options):
+    """`attend` from nothing on [B, length, H, D] arrays, a few heads at a time; `maps(k, mask,
+    *tables)` makes the maps of a group of heads."""
+
+    def call(mask, q, k, v, *tables):
+        state = empty(*k.shape[:2], R, v.shape[-1], extra)
+        return attend(maps(k, mask, *tables), q, k, v, mask, state, **options)[0]
+
+    B, T, H, _ = q.shape
+    group = recurrence.group_of(B, H, T, R)
+    return heads.each(call, group, (q, k, v), mask, tables)
 
 
-def heads_first(x):
-    """[B, c, H, D] -> [B, H, c, D] in float32."""
-    return jnp.einsum("bthd->bhtd", x.astype(jnp.float32))
+def decode(maps: Callable, width: Callable, *, extra=0.0, **options) -> Decode:
+    """`maps(params)` as in `attend`; `width(dims)` is the features' number R."""
+
+    def init(params, dims: Dims, dtype=jnp.float32):
+        return empty(dims.batch, dims.heads, width(dims), dims.value_dim, extra)
+
+    def step(params, state, q, k, v, *, mask=None):
+        q, k, v = (jnp.moveaxis(x, 2, 1) for x in (q, k, v))
+        out, state = attend(maps(params), q, k, v, mask, state, causal=True, **options)
+        return jnp.moveaxis(out, 1, 2), state
+
+    return Decode(init, step, step)
+
+
+def cost(dims: Dims, R: int, each: int, *, normaliser, extra=0.0, **options) -> Cost:
+    """Of `by_heads` with maps that take `each` multiply-adds a token."""
+    cost = recurrence.cost(dims, R, each, normalise=normaliser == "row", **options)
+    peaks = 4 * dims.batch * dims.heads * R
+    return dataclasses.replace(cost, state_bytes=cost.state_bytes + peaks)
 
 
 def _shares(a, level, sums, normaliser):
@@ -166,10 +200,10 @@ def _token_by_token(state, a, b, v, mask, normaliser):
         shrink = jnp.exp(state["peak"] - peak)
         key = jnp.exp(jnp.where(mask, b - peak, ops.LOWEST))
         # products as sums: a path that is hardly ever taken is no part of the FLOPs of a call
-        kv = state["kv"] * shrink[..., None] + key[..., None] * v[..., None, :]
+        kv = state["kv"] * shrink[:, :, None] + v[..., None] * key[:, :, None]
         state = {"kv": kv, "k": state["k"] * shrink + key, "peak": peak}
         share, shift = _shares(a[:, :, None], peak, state["k"][:, :, None], normaliser)
-        out = (share[:, :, 0, :, None] * kv).sum(2)[:, :, None]
+        out = (share * kv).sum(3)[:, :, None]
         total = (share * state["k"][:, :, None]).sum(-1)
         return state, _finish(out, total, shift, normaliser)[:, :, 0]
 
@@ -179,18 +213,3 @@ def _token_by_token(state, a, b, v, mask, normaliser):
         return jnp.moveaxis(jax.lax.scan(token, state, tokens)[1], 0, 2)
 
     return run(state, a, b, v, mask)
-
-
-def _visible(mask, k):
-    return jnp.ones(k.shape[:2], bool) if mask is None else mask
-
-
-def _cut(arrays, chunk):
-    size = min(chunk, arrays[0].shape[1])
-    return tuple(recurrence.chunks(x, size) for x in arrays)
-
-
-def _join(out, T):
-    """[chunks, B, H, c, E] -> [B, T, H, E]."""
-    out = jnp.einsum("nbhce->bnche", out)
-    return out.reshape(out.shape[0], -1, *out.shape[3:])[:, :T]

@@ -61,7 +61,7 @@ class SequenceMixer(nnx.Module):
             raise ValueError(f"rotary positions need an even head size, got width / heads = {D}")
         dims = Dims(q_len=max_len, kv_len=max_len, heads=heads, head_dim=D)
         refuse(objections(m, dims, causal=causal, per_position=cross))
-        self.mechanism, self.heads, self.head_dim = m, heads, D
+        self.mechanism, self.heads, self.head_dim, self.max_len = m, heads, D, max_len
         self.causal, self.cross, self.rotary = causal, cross, rotary
         self.dtype = jnp.dtype(dtype)
 
@@ -100,6 +100,20 @@ class SequenceMixer(nnx.Module):
         """(residual, mask) of the output, for an input x [B, T, C]: these two, or shorter ones."""
         m = self.mechanism
         return (x, mask) if m.shorter is None else m.shorter.beside(self._params(), x, mask)
+
+    def sized_by_length(self) -> set[str]:
+        """Names of the mechanism's parameters that would be larger for longer sequences."""
+        m = self.mechanism
+
+        def shapes(length):
+            dims = Dims(q_len=length, kv_len=length, heads=self.heads, head_dim=self.head_dim)
+            params = jax.eval_shape(lambda: m.init(jax.random.key(0), dims))
+            return {name: x.shape for name, x in params.items()}
+
+        here = shapes(self.max_len)
+        if m.fixed_length is not None:
+            return {name for name, shape in here.items() if m.fixed_length in shape}
+        return {name for name, shape in shapes(2 * self.max_len).items() if here[name] != shape}
 
     def init_state(self, batch: int, length: int):
         """An empty decode state for sequences of at most `length` tokens."""
@@ -151,8 +165,8 @@ class SequenceMixer(nnx.Module):
 class Block(nnx.Module):
     """Mixer, cross-attention if any, feed-forward; each with a norm, dropout and a residual.
 
-    Beside an output that is shorter stands the mechanism's own residual, with a mask of its own:
-    `block.mixer.beside(x, mask)` gives both.
+    With `ff` 0 there is no feed-forward. Beside an output that is shorter stands the mechanism's
+    own residual, with a mask of its own: `block.mixer.beside(x, mask)` gives both.
     """
 
     def __init__(
@@ -181,9 +195,11 @@ class Block(nnx.Module):
         if self.has_cross:
             self.cross = SequenceMixer(cross_mechanism, width, heads, cross=True, **common)
             self.cross_norm = layer_norm()
-        self.expand = nnx.Linear(width, ff, dtype=dtype, rngs=rngs)
-        self.contract = nnx.Linear(ff, width, dtype=dtype, rngs=rngs)
-        self.ff_norm = layer_norm()
+        self.has_ff = ff > 0
+        if self.has_ff:
+            self.expand = nnx.Linear(width, ff, dtype=dtype, rngs=rngs)
+            self.contract = nnx.Linear(ff, width, dtype=dtype, rngs=rngs)
+            self.ff_norm = layer_norm()
         self.dropout = nnx.Dropout(dropout)
 
     def __call__(self, x, *, mask=None, memory=None, memory_mask=None, key=None):
@@ -207,6 +223,8 @@ class Block(nnx.Module):
             h = self._enter(x, self.cross_norm)
             seen = self.cross(h, memory, mask=memory_mask, key=keys[1])
             x = self._join(x, seen, self.cross_norm, keys[2])
+        if not self.has_ff:
+            return x
         h = self._enter(x, self.ff_norm)
         return self._join(x, self.contract(jax.nn.gelu(self.expand(h))), self.ff_norm, keys[3])
 

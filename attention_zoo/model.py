@@ -48,6 +48,7 @@ class TransformerConfig:
     depth: int = 2
     heads: int = 4
     ff: int = 512
+    """Width of the feed-forward layers; 0 for none."""
     max_len: int = 1024
     """The longest sequence, in positions of the model."""
     positions: str = "learned"
@@ -74,8 +75,10 @@ class TransformerConfig:
                 raise ValueError(
                     f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}"
                 )
-        for name in ("patch", "width", "depth", "heads", "ff", "max_len"):
+        for name in ("patch", "width", "depth", "heads", "max_len"):
             ops.positive(**{name: getattr(self, name)})
+        if self.ff != 0:
+            ops.positive(ff=self.ff)
         check_heads(self.width, self.heads)
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be at least 0 and below 1, got {self.dropout}")
@@ -127,7 +130,7 @@ class Transformer(nnx.Module):
     def __init__(self, config: TransformerConfig, *, rngs: nnx.Rngs):
         c = self.config = config
         mixers = mechanisms_of(c.mechanism, c.hparams, c.depth)
-        longest = Dims(q_len=c.max_len, kv_len=c.max_len)
+        longest = Dims(q_len=c.max_len, kv_len=c.max_len, heads=c.heads)
         for m in mixers:
             refuse(objections(m, longest, per_position=c.per_position))
         around = {"positions": c.positions, "dropout": c.dropout, "dtype": c.dtype, "rngs": rngs}
@@ -243,17 +246,19 @@ def pool(h, mask):
 
 
 def num_params(model: Transformer) -> dict[str, int]:
-    """Trained numbers: `total`, and of those `by_length`, which grow with the longest sequence."""
+    """Trained numbers: `total`, and of those `by_length`, which grow with the longest sequence.
 
-    def count(module):
-        return sum(x.size for x in jax.tree.leaves(nnx.state(module, nnx.Param)))
+    The model may be one of shapes alone, as `nnx.eval_shape` makes it.
+    """
+
+    def count(variables):
+        return sum(x.size for x in jax.tree.leaves(variables))
 
     by_length = 0
     for _, module in nnx.iter_modules(model):
-        if isinstance(module, SequenceMixer) and module.mechanism.fixed_length is not None:
-            longest = module.mechanism.fixed_length
-            sizes = jax.tree.leaves(nnx.state(module.params, nnx.Param))
-            by_length += sum(x.size for x in sizes if longest in x.shape)
+        if isinstance(module, SequenceMixer):
+            trained = nnx.state(module.params, nnx.Param)
+            by_length += sum(count(trained.get(name)) for name in module.sized_by_length())
         elif isinstance(module, Embedding) and module.learned:
-            by_length += module.positions[...].size
-    return {"total": count(model), "by_length": by_length}
+            by_length += count(nnx.state(module)["positions"])
+    return {"total": count(nnx.state(model, nnx.Param)), "by_length": by_length}

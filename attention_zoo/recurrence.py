@@ -1,165 +1,164 @@
 """Linear attention once features exist: out = φq (φkᵀ v) / φq·Σφk, in parallel or by steps.
 
-`q` and `k` are features [B, length, H, R] in float32, already 0 at hidden keys. The state of the
-causal form is {"kv": Σ φk vᵀ [B, H, R, E], "k": Σ φk [B, H, R]} in float32, whatever the length.
+Arrays are heads first, [B, H, length, D]; `mask` is [B, S] or None. `maps` makes float32 features
+chunk by chunk, so that none of a whole sequence are held: (q -> φq [B, H, c, R], k -> (φk, log
+decay)). A log decay [B, H, c], at most 0, is what each token shrinks the sums before it by, or
+None. The state of the causal form is {"kv": Σ v φkᵀ [B, H, E, R], "k": Σ φk [B, H, R]} in float32,
+whatever the length (E in front: the sum over positions then is twice as fast on a CPU).
 """
+
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 
-from attention_zoo import ops
+from attention_zoo import heads, ops
 from attention_zoo.types import Cost, Decode, Dims
 
 
-def bidirectional(q, k, v, normalise: bool):
-    """Every query sees every key: [B, T, H, E] in v's dtype."""
-    kv = jnp.einsum("bshr,bshe->bhre", k, v.astype(jnp.float32))
-    out = jnp.einsum("bthr,bhre->bthe", q, kv)
-    if normalise:
-        out = ops.safe_divide(out, jnp.einsum("bthr,bhr->bth", q, k.sum(1))[..., None])
-    return out.astype(v.dtype)
+def attend(maps, q, k, v, mask, state, *, causal, normalise, chunk, rows, eps=0.0):
+    """(out [B, H, T, E] in v's dtype, new state): a query reads the sums of `state` and of all
+    keys, or of those up to its own if causal. `rows`: positions a chunk where not causal."""
+    if not causal:
+        state = write(maps, k, v, mask, state, rows)
+        return read(maps, q, v.dtype, state, normalise, rows, eps), state
+    size = min(chunk, q.shape[2])
+    past = jnp.tri(size, dtype=bool)
 
-
-def causal(q, k, v, normalise: bool, chunk: int, state=None, *, maps=None, mask=None, eps=0.0):
-    """Every query sees the keys up to its own, after those summed in `state`: (out, new state).
-
-    `maps` makes the features chunk by chunk: (q -> φq, (k, mask) -> (φk, log decay)). A log decay
-    [B, c, H], at most 0, is what each token shrinks the sums before it by; it may be None.
-    """
-    B, T, H, D = q.shape
-    size = min(chunk, T)
-    if maps is None:
-        state = empty(B, H, D, v.shape[-1]) if state is None else state
-
-    @jax.checkpoint
     def step(state, xs):
-        q, k, v, *mask = xs
-        k, decay = maps[1](k, *mask) if maps else (k, None)
-        q = maps[0](q) if maps else q
-        weights = jnp.einsum("bthr,bshr->bhts", q, k) * jnp.tri(size)
+        q, k, v, mask = xs
+        q = maps[0](q.astype(jnp.float32))
+        k, v, decay = keys_of(maps, k, v, mask)
+        weights = jnp.einsum("bhtr,bhsr->bhts", q, k) * past
         if decay is not None:
-            passed = jnp.einsum("bth->bht", decay.cumsum(1))
-            between = passed[:, :, :, None] - passed[:, :, None]
-            weights *= jnp.exp(jnp.where(jnp.tri(size, dtype=bool), between, ops.LOWEST))
-            q = q * jnp.einsum("bht->bth", jnp.exp(passed))[..., None]
-        out = jnp.einsum("bhts,bshe->bthe", weights, v) + jnp.einsum(
-            "bthr,bhre->bthe", q, state["kv"]
-        )
+            passed = decay.cumsum(-1)
+            between = passed[..., :, None] - passed[..., None, :]
+            weights *= jnp.exp(jnp.where(past, between, ops.LOWEST))
+            q = q * jnp.exp(passed)[..., None]
+        out = jnp.einsum("bhts,bhse->bhte", weights, v)
+        out += jnp.einsum("bhtr,bher->bhte", q, state["kv"])
         if normalise:
-            total = weights.sum(-1) + jnp.einsum("bthr,bhr->bht", q, state["k"]) + eps
-            out = ops.safe_divide(out, jnp.einsum("bht->bth", total)[..., None])
-        return absorb(state, k, v, decay), out
-
-    arrays = [x.astype(jnp.float32) for x in (q, k, v)]
-    if maps:
-        arrays.append(jnp.ones(k.shape[:2], bool) if mask is None else mask)
-    state, out = jax.lax.scan(step, state, tuple(chunks(x, size) for x in arrays))
-    return join(out, T).astype(v.dtype), state
-
-
-def mapped(q, k, v, normalise: bool, chunk: int, state, maps, *, mask=None, eps=0.0):
-    """Every query reads the sums over all keys, with features made by `maps` as in `causal`."""
-    mask = jnp.ones(k.shape[:2], bool) if mask is None else mask
-
-    @jax.checkpoint
-    def write(state, kvm):
-        k, v, mask = kvm
-        features, decay = maps[1](k, mask)
-        return absorb(state, features, v, decay), None
-
-    arrays = (k.astype(jnp.float32), v.astype(jnp.float32), mask)
-    size = min(chunk, k.shape[1])
-    state, _ = jax.lax.scan(write, state, tuple(chunks(x, size) for x in arrays))
-
-    @jax.checkpoint
-    def read(q):
-        features = maps[0](q)
-        out = jnp.einsum("bthr,bhre->bthe", features, state["kv"])
-        if normalise:
-            total = jnp.einsum("bthr,bhr->bth", features, state["k"]) + eps
+            total = weights.sum(-1) + jnp.einsum("bhtr,bhr->bht", q, state["k"]) + eps
             out = ops.safe_divide(out, total[..., None])
-        return out
+        return absorb(state, k, v, decay), out.astype(xs[2].dtype)
 
-    queries = chunks(q.astype(jnp.float32), min(chunk, q.shape[1]))
-    return join(jax.lax.map(read, queries), q.shape[1]).astype(v.dtype)
+    state, out = jax.lax.scan(step, state, tuple(cut(x, size) for x in (q, k, v, mask)))
+    return join(out, q.shape[2]), state
+
+
+def write(maps, k, v, mask, state, rows):
+    """The state after all keys."""
+
+    def step(state, xs):
+        return absorb(state, *keys_of(maps, *xs)), None
+
+    size = min(rows, k.shape[2])
+    return jax.lax.scan(step, state, tuple(cut(x, size) for x in (k, v, mask)))[0]
+
+
+def read(maps, q, dtype, state, normalise, rows, eps):
+    """What queries take from the sums of `state`."""
+
+    def step(q):
+        features = maps[0](q.astype(jnp.float32))
+        out = jnp.einsum("bhtr,bher->bhte", features, state["kv"])
+        if normalise:
+            total = jnp.einsum("bhtr,bhr->bht", features, state["k"]) + eps
+            out = ops.safe_divide(out, total[..., None])
+        return out.astype(dtype)
+
+    return join(jax.lax.map(step, cut(q, min(rows, q.shape[2]))), q.shape[2])
+
+
+def keys_of(maps, k, v, mask):
+    """(φk, v, log decay) of a chunk, all 0 where hidden, whatever was there."""
+    k, v = k.astype(jnp.float32), v.astype(jnp.float32)
+    if mask is None:
+        features, decay = maps[1](k)
+        return features, v, decay
+    seen = mask[:, None, :, None]
+    # k before too: a feature that overflows there would be 0 with a gradient of NaN
+    features, decay = maps[1](jnp.where(seen, k, 0.0))
+    features, v = jnp.where(seen, features, 0.0), jnp.where(seen, v, 0.0)
+    return features, v, None if decay is None else jnp.where(seen[..., 0], decay, 0.0)
 
 
 def absorb(state, k, v, decay=None):
     """The state after more keys."""
-    if decay is None:
-        kv = jnp.einsum("bshr,bshe->bhre", k, v)
-        return {"kv": state["kv"] + kv, "k": state["k"] + k.sum(1)}
-    passed = decay.cumsum(1)
-    k = k * jnp.exp(passed[:, -1:] - passed)[..., None]
-    left = jnp.exp(passed[:, -1])[..., None]
-    new = absorb({"kv": 0.0, "k": 0.0}, k, v)
-    return {"kv": state["kv"] * left[..., None] + new["kv"], "k": state["k"] * left + new["k"]}
+    kept = state
+    if decay is not None:
+        passed = decay.cumsum(-1)
+        k = k * jnp.exp(passed[..., -1:] - passed)[..., None]
+        left = jnp.exp(passed[..., -1])[..., None]
+        kept = {"kv": state["kv"] * left[..., None], "k": state["k"] * left}
+    return {"kv": kept["kv"] + jnp.einsum("bhse,bhsr->bher", v, k), "k": kept["k"] + k.sum(2)}
 
 
 def empty(B: int, H: int, R: int, E: int) -> dict:
-    return {"kv": jnp.zeros((B, H, R, E), jnp.float32), "k": jnp.zeros((B, H, R), jnp.float32)}
+    return {"kv": jnp.zeros((B, H, E, R), jnp.float32), "k": jnp.zeros((B, H, R), jnp.float32)}
 
 
-def decode(features, width, normalise: bool, chunk: int) -> Decode:
-    """`features(q, k, mask) -> (φq, φk)`; `width(dims)` is their size R."""
+def by_heads(maps: Callable, R: int, q, k, v, mask, tables=(), **options):
+    """`attend` from nothing on [B, length, H, D] arrays, a few heads at a time; `maps(*tables)`
+    makes the maps of a group of heads."""
+
+    def call(mask, q, k, v, *tables):
+        state = empty(*k.shape[:2], R, v.shape[-1])
+        return attend(maps(*tables), q, k, v, mask, state, **options)[0]
+
+    return heads.each(
+        call, group_of(q.shape[0], q.shape[2], q.shape[1], R), (q, k, v), mask, tables
+    )
+
+
+def group_of(B: int, H: int, T: int, R: int) -> int:
+    return heads.group_size(B, H, T * R)
+
+
+def decode(maps: Callable, width: Callable, **options) -> Decode:
+    """`maps(params)` as in `attend`; `width(dims)` is the features' number R."""
 
     def init(params, dims: Dims, dtype=jnp.float32):
         return empty(dims.batch, dims.heads, width(dims), dims.value_dim)
 
     def step(params, state, q, k, v, *, mask=None):
-        q, k = features(q, k, mask)
-        return causal(q, k, ops.hide(v, mask), normalise, chunk, state)
+        q, k, v = (jnp.moveaxis(x, 2, 1) for x in (q, k, v))
+        out, state = attend(maps(params), q, k, v, mask, state, causal=True, **options)
+        return jnp.moveaxis(out, 1, 2), state
 
     return Decode(init, step, step)
 
 
-def cost(dims: Dims, R: int, normalise: bool, causal: bool, chunk: int) -> Cost:
-    """Of the products above; feature maps that multiply matrices add their own."""
-    T, S, E = dims.q_len, dims.kv_len, dims.value_dim
-    heads = dims.batch * dims.heads
-    state = heads * R * (E + 1)
-    if causal:
-        size = min(chunk, T)
-        rows = ops.ceil_to(T, size)
-        pairs = rows * (size * (R + E) + 2 * R * E + R * normalise)
-        held = rows * (2 * R + E) + rows * E
-    else:
-        pairs = (S + T) * R * E + T * R * normalise
-        # the product over positions wants its two operands the other way round: copies
-        held = (T + S) * R + S * (R + E) + T * E
+def cost(dims: Dims, R: int, each: int, *, causal, normalise, chunk, rows, eps=0.0) -> Cost:
+    """Of `by_heads` with maps that take `each` multiply-adds a token."""
+    D, E, lanes = dims.head_dim, dims.value_dim, dims.batch * dims.heads
+    rows = chunk if causal else rows
+    size = min(rows, dims.q_len)
+    T, S = (ops.ceil_to(n, min(rows, n)) for n in (dims.q_len, dims.kv_len))
+    pairs = (T + S) * (each + R * E) + T * R * normalise
+    pairs += T * size * (R + E) if causal else 0
+    state = R * (E + 1)
+    group = dims.batch * group_of(dims.batch, dims.heads, dims.q_len, R)
+    held = T * (D + E) + S * (D + E) + size * (3 * R + 2 * E + 2 * size * causal) + 2 * state
     return Cost(
-        flops=2 * heads * pairs,
-        ideal_flops=2 * heads * (T + S) * R * E,
-        bytes=4 * (heads * held + state),
-        state_bytes=4 * state,
+        flops=2 * lanes * pairs,
+        ideal_flops=2 * lanes * (dims.q_len + dims.kv_len) * R * E,
+        bytes=4 * group * held + dims.itemsize * lanes * dims.q_len * E,
+        state_bytes=4 * lanes * state,
     )
 
 
-def mapped_cost(dims: Dims, R: int, each: int, causal: bool, chunk: int) -> Cost:
-    """Of `causal` or `mapped` with `maps` that take `each` multiply-adds a token."""
-    E, heads, size = dims.value_dim, dims.batch * dims.heads, min(chunk, dims.q_len)
-    T, S = (ops.ceil_to(n, min(chunk, n)) for n in (dims.q_len, dims.kv_len))
-    pairs = (T + S) * (each + R * E) + T * R + (T * size * (R + E) if causal else 0)
-    state = heads * R * (E + 1)
-    held = heads * size * (3 * R + 2 * E + (2 * size if causal else 0))
-    # a loop over chunks works on copies of its inputs
-    held += heads * (T * dims.head_dim + S * (dims.head_dim + E)) * (dims.kv_len > chunk)
-    return Cost(
-        flops=2 * heads * pairs,
-        ideal_flops=2 * heads * (dims.q_len + dims.kv_len) * R * E,
-        bytes=4 * (heads * T * E + held + state),
-        state_bytes=4 * state,
-    )
-
-
-def chunks(x, size):
-    """[B, T, ...] -> [chunks, B, size, ...], padded by zeros."""
-    B, T = x.shape[:2]
-    padded = ops.pad_to(x, ops.ceil_to(T, size), 1)
-    return jnp.moveaxis(padded.reshape(B, -1, size, *x.shape[2:]), 1, 0)
+def cut(x, size):
+    """[B, H, N, D] (or a mask [B, N], or None) -> [chunks, B, H, size, D], padded by zeros."""
+    if x is None:
+        return None
+    axis = min(x.ndim - 2, 2) or 1
+    padded = ops.pad_to(x, ops.ceil_to(x.shape[axis], size), axis)
+    shape = (*x.shape[:axis], -1, size, *x.shape[axis + 1 :])
+    return jnp.moveaxis(padded.reshape(shape), axis, 0)
 
 
 def join(out, T):
-    """[chunks, B, size, ...] -> [B, T, ...]."""
-    out = jnp.moveaxis(out, 0, 1)
-    return out.reshape(len(out), -1, *out.shape[3:])[:, :T]
+    """[chunks, B, H, size, E] -> [B, H, T, E]."""
+    out = jnp.moveaxis(out, 0, 2)
+    return out.reshape(*out.shape[:2], -1, out.shape[4])[:, :, :T]

@@ -7,57 +7,65 @@ A tile lets one block of queries see a few blocks of keys. All fixed patterns ar
        |     ■ ■ . . . .        ■ ■ . . . .        ■ ■ ■ . . .        ■ ■ ■ . . ■
        v     . . .              ■ ■ ■ . . .        . ■ ■ ■ . .        ■ ■ ■ ■ . .
 
-One scan walks the list with the online softmax of arXiv:2112.05682; the backward pass walks it
+Heads go a few at a time, heads first (see `heads`), so all that the walk slices is contiguous. It
+joins the tiles of a row by the online softmax of arXiv:2112.05682; the backward pass walks
 again, recomputing the weights from the saved logsumexp (arXiv:2205.14135). What is computed is
 exactly the tiles, so its FLOPs are known and skipping the future is free.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from attention_zoo import ops
+from attention_zoo import heads, ops
 from attention_zoo.types import Cost, Dims
-
-# logits a tile may hold: about one core's cache on a CPU, enough to fill an accelerator elsewhere
-TILE_LOGITS = {"cpu": 2**19}
-TILE_LOGITS_ACCELERATOR = 2**25
 
 
 @dataclasses.dataclass(frozen=True)
 class Schedule:
-    """Tile p: queries of block `rows[p]` see key blocks `cols[p]` (-1: none), in head `heads[p]`
-    where heads is given, else in every head. Tiles of one row stand together."""
+    """Tile p: queries of block `rows[p]` see key blocks `cols[p]` (-1: none); cols of another
+    dimension in front hold a list a head. Tiles of one row stand together."""
 
     block: int
     rows: np.ndarray
     cols: np.ndarray
-    heads: np.ndarray | None = None
     key_block: int = 0
 
     def __post_init__(self):
         object.__setattr__(self, "key_block", self.key_block or self.block)
 
+    @property
+    def keys(self) -> int:
+        """Keys a tile."""
+        return self.cols.shape[-1] * self.key_block
+
+    @property
+    def contiguous(self) -> bool:
+        """Whether every tile's key blocks are neighbours, none missing."""
+        return bool((self.cols >= 0).all() and (np.diff(self.cols) == 1).all())
+
     def pairs(self, heads: int) -> int:
         """Query-key pairs computed in all heads together."""
-        per_tile = self.block * self.cols.shape[1] * self.key_block
-        return len(self.rows) * per_tile * (1 if self.heads is not None else heads)
+        return heads * len(self.rows) * self.block * self.keys
 
     def cost(self, dims: Dims, *, ideal_pairs: int, state_bytes: int = 0) -> Cost:
         """Of one `attend` with this schedule; `ideal_pairs` are what one head's pattern needs."""
-        width, heads = dims.head_dim + dims.value_dim, dims.batch * dims.heads
-        group = head_group(dims.heads, dims.batch, self)
-        keys = self.cols.shape[1] * self.key_block
-        # logits and weights of a tile, and its slices of queries, accumulator, keys and values
-        tile = dims.batch * group * (2 * self.block * keys + (self.block + keys) * width)
-        out = heads * ops.ceil_to(dims.q_len, self.block) * (dims.value_dim + 1)
+        D, E, lanes = dims.head_dim, dims.value_dim, dims.batch * dims.heads
+        T, S = (
+            ops.ceil_to(n, b) for n, b in ((dims.q_len, self.block), (dims.kv_len, self.key_block))
+        )
+        # a group's arrays, and a tile's logits, weights and slices
+        held = T * (D + E + 1) + S * (D + E)
+        held += 2 * self.block * self.keys + (self.block + self.keys) * (D + E)
+        group = dims.batch * group_of(dims.batch, dims.heads, T + S, self)
         return Cost(
-            flops=2 * dims.batch * self.pairs(dims.heads) * width,
-            ideal_flops=2 * heads * ideal_pairs * width,
-            bytes=4 * (out + tile),
+            flops=2 * dims.batch * self.pairs(dims.heads) * (D + E),
+            ideal_flops=2 * lanes * ideal_pairs * (D + E),
+            bytes=4 * (lanes * T * (E + 1) + group * held),
             state_bytes=state_bytes,
         )
 
@@ -76,23 +84,19 @@ def schedule(
     cols = np.full((len(tiles), width), -1, np.int32)
     for tile, (_, present) in enumerate(tiles):
         cols[tile, : len(present)] = present
-    return Schedule(block, np.array([row for row, _ in tiles], np.int32), cols, None, key_block)
+    return Schedule(block, np.array([row for row, _ in tiles], np.int32), cols, key_block)
 
 
 def band(T: int, left: int, right: int, block: int | None = None) -> Schedule:
     """All pairs with -left <= j - i <= right among T positions, and what shares their blocks."""
     block = min(block or min(128, max(32, 1 << (max(left, right, 1) - 1).bit_length())), T)
-    last = -(-T // block) - 1
-    return schedule(
-        block,
-        (
-            range(
-                max((row * block - left) // block, 0),
-                min((row * block + block - 1 + right) // block, last) + 1,
-            )
-            for row in range(last + 1)
-        ),
-    )
+    blocks = -(-T // block)
+    first = [(row * block - left) // block for row in range(blocks)]
+    end = [(row * block + block - 1 + right) // block + 1 for row in range(blocks)]
+    width = min(max(e - f for f, e in zip(first, end, strict=True)), blocks)
+    # rows at the ends take blocks outside of the band too: all tiles are of one width anyway
+    starts = (min(max(f, 0), blocks - width) for f in first)
+    return schedule(block, (range(start, start + width) for start in starts))
 
 
 def everything(T: int, S: int, causal: bool, block: int, key_block: int) -> Schedule:
@@ -104,37 +108,47 @@ def everything(T: int, S: int, causal: bool, block: int, key_block: int) -> Sche
 
 
 def per_head(schedules: list[Schedule]) -> Schedule:
-    """Another schedule in every head, all of one width."""
-    heads = np.repeat(np.arange(len(schedules), dtype=np.int32), [len(s.rows) for s in schedules])
+    """Another schedule in every head, all with the same rows and of one width."""
     first = schedules[0]
-    return Schedule(
-        first.block,
-        np.concatenate([s.rows for s in schedules]),
-        np.concatenate([s.cols for s in schedules]),
-        heads,
-        first.key_block,
-    )
+    return Schedule(first.block, first.rows, np.stack([s.cols for s in schedules]), first.key_block)
 
 
-def attend(q, k, v, tiles: Schedule, sees: Callable, *, mask=None, scale: float | None = None):
+def attend(
+    q, k, v, tiles: Schedule, sees: Callable | None, *, mask=None, scale: float | None = None
+):
     """(out [B, T, H, E], logsumexp [B, T, H]), both float32: softmax attention among the pairs that
-    are in a tile, that `sees(i, j)` allows (positions [block, 1] and [1, keys]) and whose key is
-    not hidden.
+    are in a tile, that `sees(i, j)` allows (positions [block, 1] and [1, keys]; None: all) and
+    whose key is not hidden.
 
     `mask` is [B, S] or [B, S, H]. A row with nothing to see has out 0 and logsumexp ops.LOWEST.
     """
     T, S, H = q.shape[1], k.shape[1], q.shape[2]
     scale = q.shape[-1] ** -0.5 if scale is None else scale
-    if mask is None:
-        mask = jnp.ones((1, S), bool)
-    if mask.ndim == 2:
+    if mask is not None and mask.ndim == 2:
         mask = mask[..., None]
     padded_T, padded_S = ops.ceil_to(T, tiles.block), ops.ceil_to(S, tiles.key_block)
     q = ops.pad_to(q, padded_T, 1)
-    k, v, mask = (ops.pad_to(x, padded_S, 1) for x in (k, v, mask))
-    group = head_group(H, q.shape[0], tiles)
-    out, lse = _kernel(tiles, group, sees, scale)(q, k, v, mask)
+    k, v, mask = (None if x is None else ops.pad_to(x, padded_S, 1) for x in (k, v, mask))
+
+    def allowed(i, j, hidden):
+        """[B or 1, g or 1, block or 1, keys] bool, or None where all pairs of all tiles are."""
+        found = [] if mask is None else [hidden[:, :, None, :]]
+        if sees is not None:
+            found.append(sees(i, j)[None, None])
+        if padded_S > S and mask is None:
+            found.append((j < S)[None, None])
+        if (tiles.cols < 0).any():
+            found.append((j >= 0)[None, None])
+        return functools.reduce(jnp.logical_and, found) if found else None
+
+    group = group_of(q.shape[0], H, padded_T + padded_S, tiles)
+    out, lse = _kernel(tiles, group, allowed, scale)(q, k, v, mask)
     return out[:, :T], lse[:, :T]
+
+
+def past(i, j):
+    """For `sees`: what a causal call allows."""
+    return j <= i
 
 
 def merge(*parts):
@@ -148,118 +162,144 @@ def merge(*parts):
     return ops.safe_divide(out, total[..., None]), lse
 
 
-def head_group(H: int, B: int, tiles: Schedule) -> int:
-    """How many heads a tile takes at once."""
-    if tiles.heads is not None:
+def group_of(B: int, H: int, positions: int, tiles: Schedule) -> int:
+    """How many heads are taken at once, for so many queries and keys: one where each head has its
+    own tiles."""
+    if tiles.cols.ndim == 3:
         return 1
-    budget = TILE_LOGITS.get(jax.default_backend(), TILE_LOGITS_ACCELERATOR)
-    per_head = B * tiles.block * tiles.cols.shape[1] * tiles.key_block
-    return max((g for g in range(1, H + 1) if H % g == 0 and g * per_head <= budget), default=1)
+    return heads.group_size(B, H, max(tiles.block * tiles.keys, positions))
 
 
-def _kernel(tiles, group, sees, scale):
+def _kernel(tiles, group, allowed, scale):
     """The custom-gradient function of (q, k, v, mask), all padded to whole blocks."""
-    bq, bk = tiles.block, tiles.key_block
+    bq, bk, width = tiles.block, tiles.key_block, tiles.cols.shape[-1]
+    rows, fresh = tiles.rows, np.append(True, tiles.rows[1:] != tiles.rows[:-1])
+    one_tile_a_row, f32 = fresh.all(), {"preferred_element_type": jnp.float32}
 
-    def xs(H):
-        if tiles.heads is not None:
-            heads, rows, cols = tiles.heads, tiles.rows, tiles.cols
-        else:
-            starts = np.arange(0, H, group, dtype=np.int32)
-            heads = np.repeat(starts, len(tiles.rows))
-            rows, cols = np.tile(tiles.rows, len(starts)), np.tile(tiles.cols, (len(starts), 1))
-        key = heads.astype(np.int64) * (rows.max() + 1) + rows
-        fresh = np.append(True, key[1:] != key[:-1])
-        return tuple(map(jnp.asarray, (heads, rows, cols, fresh)))
+    def over_heads(step, carry, H):
+        """step(carry, first head, cols [P, width]) for every group."""
+        starts = jnp.arange(0, H, group, dtype=jnp.int32)
+        cols = jnp.asarray(tiles.cols)
+        if cols.ndim == 2:
+            return jax.lax.scan(lambda c, head: (step(c, head, cols), None), carry, starts)[0]
+        return jax.lax.scan(lambda c, xs: (step(c, *xs), None), carry, (starts, cols))[0]
 
-    def rows_of(x, row, head):
-        return jax.lax.dynamic_slice(x, (0, row * bq, head, 0), (x.shape[0], bq, group, x.shape[3]))
+    def over_tiles(step, carry, cols):
+        """step(carry, row, cols [width], whether the row is a new one) for every tile."""
+        xs = (jnp.asarray(rows), cols, jnp.asarray(fresh))
+        return jax.lax.scan(lambda c, x: (step(c, *x), None), carry, xs)[0]
 
-    def keys_of(x, cols, head):
-        shape = (x.shape[0], bk, min(group, x.shape[2]), *x.shape[3:])
-        head = head if x.shape[2] > 1 else 0
-        at = [(0, jnp.maximum(col, 0) * bk, head) + (0,) * (x.ndim - 3) for col in cols]
-        return jnp.concatenate([jax.lax.dynamic_slice(x, start, shape) for start in at], 1)
+    def rows_of(x, row):
+        return jax.lax.dynamic_slice_in_dim(x, row * bq, bq, 2)
 
-    def put(x, part, row, head):
-        return jax.lax.dynamic_update_slice(x, part, (0, row * bq, head, 0)[: x.ndim])
+    def put(x, part, row):
+        return jax.lax.dynamic_update_slice_in_dim(x, part, row * bq, 2)
 
-    def logits_of(q_rows, k_keys, mask, row, cols, head):
+    def key_slices(cols):
+        """(first key, how many) of each slice of keys a tile takes."""
+        if tiles.contiguous:
+            return [(cols[0] * bk, width * bk)]
+        return [(jnp.maximum(col, 0) * bk, bk) for col in cols]
+
+    def keys_of(x, cols, axis=2):
+        parts = [
+            jax.lax.dynamic_slice_in_dim(x, start, size, axis) for start, size in key_slices(cols)
+        ]
+        return jnp.concatenate(parts, axis) if len(parts) > 1 else parts[0]
+
+    def add_keys(x, part, cols):
+        """x [B, g, D, S] with a tile's part added at its keys."""
+        at = 0
+        for start, size in key_slices(cols):
+            old = jax.lax.dynamic_slice_in_dim(x, start, size, 3)
+            x = jax.lax.dynamic_update_slice_in_dim(x, old + part[..., at : at + size], start, 3)
+            at += size
+        return x
+
+    def logits_of(q_rows, k_keys, mask, row, cols):
+        logits = jnp.einsum("bhqd,bhkd->bhqk", q_rows, k_keys, **f32) * scale
         i = row * bq + jnp.arange(bq)[:, None]
         j = (cols[:, None] * bk + jnp.arange(bk)).reshape(1, -1)
-        allowed = (sees(i, j) & (j >= 0))[None, None]
-        allowed &= jnp.moveaxis(keys_of(mask, cols, head), 2, 1)[:, :, None, :]
-        logits = jnp.einsum("bqhd,bkhd->bhqk", q_rows, k_keys, preferred_element_type=jnp.float32)
-        return jnp.where(allowed, logits * scale, ops.LOWEST), allowed
+        seen = allowed(i, j, None if mask is None else keys_of(mask, cols))
+        return logits if seen is None else jnp.where(seen, logits, ops.LOWEST)
 
     def forward(q, k, v, mask):
         B, T, H, E = *q.shape[:3], v.shape[3]
 
-        def step(carry, tile):
-            out, lse, acc, peak, total = carry
-            head, row, cols, fresh = tile
-            acc = jnp.where(fresh, 0.0, acc)
-            total = jnp.where(fresh, 0.0, total)
-            peak = jnp.where(fresh, ops.LOWEST, peak)
-            logits, allowed = logits_of(
-                rows_of(q, row, head), keys_of(k, cols, head), mask, row, cols, head
-            )
-            new_peak = jnp.maximum(peak, logits.max(-1))
-            weights = jnp.where(allowed, jnp.exp(logits - new_peak[..., None]), 0.0)
-            shrink = jnp.exp(peak - new_peak)
-            total = total * shrink + weights.sum(-1)
-            acc = acc * shrink[..., None] + jnp.einsum(
-                "bhqk,bkhe->bhqe",
-                weights.astype(v.dtype),
-                keys_of(v, cols, head),
-                preferred_element_type=jnp.float32,
-            )
-            rows_out = jnp.einsum("bhqe->bqhe", ops.safe_divide(acc, total[..., None]))
-            empty = total == 0
-            rows_lse = jnp.where(empty, ops.LOWEST, new_peak + jnp.log(jnp.where(empty, 1, total)))
-            out = put(out, rows_out, row, head)
-            lse = put(lse, jnp.einsum("bhq->bqh", rows_lse), row, head)
-            return (out, lse, acc, new_peak, total), None
+        def some(carry, head, cols):
+            q_h, k_h, v_h = (heads.first(x, head, group) for x in (q, k, v))
+            mask_h = None if mask is None else heads.first(mask, head, group)
 
-        state = jnp.zeros((B, group, bq), jnp.float32)
-        acc = jnp.zeros((B, group, bq, E), jnp.float32)
-        out, lse = jnp.zeros((B, T, H, E), jnp.float32), jnp.zeros((B, T, H), jnp.float32)
-        (out, lse, *_), _ = jax.lax.scan(step, (out, lse, acc, state, state), xs(H))
-        return out, lse
+            def tile(carry, row, cols, fresh):
+                out, lse, sums = carry
+                logits = logits_of(rows_of(q_h, row), keys_of(k_h, cols), mask_h, row, cols)
+                # above what is hidden, whose weight is 0 then in a row of nothing else too
+                peak = jnp.maximum(logits.max(-1), ops.LOWEST / 2)
+                if not one_tile_a_row:
+                    acc, total, before = sums
+                    before = jnp.where(fresh, ops.LOWEST / 2, before)
+                    peak = jnp.maximum(peak, before)
+                weights = jnp.exp(logits - peak[..., None])
+                values = keys_of(v_h, cols)
+                new = jnp.einsum("bhqk,bhke->bhqe", weights.astype(v.dtype), values, **f32)
+                new_total = weights.sum(-1)
+                if not one_tile_a_row:
+                    shrink = jnp.where(fresh, 0.0, jnp.exp(before - peak))
+                    new += acc * shrink[..., None]
+                    new_total += total * shrink
+                    sums = new, new_total, peak
+                empty = new_total == 0
+                divisor = jnp.where(empty, 1.0, new_total)
+                out = put(out, new / divisor[..., None], row)
+                lse = put(lse, jnp.where(empty, ops.LOWEST, peak + jnp.log(divisor)), row)
+                return out, lse, sums
+
+            zeros = jnp.zeros((B, group, bq, E)), *(jnp.zeros((B, group, bq)),) * 2
+            out_h, lse_h = jnp.zeros((B, group, T, E)), jnp.zeros((B, group, T))
+            carried = (out_h, lse_h, () if one_tile_a_row else zeros)
+            out_h, lse_h, _ = over_tiles(tile, carried, cols)
+            out, lse = carry
+            return heads.put(out, out_h, head), heads.put(lse, lse_h, head)
+
+        return over_heads(some, (jnp.zeros((B, T, H, E)), jnp.zeros((B, T, H))), H)
 
     def backward(residuals, cotangents):
         q, k, v, mask, out, lse = residuals
         d_out, d_lse = cotangents
         # of logit s: weight * (d_out . v - d_out . out + d_lse)
         delta = (d_out * out).sum(-1) - d_lse
+        lse = jnp.where(lse > ops.LOWEST, lse, 0.0)
 
-        def step(carry, tile):
-            d_q, d_k, d_v = carry
-            head, row, cols, _ = tile
-            q_rows, d_rows = rows_of(q, row, head), rows_of(d_out, row, head)
-            k_keys, v_keys = keys_of(k, cols, head), keys_of(v, cols, head)
-            logits, allowed = logits_of(q_rows, k_keys, mask, row, cols, head)
-            lse_rows, delta_rows = (
-                jnp.einsum("bqhx->bhqx", rows_of(x[..., None], row, head)) for x in (lse, delta)
+        def some(carry, head, cols):
+            q_h, k_h, v_h, d_h, lse_h, delta_h = (
+                heads.first(x, head, group) for x in (q, k, v, d_out, lse, delta)
             )
-            weights = jnp.where(allowed, jnp.exp(logits - lse_rows), 0.0)
-            d_weights = jnp.einsum("bqhe,bkhe->bhqk", d_rows, v_keys.astype(jnp.float32))
-            d_logits = (weights * (d_weights - delta_rows) * scale).astype(q.dtype)
-            weights = weights.astype(q.dtype)
-            f32 = {"preferred_element_type": jnp.float32}
-            rows_q = jnp.einsum("bhqk,bkhd->bqhd", d_logits, k_keys, **f32)
-            keys_k = jnp.einsum("bhqk,bqhd->bkhd", d_logits, q_rows, **f32)
-            keys_v = jnp.einsum("bhqk,bqhe->bkhe", weights, d_rows.astype(q.dtype), **f32)
-            d_q = put(d_q, rows_of(d_q, row, head) + rows_q, row, head)
-            for slot in range(cols.shape[0]):
-                at = (0, jnp.maximum(cols[slot], 0) * bk, head, 0)
-                d_k = _add(d_k, keys_k[:, slot * bk : (slot + 1) * bk], at)
-                d_v = _add(d_v, keys_v[:, slot * bk : (slot + 1) * bk], at)
-            return (d_q, d_k, d_v), None
+            mask_h = None if mask is None else heads.first(mask, head, group)
 
-        zeros = tuple(jnp.zeros(x.shape, jnp.float32) for x in (q, k, v))
-        grads, _ = jax.lax.scan(step, zeros, xs(q.shape[2]))
-        return *(g.astype(x.dtype) for g, x in zip(grads, (q, k, v), strict=True)), None
+            def tile(carry, row, cols, fresh):
+                d_q, d_k, d_v = carry
+                q_rows, d_rows = rows_of(q_h, row), rows_of(d_h, row)
+                k_keys, v_keys = keys_of(k_h, cols), keys_of(v_h, cols)
+                logits = logits_of(q_rows, k_keys, mask_h, row, cols)
+                weights = jnp.exp(logits - rows_of(lse_h, row)[..., None])
+                d_weights = jnp.einsum("bhqe,bhke->bhqk", d_rows, v_keys.astype(jnp.float32))
+                d_logits = weights * (d_weights - rows_of(delta_h, row)[..., None]) * scale
+                d_logits, weights = d_logits.astype(q.dtype), weights.astype(q.dtype)
+                new = jnp.einsum("bhqk,bhkd->bhqd", d_logits, k_keys, **f32)
+                d_q = put(d_q, new if one_tile_a_row else rows_of(d_q, row) + new, row)
+                # summed over queries with the features in front: twice as fast on a CPU
+                new = jnp.einsum("bhqd,bhqk->bhdk", q_rows, d_logits, **f32)
+                d_k = add_keys(d_k, new, cols)
+                new = jnp.einsum("bhqe,bhqk->bhek", d_rows.astype(q.dtype), weights, **f32)
+                return d_q, d_k, add_keys(d_v, new, cols)
+
+            zeros = (jnp.zeros(q_h.shape), *(jnp.zeros(x.mT.shape) for x in (k_h, v_h)))
+            d_q, d_k, d_v = over_tiles(tile, zeros, cols)
+            parts = (d_q, d_k.mT, d_v.mT)
+            return tuple(heads.put(x, part, head) for x, part in zip(carry, parts, strict=True))
+
+        zeros = tuple(jnp.zeros_like(x) for x in (q, k, v))
+        return *over_heads(some, zeros, q.shape[2]), None
 
     def with_residuals(q, k, v, mask):
         out, lse = forward(q, k, v, mask)
@@ -268,8 +308,3 @@ def _kernel(tiles, group, sees, scale):
     kernel = jax.custom_vjp(forward)
     kernel.defvjp(with_residuals, backward)
     return kernel
-
-
-def _add(x, part, at):
-    old = jax.lax.dynamic_slice(x, at, part.shape)
-    return jax.lax.dynamic_update_slice(x, old + part, at)

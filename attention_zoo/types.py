@@ -110,6 +110,8 @@ class Mechanism:
     "x" (raw input as v)."""
     projections: int = 1
     """How many sets of H heads q, k and v carry (2: Longformer's separate global projections)."""
+    shares: int = 1
+    """Among how many the heads are split evenly."""
     causal: bool = True
     """Has an exact causal form: no output depends on a later token."""
     leaks: bool = False
@@ -166,6 +168,8 @@ def objections(
     if per_position and m.shorter is not None:
         outputs = m.shorter.length(dims.q_len)
         found.append(refuse("per_position", f"{dims.q_len} positions, {outputs} outputs"))
+    if dims.heads % m.shares:
+        found.append(f"{m.name}: its {m.shares} parts share the heads evenly (got {dims.heads})")
     if m.fixed_length is not None and max(dims.q_len, dims.kv_len) > m.fixed_length:
         longest = max(dims.q_len, dims.kv_len)
         found.append(f"{m.name}: parameters are sized for length {m.fixed_length} (got {longest})")

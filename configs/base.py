@@ -28,9 +28,18 @@ def powers(first: int, last: int) -> tuple[int, ...]:
 def variant(config: ConfigDict, key: str, n: int) -> dict:
     """label, mechanism and hparams of a key of `config.variants`, or of a mechanism by its name.
 
-    The hyperparameter value "sqrt" is the whole number nearest to the square root of n.
+    The hyperparameter value "sqrt" is the whole number nearest to the square root of n, "n/8" that
+    share of it.
     """
     fields = dict(config.variants.get(key, {}))
     label, mechanism = fields.pop("label", key), fields.pop("mechanism", key)
-    hparams = {name: round(n**0.5) if value == "sqrt" else value for name, value in fields.items()}
+    hparams = {name: _by_length(value, n) for name, value in fields.items()}
     return {"label": label, "mechanism": mechanism, "hparams": hparams}
+
+
+def _by_length(value, n):
+    if value == "sqrt":
+        return round(n**0.5)
+    if isinstance(value, str) and value.startswith("n/"):
+        return n // int(value.removeprefix("n/"))
+    return value

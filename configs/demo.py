@@ -33,7 +33,7 @@ def get_config():
     config.language.model = {
         "width": 64,
         "depth": 2,
-        "heads": 4,
+        "heads": 2,
         "ff": 256,
         "positions": "sinusoidal",
     }

@@ -15,7 +15,8 @@ import attention_zoo as zoo
 from experiments import records, steps, tasks, train
 
 TASK, MECHANISM = "stdlib", "full"
-OPTIMISER = {"weight_decay": 0.1, "clip": 1.0, "final_lr": 0.1, "beta2": 0.95, "microbatches": 1}
+OPTIMISER = {"schedule": "cosine", "weight_decay": 0.1, "clip": 1.0}
+OPTIMISER |= {"final_lr": 0.1, "beta2": 0.95}
 SIZES = ("n", "batch", "steps", "depth", "ff")
 FIELDS = (*SIZES, "layer", "lr", "warmup", "seed")
 
@@ -83,16 +84,15 @@ def _trained(point, task_name, out):
     """(graph, variables, loss), from a file where another process has written it."""
     task = tasks.make(task_name, point["n"])
     network = zoo.Transformer(train.model_config(point, task), rngs=nnx.Rngs(point["seed"]))
-    graph, params, buffers = nnx.split(network, nnx.Param, ...)
+    graph, optimiser, state = steps.start(network, point)
+    params, buffers = state["params"], state["buffers"]
     file = out / "models" / f"{records.point_id(point)}.npz"
     if file.is_file():
         held = np.load(file)
         leaves = [jnp.asarray(held[str(i)]) for i in range(len(jax.tree.leaves(params)))]
         params = jax.tree.unflatten(jax.tree.structure(params), leaves)
         return graph, nnx.merge_state(params, buffers), float(held["loss"])
-    optimiser = steps.make_optimiser(point)
-    state = {"params": params, "buffers": buffers, "optimiser": optimiser.init(params)}
-    step = jax.jit(steps.train_step(graph, task, optimiser, point), donate_argnums=0)
+    step = jax.jit(steps.train_step(graph, task, optimiser), donate_argnums=0)
     losses = []
     for number in range(point["steps"]):
         batch = task.batch(point["seed"], number, point["batch"])

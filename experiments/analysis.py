@@ -1,4 +1,4 @@
-"""What the cells of a section say: fitted exponents, crossings, means over seeds."""
+"""What the cells of a section say: fitted exponents, crossings."""
 
 import pandas as pd
 
@@ -174,59 +174,8 @@ def reorder_crossings(cells: pd.DataFrame) -> list[dict]:
     return rows
 
 
-def language(section: Section) -> list[dict]:
-    """Means over seeds, then what the same bytes give without a model."""
-    rows, frame = [], section.frame
-    for (label, n), group in frame.groupby(["label", "config.n"], sort=True):
-        good = group[group.status == "ok"]
-        bpb, status = scores(good), frames.failure(group)
-        row = {"label": label, "n": n, "seeds": len(bpb), "status": status}
-        if len(bpb):
-            row |= {"bpb": bpb.mean(), "stderr": fits.standard_error(bpb)}
-            row["val_bpb"] = _mean(good, "val_bpb_best")
-            for key in ("params", "steps", "tokens_per_step", "flops_per_step", "seconds_per_step"):
-                row[key] = _mean(good, key)
-            order0 = pd.to_numeric(column(good.loc[bpb.index], "metrics.unigram_bpb"))
-            lost = int((bpb >= order0).sum())
-            if lost:
-                verdict = f"failed run: does not beat order-0 in {lost} of {len(bpb)} seeds"
-                row["status"] = verdict if status == "ok" else f"{verdict}; {status}"
-        rows.append(row)
-    return rows + baselines(frame)
-
-
-def scores(rows: pd.DataFrame) -> pd.Series:
-    """Bits per byte on the test split, else the best on the validation split."""
-    test = pd.to_numeric(column(rows, "metrics.test_bpb"))
-    return test.fillna(pd.to_numeric(column(rows, "metrics.val_bpb_best"))).dropna()
-
-
-def baselines(frame: pd.DataFrame) -> list[dict]:
-    """Uniform, order-0 and order-2 rows, once where they are the same at every N."""
-    rows = []
-    for key, words in (
-        ("uniform_bpb", "uniform"),
-        ("unigram_bpb", "unigram (order-0)"),
-        ("order2_bpb", "order-2"),
-    ):
-        values = pd.to_numeric(column(frame, f"metrics.{key}"))
-        by_n = values.groupby(frame["config.n"]).mean().dropna()
-        if key == "uniform_bpb" and by_n.empty:
-            by_n = pd.Series({frame["config.n"].iloc[0]: 8.0})
-        same = len(by_n) and by_n.max() - by_n.min() < 1e-9
-        for n, value in list(by_n.items())[:1] if same else by_n.items():
-            row = {"label": words, "n": None if same else n, "bpb": value, "status": "no model"}
-            rows.append(row)
-    return rows
-
-
 def column(frame: pd.DataFrame, key: str) -> pd.Series:
     """The column, or as many missing numbers."""
     if key in frame:
         return frame[key]
     return pd.Series(float("nan"), index=frame.index, dtype=float)
-
-
-def _mean(rows, key):
-    values = pd.to_numeric(column(rows, f"metrics.{key}")).dropna()
-    return values.mean() if len(values) else None

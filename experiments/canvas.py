@@ -8,7 +8,14 @@ import re
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, FixedLocator, FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import (
+    EngFormatter,
+    FixedLocator,
+    FuncFormatter,
+    LogLocator,
+    NullLocator,
+    PercentFormatter,
+)
 
 from experiments.palette import GRID, INK, MUTED, PAPER
 
@@ -61,17 +68,41 @@ class Drawing:
         return buffer.getvalue()
 
 
-def page(section, title, rows=1, labels=0):
-    """(figure, axes) under a heading, tall enough for so many labels."""
-    tall = 6.0 if rows > 1 else max(HEIGHT, 1.6 + 0.185 * labels)
+def page(section, title, rows=1, labels=0, share=True):
+    """(figure, axes) under a heading, tall enough for so many labels; rows may share their x."""
+    tall = max(6.0 if rows > 1 else HEIGHT, 1.6 + 0.185 * labels)
     figure = Figure(figsize=(WIDTH, tall))
-    axes = figure.subplots(rows, 1, sharex=rows > 1)
+    axes = figure.subplots(rows, 1, sharex=share and rows > 1)
     figure.subplots_adjust(
-        left=0.115, right=0.66, bottom=0.55 / tall, top=1 - 0.62 / tall, hspace=0.12
+        left=0.115,
+        right=0.66,
+        bottom=0.55 / tall,
+        top=1 - 0.62 / tall,
+        hspace=0.12 if share else 0.25,
     )
     figure.text(0.012, 1 - 0.2 / tall, title, fontsize=11, fontweight="bold", va="center")
     figure.text(0.012, 1 - 0.4 / tall, section.title, fontsize=7.5, color=MUTED, va="center")
     return figure, axes
+
+
+def panels(section, title, names, rows=1, handles=()):
+    """(figure, axes [rows, names]): small panels side by side, a heading above, a legend below."""
+    wide = max(WIDTH, 2.5 * len(names) + 0.7)
+    longest = max((len(handle.get_label()) for handle in handles), default=0)
+    columns = max(1, int(wide / (0.65 + 0.075 * longest)))
+    tall = 2.75 * rows + 0.8 + 0.2 * -(-len(handles) // columns)
+    figure = Figure(figsize=(wide, tall), layout="constrained")
+    figure.get_layout_engine().set(rect=(0, 0, 1, 1 - 0.55 / tall))
+    grid = figure.subplots(rows, len(names), squeeze=False, sharex="row", sharey="row")
+    heading = {"x": 0.09 / wide, "va": "center"}
+    figure.text(y=1 - 0.2 / tall, s=title, fontsize=11, fontweight="bold", **heading)
+    figure.text(y=1 - 0.4 / tall, s=section.title, fontsize=7.5, color=MUTED, **heading)
+    for ax, name in zip(grid[0], names, strict=True):
+        ax.set_title(name)
+    if handles:
+        place = {"loc": "outside lower center", "ncols": min(columns, len(handles))}
+        figure.legend(handles=handles, frameon=False, **place)
+    return figure, grid
 
 
 def axes(ax, lengths, key, ticks=8):
@@ -79,7 +110,9 @@ def axes(ax, lengths, key, ticks=8):
     lengths = sorted({int(n) for n in lengths})
     ax.set_xscale("log", base=2)
     ax.set_xlim(lengths[0] / 1.25, lengths[-1] * 1.25)
-    shown = lengths[:: -(-len(lengths) // ticks)]
+    # 4,000 beside 4,096 could not be read
+    apart = [n for i, n in enumerate(lengths) if not i or n > 1.1 * lengths[i - 1]]
+    shown = apart[:: -(-len(apart) // ticks)]
     ax.xaxis.set_major_locator(FixedLocator(shown))
     ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_major_formatter(FuncFormatter(lambda n, _: f"{n:,.0f}"))
@@ -96,6 +129,13 @@ def axes(ax, lengths, key, ticks=8):
     ax.yaxis.set_minor_locator(NullLocator())
     unit = UNITS.get(key.split("_")[0], "")
     ax.yaxis.set_major_formatter(EngFormatter(unit=unit, sep=" " if unit else ""))
+
+
+def score_axis(ax, metric, split="test split"):
+    """Scores as people read them."""
+    ax.set_ylabel(f"{metric.header}, {split}")
+    # of 100 times the scale so many hundredths, without the sign
+    ax.yaxis.set_major_formatter(PercentFormatter(100 * metric.scale, symbol=""))
 
 
 def line(ax, curve, y, style, *, spread=False):
@@ -142,11 +182,12 @@ def end_labels(ax, ends, heading):
     figure.subplots_adjust(right=float(np.clip(right, 0.4, figure.subplotpars.right)))
     tall = 72 * figure.get_figheight() * ax.get_position().height
     transform = ax.transData + ax.transAxes.inverted()
-    ends = sorted(ends, key=lambda end: (end[1], end[2]))
-    wanted = [float(transform.transform((x, y))[1]) for x, y, *_ in ends]
+    ends = [(*end, float(transform.transform(end[:2])[1])) for end in ends]
+    ends.sort(key=lambda end: (end[4], end[2]))
+    wanted = [end[4] for end in ends]
     lines = heading.count("\n") + 1
     heights = spread(wanted, 13 / tall, 1 - (11 * lines + 4) / tall)
-    for (x, y, text, color), height in zip(ends, heights, strict=True):
+    for (x, y, text, color, _), height in zip(ends, heights, strict=True):
         leader = {"arrowstyle": "-", "color": color, "lw": 0.6, "alpha": 0.6, "relpos": (0, 0.5)}
         where = {"xytext": (1.045, height), "textcoords": "axes fraction", "annotation_clip": False}
         ax.annotate(

@@ -1,12 +1,14 @@
 """Config files: find, load, override, and turn into points that are known to be sound.
 
-A config file has `get_config() -> ConfigDict` and `get_sweep(config) -> list of points`.
+A config file has `get_config() -> ConfigDict` and `get_sweep(config) -> list of points`. One with
+choices takes one of them, as ml_collections has it: `path.py:small` is `get_config("small")`.
 Everything wrong is a ValueError of one line, before anything is measured.
 """
 
 import ast
 import difflib
 import importlib.util
+import inspect
 import json
 import sys
 from collections.abc import Iterable, Mapping
@@ -28,17 +30,27 @@ OPEN = "variants"
 def available() -> dict[str, str]:
     """The first docstring line of every config file, by path."""
     found = {}
-    for path in sorted(FOLDER.glob("*.py")):
+    for path in sorted(FOLDER.rglob("*.py")):
         source = ast.parse(path.read_text())
         if any(
             isinstance(item, ast.FunctionDef) and item.name == "get_sweep" for item in source.body
         ):
-            found[f"configs/{path.name}"] = (ast.get_docstring(source) or "").split("\n")[0]
+            name = path.relative_to(FOLDER.parent).as_posix()
+            found[name] = (ast.get_docstring(source) or "").split("\n")[0]
     return found
 
 
-def load(path: str) -> ModuleType:
-    """The module of a config file, given as its path or bare name."""
+def load(path: str) -> tuple[ModuleType, ConfigDict]:
+    """The module of a config file, given as its path or bare name and `:choice`, and its config."""
+    path, colon, choice = path.partition(":")
+    module = _module(path)
+    takes = inspect.signature(module.get_config).parameters
+    if colon and not takes:
+        raise ValueError(f"{path} takes no choice, got {choice!r}")
+    return module, module.get_config(*([choice] if colon else []))
+
+
+def _module(path):
     file = next((f for f in (Path(path), FOLDER / f"{path}.py") if f.is_file()), None)
     if file is None:
         raise ValueError(f"no config file {path!r}{_nearest(path, available())}")
@@ -83,14 +95,28 @@ def override(config: ConfigDict, assignments: Iterable[tuple[str, str]]) -> None
 
 
 def points(module: ModuleType, config: ConfigDict) -> list[dict]:
-    """The sweep's points as plain JSON, each once and each checked."""
-    listed = (json.loads(json.dumps(_plain(point))) for point in module.get_sweep(config))
-    unique = list({json.dumps(point, sort_keys=True): point for point in listed}.values())
+    """The sweep's points as plain JSON, each once, checked, and after those that it requires."""
+    unique = {}
+
+    def add(point):
+        key = json.dumps(point, sort_keys=True)
+        if key not in unique:
+            check(point)
+            for other in required(point):
+                add(other)
+            unique[key] = point
+
+    for listed in module.get_sweep(config):
+        add(json.loads(json.dumps(_plain(listed))))
     if not unique:
         raise ValueError("the config makes no points")
-    for point in unique:
-        check(point)
-    return unique
+    return list(unique.values())
+
+
+def required(point: dict) -> list[dict]:
+    """The points whose records this one reads."""
+    module = kind_module(point.get("kind"))
+    return module.requires(point) if hasattr(module, "requires") else []
 
 
 def check(point: dict) -> None:

@@ -55,6 +55,7 @@ def facts() -> dict:
         **{name: _version(name) for name in ("jax", "jaxlib", "flax", "numpy")},
         "python": platform.python_version(),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
+        "glibc_tunables": os.environ.get("GLIBC_TUNABLES", ""),
         "commit": commit,
         "dirty": dirty,
     }

@@ -12,38 +12,61 @@ PAGE_ROWS = 40
 
 @dataclasses.dataclass(frozen=True)
 class Column:
-    """`scale` divides and `digits` are significant, for people; CSV keeps the number as it is."""
+    """`scale` divides and `digits` are significant, for people; CSV keeps the number as it is.
+
+    `beside` are keys of the standard error, the number of seeds and the word instead of a number
+    that people read in the same cell; a column that is not `shown` is in the CSV only.
+    """
 
     key: str
     header: str
     digits: int | None = None
     scale: float = 1.0
     decimals: int | None = None
+    beside: tuple[str, str, str] | None = None
+    shown: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
 class Table:
+    """`frame` has the exact values; `columns` are what people read of it, `bold` (row, key)."""
+
     name: str
     title: str
     caption: str
     columns: tuple[Column, ...]
     frame: pd.DataFrame
+    bold: frozenset[tuple[int, str]] = frozenset()
 
     @classmethod
-    def of(cls, name: str, title: str, caption: str, columns: Iterable[Column], rows) -> "Table":
+    def of(
+        cls, name: str, title: str, caption: str, columns: Iterable[Column], rows, bold=()
+    ) -> "Table":
         columns = tuple(columns)
-        frame = pd.DataFrame(rows, columns=[column.key for column in columns])
-        return cls(name, title, caption, columns, frame)
+        keys = [key for column in columns for key in (column.key, *(column.beside or ()))]
+        shown = tuple(column for column in columns if column.shown)
+        return cls(name, title, caption, shown, pd.DataFrame(rows, columns=keys), frozenset(bold))
 
     def text(self) -> list[list[str]]:
         """Cells as people read them."""
-        return [
-            [cell(value, column) for value, column in zip(row, self.columns, strict=True)]
-            for row in self.frame.itertuples(index=False)
-        ]
+        records = self.frame.to_dict("records")
+        return [[self._cell(row, column) for column in self.columns] for row in records]
+
+    def emphatic(self, row: int, column: int) -> bool:
+        return (row, self.columns[column].key) in self.bold
 
     def numeric(self, column: Column) -> bool:
         return column.digits is not None or column.decimals is not None
+
+    def _cell(self, row, column):
+        text = cell(row[column.key], column)
+        if column.beside is None:
+            return text
+        error, seeds, word = (row[key] for key in column.beside)
+        if not text:
+            return "" if missing(word) else str(word)
+        text += "" if missing(error) else f" ± {cell(error, column)}"
+        return text if missing(seeds) else f"{text} ({seeds:g})"
 
 
 def cell(value, column: Column) -> str:
@@ -84,8 +107,9 @@ def csv(frame: pd.DataFrame) -> str:
 def markdown(table: Table) -> str:
     """The caption, then a pipe table."""
     marks = ["---:" if table.numeric(column) else "---" for column in table.columns]
-    lines = [[column.header for column in table.columns], marks, *table.text()]
-    body = "\n".join("| " + " | ".join(map(_markdown, line)) + " |" for line in lines)
+    heads = [_markdown(column.header) for column in table.columns]
+    lines = [heads, marks, *_emphasised(table, _markdown, "**{}**")]
+    body = "\n".join("| " + " | ".join(line) + " |" for line in lines)
     return f"**{table.title}.** {table.caption}\n\n{body}\n"
 
 
@@ -93,7 +117,8 @@ def latex(table: Table) -> str:
     """Needs booktabs, and longtable where the rows do not fit a page."""
     align = "".join("r" if table.numeric(column) else "l" for column in table.columns)
     head = " & ".join(_latex(column.header) for column in table.columns) + r" \\"
-    rows = [" & ".join(map(_latex, line)) + r" \\" for line in table.text()]
+    lines = _emphasised(table, _latex, r"\textbf{{{}}}")
+    rows = [" & ".join(line) + r" \\" for line in lines]
     caption = rf"\caption{{{_latex(f'{table.title}. {table.caption}')}}}"
     label = rf"\label{{tab:{table.name}}}"
     small = [r"\scriptsize", r"\setlength{\tabcolsep}{3pt}"]
@@ -134,6 +159,13 @@ LATEX = {
     "²": r"$^2$",
     "\n": " ",
 }
+
+
+def _emphasised(table, escape, mark):
+    """The escaped cells, row by row, the bold ones within the mark."""
+    for i, line in enumerate(table.text()):
+        marks = [mark if table.emphatic(i, j) else "{}" for j in range(len(line))]
+        yield [of.format(escape(text)) for of, text in zip(marks, line, strict=True)]
 
 
 def _latex(text):

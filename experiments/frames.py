@@ -8,18 +8,24 @@ import pandas as pd
 KINDS = {
     "kernel": "scaling",
     "reorder": "reordering",
-    "train": "language",
+    "train": "training",
+    "grid": "grid",
     "step": "steps",
     "fidelity": "fidelity",
     "numbers": "numbers",
 }
 
+TRAINING = (
+    *("env.device", "config.dtype", "config.task", "config.size"),
+    *("config.model.width", "config.model.depth"),
+)
 # what must agree before two points may share a figure
 SETTINGS = {
     "kernel": ("env.device", "config.dtype", "config.batch", "config.heads", "config.head_dim",
                "config.value_dim", "config.causal"),
     "reorder": ("env.device", "config.dtype", "config.batch", "config.heads"),
-    "train": ("env.device", "config.dtype", "config.task"),
+    "train": TRAINING,
+    "grid": TRAINING,
     "step": ("env.device", "config.dtype", "config.batch", "config.model.width",
              "config.model.depth", "config.model.heads", "config.model.ff"),
     "fidelity": ("env.device", "config.dtype", "config.batch", "config.heads", "config.head_dim",
@@ -41,6 +47,7 @@ CELL = {
         "config.n",
     ],
     "train": ["label", "config.n"],
+    "grid": ["label", "config.n", "config.lr"],
     "step": ["label", "config.n"],
     "fidelity": [
         "label",
@@ -52,7 +59,7 @@ CELL = {
     "numbers": ["label", "config.n", "config.causal", "config.dtype"],
 }
 # may differ between the points of one cell without making them different experiments
-REPETITION = {"config.seed", "config.repeats", "config.budget", "config.eval_every"}
+REPETITION = ("config.seed", "config.repeats", "config.budget", "config.eval_every", "config.lr.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,17 +75,19 @@ class Section:
 def sections(frame: pd.DataFrame) -> list[Section]:
     """The known kinds of records, split by experiment and setting; names suit files."""
     found = []
-    kinds = frame[frame["config.kind"].isin(list(KINDS))]
-    for experiment, of_experiment in kinds.groupby("config.experiment", sort=True):
+    frame = frame.assign(kind=kinds(frame))
+    frame = frame[frame.kind.isin(list(KINDS))]
+    for experiment, of_experiment in frame.groupby("config.experiment", sort=True):
         several = of_experiment["config.kind"].nunique() > 1
-        for kind in (kind for kind in KINDS if (of_experiment["config.kind"] == kind).any()):
-            rows = of_experiment[of_experiment["config.kind"] == kind].copy()
+        for kind in (kind for kind in KINDS if (of_experiment.kind == kind).any()):
+            rows = of_experiment[of_experiment.kind == kind].drop(columns="kind")
             columns = [*SETTINGS[kind]]
             for column in columns:
                 rows[column] = rows.get(column)
             if "config.value_dim" in rows and "config.head_dim" in rows:
                 rows["config.value_dim"] = rows["config.value_dim"].fillna(rows["config.head_dim"])
-            stem = f"{experiment}-{KINDS[kind]}" if several else str(experiment)
+            apart = several or kind == "grid"
+            stem = f"{experiment}-{KINDS[kind]}" if apart else str(experiment)
             varying = [c for c in columns if rows[c].nunique(dropna=False) > 1]
             for values, part in rows.groupby(columns, dropna=False, sort=True):
                 setting = dict(zip(columns, values, strict=True))
@@ -86,9 +95,18 @@ def sections(frame: pd.DataFrame) -> list[Section]:
                 name = _slug("-".join([stem, *filter(None, parts)]))
                 heading = f"{stem.replace('-', ': ').capitalize()} on {setting['env.device']}"
                 rest = [_short(c, setting[c], spaced=True) for c in columns[1:]]
-                title = ", ".join([heading, *filter(None, rest)])
+                # an experiment named after its task says it once
+                rest = [part for part in rest if part and part not in stem.split("-")]
+                title = ", ".join([heading, *rest])
                 found.append(Section(kind, name, title, _labelled(part, kind)))
     return sorted(found, key=lambda section: [*KINDS].index(section.kind))
+
+
+def kinds(frame: pd.DataFrame) -> pd.Series:
+    """Of each record: what was trained only to choose a learning rate is no result."""
+    role = frame["config.role"] if "config.role" in frame else pd.Series("", index=frame.index)
+    searched = (frame["config.kind"] == "train") & (role == "grid")
+    return frame["config.kind"].where(~searched, "grid")
 
 
 def cells(section: Section) -> pd.DataFrame:
@@ -129,7 +147,7 @@ def _labelled(part, kind):
     part["label"] = part["config.label"].fillna(part["config.mechanism"]).fillna("").astype(str)
     if kind == "reorder":
         return part
-    config = [c for c in part if c.startswith("config.") and c not in REPETITION]
+    config = [c for c in part if c.startswith("config.") and not c.startswith(REPETITION)]
     for _, of_label in part.groupby("label"):
         differing = set()
         for _, cell in of_label.groupby(CELL[kind], dropna=False):
@@ -155,6 +173,8 @@ def _short(column, value, *, spaced=False):
     key = column.split(".")[-1]
     if key == "causal":
         return "causal" if value else ""
+    if plain(value) == "none":
+        return ""
     if key in SHORT:
         return (
             f"{key.replace('_dim', ' size')} {plain(value)}"

@@ -4,7 +4,17 @@ import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from experiments import analysis, canvas, fits, frames, frontier, palette, shares
+from experiments import (
+    analysis,
+    canvas,
+    closing,
+    fits,
+    frames,
+    frontier,
+    palette,
+    quality_plots,
+    shares,
+)
 from experiments.canvas import Drawing
 from experiments.frames import Section
 from experiments.palette import INK, MUTED
@@ -23,19 +33,11 @@ def draw(
     """Every figure of a section; one with no number to show is left out."""
     with matplotlib.rc_context(canvas.RC):
         if section.kind == "kernel":
-            return scaling(section, octaves, start)
-        if section.kind == "reorder":
-            return reordering(section)
-        if section.kind == "fidelity":
-            return frontier.draw(section)
-        if section.kind == "step":
-            return shares.draw(section)
-        if section.kind == "numbers":
-            return []
-        return language(section, curves)
+            return scaling(section, octaves=octaves, start=start)
+        return DRAW[section.kind](section, curves)
 
 
-def scaling(section, octaves, start):
+def scaling(section: Section, *, octaves: float, start: int | None) -> list[Drawing]:
     cells = frames.cells(section)
     look = palette.styles(cells)
     panels = [
@@ -129,7 +131,7 @@ def _end_text(label, fit, per_log, met, common):
     return text
 
 
-def reordering(section):
+def reordering(section: Section, _) -> list[Drawing]:
     cells = analysis.reorder_cells(section)
     drawings = []
     for (feature_map, d, e), panel in analysis.reorder_panels(cells):
@@ -175,79 +177,12 @@ def _reorder_panel(ax, panel, key, what, predicted):
     canvas.end_labels(ax, ends, heading)
 
 
-def language(section, curves):
-    frame, look = (
-        section.frame,
-        palette.styles(section.frame.rename(columns={"config.mechanism": "mechanism"})),
-    )
-    rows = analysis.language(section)
-    drawings = []
-    models = [row for row in rows if row.get("bpb") is not None and row["status"] != "no model"]
-    if models:
-        drawings.append(_bits_figure(section, rows, models, look))
-    for n, of_n in frame.groupby("config.n"):
-        drawing = _loss_figure(section, int(n), of_n, curves, look)
-        if drawing:
-            drawings.append(drawing)
-    return drawings
-
-
-def _bits_figure(section, rows, models, look):
-    figure, ax = canvas.page(section, "Bits per byte against context")
-    ends = []
-    for label in sorted({row["label"] for row in models}):
-        mine = sorted((row for row in models if row["label"] == label), key=lambda row: row["n"])
-        n, bpb = [row["n"] for row in mine], [row["bpb"] for row in mine]
-        spread = [row["stderr"] or 0 for row in mine]
-        ax.errorbar(n, bpb, yerr=spread, capsize=3, elinewidth=1, zorder=3, **look[label].plot())
-        verdict = ", failed run" if "failed run" in mine[-1]["status"] else ""
-        ends.append((n[-1], bpb[-1], f"{label}  {bpb[-1]:.3f}{verdict}", look[label].color))
-    canvas.axes(
-        ax, [row["n"] for row in rows if row["n"] is not None and row["status"] != "no model"], None
-    )
-    low, high = ax.get_xlim()
-    for row in rows:
-        if row["status"] == "no model" and row["label"] != "uniform":
-            at = (low, high) if row["n"] is None else (row["n"] / 1.12, row["n"] * 1.12)
-            ax.plot(at, [row["bpb"]] * 2, color=MUTED, lw=1, ls=(0, (4, 3)), zorder=1)
-            ends.append((at[1], row["bpb"], f"{row['label']}  {row['bpb']:.3f}", MUTED))
-    ax.set_xlim(low, high)
-    failed = [
-        (row["n"], row["status"].split(":")[0].split(" (")[0], look[row["label"]])
-        for row in rows
-        if row["status"] not in ("ok", "no model") and row.get("bpb") is None
-    ]
-    canvas.failures(ax, failed)
-    ax.set_ylabel("bits per byte, held out")
-    seeds = sorted({row["seeds"] for row in models})
-    count = " to ".join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))
-    canvas.end_labels(ax, ends, "one seed" if seeds == [1] else f"mean of {count} seeds")
-    text = "Bits per byte on held-out bytes against N; bars are the standard error over seeds."
-    return Drawing(f"{section.name}-bits", text, figure)
-
-
-def _loss_figure(section, n, rows, curves, look):
-    figure, ax = canvas.page(section, f"Learning curves, N = {n:,}")
-    ends = []
-    for row in rows.sort_values(["label", "id"]).itertuples():
-        points = curves.get((row.id, str(rows["env.device"][row.Index])), [])
-        points = [
-            p for p in points if all(isinstance(p.get(k), int | float) for k in ("step", "val_bpb"))
-        ]
-        if not points:
-            continue
-        style = look[row.label]
-        steps, bits = [p["step"] for p in points], [p["val_bpb"] for p in points]
-        ax.plot(steps, bits, color=style.color, ls=style.line, lw=1.3, alpha=0.9)
-        ax.plot(steps[-1], bits[-1], style.marker, color=style.color, ms=5)
-        ends.append((steps[-1], bits[-1], row.label, style.color))
-    if not ends:
-        return None
-    ax.set_xlabel("step")
-    ax.set_ylabel("bits per byte, validation")
-    best = {}
-    for end in ends:
-        best[end[2]] = min(best.get(end[2], end), end, key=lambda found: found[1])
-    canvas.end_labels(ax, list(best.values()), "a line a seed")
-    text = f"Bits per byte on the validation split while training, N = {n:,}."
-    return Drawing(f"{section.name}-curves-n{n}", text, figure)
+DRAW = {
+    "reorder": reordering,
+    "train": quality_plots.draw,
+    "arena": closing.draw,
+    "grid": lambda section, curves: [],
+    "step": lambda section, curves: shares.draw(section),
+    "fidelity": lambda section, curves: frontier.draw(section),
+    "numbers": lambda section, curves: [],
+}

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments import formats, frames, page, plots, reading, tables
+from experiments import closing, formats, frames, page, plots, reading, tables
 
 FIGURE_FORMATS = ("svg", "png", "pdf")
 DEFAULT_FORMATS = ("svg", "png")
@@ -70,7 +70,8 @@ def write(
     """Every file of the report; the page's path."""
     _save(out / "records.csv", formats.csv(records.frame))
     parts = []
-    for section in frames.sections(records.frame):
+    sections = frames.sections(records.frame)
+    for section in [*sections, *closing.sections(sections)]:
         found = tables.build(section, octaves=octaves, start=start)
         drawings = plots.draw(section, records.curves, octaves=octaves, start=start)
         for table in found:

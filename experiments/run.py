@@ -44,13 +44,12 @@ def _main(argv):
     options, assignments = _parse(argv)
     if options.list and not options.config:
         for path, summary in configuration.available().items():
-            print(f"{path:26} {summary}")
+            print(f"{path:30} {summary}")
         return 0
     if not options.config:
         known = ", ".join(configuration.available())
         raise ValueError(f"--config is missing; there are {known}")
-    module = configuration.load(options.config)
-    config = module.get_config()
+    module, config = configuration.load(options.config)
     configuration.override(config, assignments)
     settings = _settings(config)
     points = configuration.points(module, config)
@@ -74,7 +73,8 @@ def _run(points, settings, config, options):
         store = records.Store(out)
         todo = sweep.pending(points, store, retry=options.retry)
         with _Bar(points, todo) as bar:
-            held = sweep.run(points, store, settings, env, retry=options.retry, done=bar.done)
+            heard = {"done": bar.done, "told": bar.told}
+            held = sweep.run(points, store, settings, env, retry=options.retry, **heard)
         store.merge()
         _print_summary(points, store, held)
         return 0
@@ -96,6 +96,7 @@ def name(point: dict) -> str:
     words = [point.get("experiment"), point.get("label"), f"n={point['n']}"]
     words += [point[key] for key in ("mode", "order", "feature_map") if key in point]
     words += [f"{key}={point[key]}" for key in ("value_dim", "seed") if point.get(key)]
+    words += [f"lr={point['lr']}"] if point.get("role") == "grid" else []
     return " ".join(str(word) for word in words if word) + (
         " causal" if point.get("causal") else ""
     )
@@ -104,6 +105,8 @@ def name(point: dict) -> str:
 def predicted(point: dict, flops_per_second: float) -> tuple[dict, float]:
     """({"flops", "bytes"} where known, seconds of the whole point)."""
     module = kind_module(point["kind"])
+    if hasattr(module, "objections") and module.objections(point):
+        return {}, 0.0
     if not hasattr(module, "predict"):
         return {}, UNKNOWN_SECONDS
     cost = module.predict(point)
@@ -134,11 +137,12 @@ class _Bar:
         rate = flops_per_second()
         self._weights = {records.point_id(p): predicted(p, rate)[1] for p in todo}
         self._count, self._total = len(points) - len(todo), len(points)
-        slow = not sys.stderr.isatty()
+        self._every = 0.2 if sys.stderr.isatty() else 5.0
+        self._said = 0.0
         self._bar = tqdm(
             total=sum(self._weights.values()),
             bar_format="{percentage:3.0f}% |{bar:24}| {desc} [{elapsed}, {remaining} left]",
-            mininterval=5.0 if slow else 0.2,
+            mininterval=self._every,
             disable=not todo,
         )
 
@@ -149,6 +153,12 @@ class _Bar:
             f"{self._count}/{self._total} {name(point)}: {status}", refresh=False
         )
         self._bar.update(self._weights.get(records.point_id(point), 0))
+
+    def told(self, point, text):
+        """Show how far the point is that runs now."""
+        if time.monotonic() - self._said >= self._every:
+            self._said = time.monotonic()
+            self._bar.set_description_str(f"{self._count + 1}/{self._total} {name(point)}: {text}")
 
     def __enter__(self):
         return self
@@ -209,7 +219,7 @@ def _parse(argv):
         allow_abbrev=False,
         epilog="--config.KEY=VALUE replaces a value, --config.lengths=256,512 a tuple.",
     )
-    parser.add_argument("--config", help="a config file, or its bare name")
+    parser.add_argument("--config", help="a config file, or its bare name, and :CHOICE of a size")
     parser.add_argument("--out", type=Path, help="folder of the records: results/EXPERIMENT/DEVICE")
     parser.add_argument(
         "--list", action="store_true", help="print the configs, or a config's points"

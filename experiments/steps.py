@@ -1,7 +1,10 @@
 """The programs that training runs: the optimiser, a step, and the score of a held-out split."""
 
 import collections
+import dataclasses
+import time
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,19 +12,30 @@ import optax
 from flax import nnx
 
 from attention_zoo import layers
-from experiments import tasks
+from experiments import flops, tasks
+
+
+def start(network, point: Mapping) -> tuple[Any, optax.GradientTransformation, dict]:
+    """(graph, optimiser, state) of a fresh network. What differs from seed to seed and rate to rate
+    is in the state, so that all of them run one compiled program."""
+    graph, params, buffers = nnx.split(network, nnx.Param, ...)
+    optimiser = make_optimiser(point, scan=network.config.scan)
+    key = jax.random.fold_in(jax.random.key(point["seed"]), 1)
+    return (
+        graph,
+        optimiser,
+        {
+            "params": params,
+            "buffers": buffers,
+            "optimiser": optimiser.init(params),
+            "lr": jnp.float32(point["lr"]),
+            "key": jax.random.key_data(key),
+        },
+    )
 
 
 def make_optimiser(point: Mapping, *, scan: bool = False) -> optax.GradientTransformation:
-    """AdamW after clipping by global norm; linear warm-up, then a cosine. Only matrices decay."""
-    schedule = optax.warmup_cosine_decay_schedule(
-        0.0 if point["warmup"] else point["lr"],
-        point["lr"],
-        point["warmup"],
-        # one more, for a cosine over no steps is not defined
-        max(point["steps"], point["warmup"] + 1),
-        point["lr"] * point["final_lr"],
-    )
+    """AdamW after clipping by global norm, for a peak rate of 1. Only matrices decay."""
 
     def decays(path, x):
         # the variables of a scanned stack have a leading axis of layers
@@ -31,7 +45,7 @@ def make_optimiser(point: Mapping, *, scan: bool = False) -> optax.GradientTrans
     return optax.chain(
         optax.clip_by_global_norm(point["clip"]),
         optax.adamw(
-            schedule,
+            SCHEDULES[point["schedule"]](point),
             b2=point["beta2"],
             weight_decay=point["weight_decay"],
             mask=lambda params: jax.tree.map_with_path(decays, params),
@@ -39,9 +53,34 @@ def make_optimiser(point: Mapping, *, scan: bool = False) -> optax.GradientTrans
     )
 
 
-def train_step(graph, task: tasks.Task, optimiser, point: Mapping) -> Callable:
+def cosine(point: Mapping) -> optax.Schedule:
+    """A line from 0 to 1 over the warm-up, then half a cosine to `final_lr`."""
+    return optax.warmup_cosine_decay_schedule(
+        0.0 if point["warmup"] else 1.0,
+        1.0,
+        point["warmup"],
+        # one more, for a cosine over no steps is not defined
+        max(point["steps"], point["warmup"] + 1),
+        point["final_lr"],
+    )
+
+
+def rsqrt(point: Mapping) -> optax.Schedule:
+    """A line from 0 to 1 over the warm-up, then 1 / sqrt(step / warm-up)."""
+    warmup = max(point["warmup"], 1)
+
+    def share(step):
+        rising = step / warmup if point["warmup"] else 1.0
+        return jnp.minimum(rising, (warmup / jnp.maximum(step, warmup)) ** 0.5)
+
+    return share
+
+
+SCHEDULES = {"cosine": cosine, "rsqrt": rsqrt}
+
+
+def train_step(graph, task: tasks.Task, optimiser, microbatches: int = 1) -> Callable:
     """`step(state, batch, number) -> (state, mean loss)`; gradients add up over microbatches."""
-    root, parts = jax.random.fold_in(jax.random.key(point["seed"]), 1), point["microbatches"]
 
     def objective(params, buffers, batch, key):
         network = nnx.merge(graph, params, buffers, copy=True)
@@ -51,46 +90,74 @@ def train_step(graph, task: tasks.Task, optimiser, point: Mapping) -> Callable:
     gradient = jax.value_and_grad(objective, has_aux=True)
 
     def step(state, batch, number):
-        params, key = state["params"], jax.random.fold_in(root, number)
+        params = state["params"]
+        key = jax.random.fold_in(jax.random.wrap_key_data(state["key"]), number)
 
         def add(total, piece):
             buffers, *sums = total
             (loss, (count, buffers)), grads = gradient(params, buffers, *piece)
             return (buffers, *jax.tree.map(jnp.add, tuple(sums), (loss, count, grads))), None
 
-        if parts == 1:
+        if microbatches == 1:
             (loss, (count, buffers)), grads = gradient(params, state["buffers"], batch, key)
         else:
-            pieces = jax.tree.map(lambda x: x.reshape(parts, -1, *x.shape[1:]), batch)
+            pieces = jax.tree.map(lambda x: x.reshape(microbatches, -1, *x.shape[1:]), batch)
             none = jax.tree.map(jnp.zeros_like, params)
-            start = (state["buffers"], jnp.zeros(()), jnp.zeros(()), none)
-            total, _ = jax.lax.scan(add, start, (pieces, jax.random.split(key, parts)))
-            buffers, loss, count, grads = total
+            first = (state["buffers"], jnp.zeros(()), jnp.zeros(()), none)
+            keys = jax.random.split(key, microbatches)
+            (buffers, loss, count, grads), _ = jax.lax.scan(add, first, (pieces, keys))
         grads = jax.tree.map(lambda g: g / count, grads)
         updates, moments = optimiser.update(grads, state["optimiser"], params)
-        params = optax.apply_updates(params, updates)
-        return {"params": params, "buffers": buffers, "optimiser": moments}, loss / count
+        params = optax.apply_updates(params, jax.tree.map(lambda u: state["lr"] * u, updates))
+        moved = {"params": params, "buffers": buffers, "optimiser": moments}
+        return {**state, **moved}, loss / count
 
     return step
 
 
-class Evaluation:
-    """The task's metric on a whole held-out split."""
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """A compiled step; the state's arrays are given up to it. FLOPs are those of one call."""
 
-    def __init__(self, graph, task: tasks.Task, batch: int):
-        self.task, self.batch = task, batch
+    run: Callable
+    flops: int
+    compile_seconds: float
 
-        def sums(params, buffers, batch):
-            return task.sums(_apply(nnx.merge(graph, params, buffers), task, batch), batch)
 
-        self.sums = jax.jit(sums)
+class Programs:
+    """A step's program for each shape of batch, compiled when it comes first."""
 
-    def __call__(self, split: str, state: Mapping) -> float:
-        totals = collections.Counter()
-        for batch in self.task.held_out(split, self.batch):
-            found = self.sums(state["params"], state["buffers"], batch)
-            totals.update({name: float(value) for name, value in found.items()})
-        return self.task.score(totals)
+    def __init__(self, step: Callable):
+        self._step, self._known = jax.jit(step, donate_argnums=0), {}
+
+    def of(self, state: Mapping, batch: Mapping) -> Program:
+        shape = tuple((name, array.shape) for name, array in sorted(batch.items()))
+        if shape not in self._known:
+            traced = self._step.trace(state, batch, jnp.int32(0))
+            begin = time.perf_counter()
+            run = traced.lower().compile()
+            seconds = time.perf_counter() - begin
+            self._known[shape] = Program(run, flops.count_jaxpr(traced.jaxpr).flops, seconds)
+        return self._known[shape]
+
+
+def held_out_sums(graph, task: tasks.Task) -> Callable:
+    """`sums(params, buffers, batch)`: the task's, compiled."""
+
+    @jax.jit
+    def sums(params, buffers, batch):
+        return task.sums(_apply(nnx.merge(graph, params, buffers), task, batch), batch)
+
+    return sums
+
+
+def evaluate(sums: Callable, task: tasks.Task, split: str, size: int, state: Mapping) -> float:
+    """The task's metric on a whole held-out split, `size` examples at a time."""
+    totals = collections.Counter()
+    for batch in task.held_out(split, size):
+        found = sums(state["params"], state["buffers"], batch)
+        totals.update({name: float(value) for name, value in found.items()})
+    return task.score(totals)
 
 
 def _apply(network, task, batch, **kwargs):

@@ -2,13 +2,14 @@
 
 import contextlib
 import dataclasses
+import functools
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import psutil
 
-from experiments import environment, records, worker
+from experiments import configuration, environment, progress, records, worker
 from experiments.isolate import Worker
 
 ISOLATION = ("point", "mechanism", "none")
@@ -53,10 +54,13 @@ def run(
     *,
     retry: bool = False,
     done: Callable[[dict, dict | None], None] = lambda point, record: None,
+    told: Callable[[dict, str], None] = lambda point, text: None,
 ) -> list[dict]:
     """Measure what is pending and return the points that another runner still holds.
 
-    `done(point, record)` is called after each point, with None where another runner has it.
+    A point that requires what another runner is measuring is left to that one too.
+    `done(point, record)` is called after each point, with None where another runner has it;
+    `told(point, text)` while one runs that says how far it is.
     """
     # a second pass takes over what another runner had claimed and then died on
     held = pending(points, store, retry=retry)
@@ -67,12 +71,13 @@ def run(
                 for point in group:
                     id = records.point_id(point)
                     with store.claim(id) as mine:
-                        if not mine:
+                        if not mine or _waits(point, store):
                             held.append(point)
                             continue
                         record = store.get(id)
                         if not _final(record, retry):
-                            outcome = _refusal(point) or measure(point, store.folder)
+                            listen = functools.partial(told, point)
+                            outcome = _refusal(point) or measure(point, store.folder, listen)
                             record = records.make(point, **outcome, env=env)
                             store.write(record)
                     done(point, record)
@@ -94,6 +99,12 @@ def _final(record, retry):
     return record is not None and not (retry and record["status"] == "error")
 
 
+def _waits(point, store):
+    """Whether the point reads a record that there is not yet."""
+    needed = configuration.required(point)
+    return any(store.get(records.point_id(other)) is None for other in needed)
+
+
 def _groups(points, isolate):
     if isolate != "mechanism":
         return [[point] for point in points] if isolate == "point" else [points]
@@ -107,12 +118,20 @@ def _groups(points, isolate):
 @contextlib.contextmanager
 def _measurer(settings):
     if settings.isolate == "none":
-        yield worker.perform
+        yield _measure_here
         return
     limits = {"seconds": settings.time_limit, "memory": settings.memory_bytes}
     variables = environment.worker_variables()
     with Worker({**os.environ, **variables}) as process:
-        yield lambda point, out: process.measure(point, out, **limits)
+        yield functools.partial(process.measure, **limits)
+
+
+def _measure_here(point, out, listen):
+    progress.listener = listen
+    try:
+        return worker.perform(point, out)
+    finally:
+        progress.listener = None
 
 
 def _refusal(point):

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from experiments import analysis, errors, formats, frames, shares
+from experiments import analysis, closing, errors, formats, frames, quality_tables, shares
 from experiments.formats import Column, Table
 from experiments.frames import Section
 
@@ -82,20 +82,6 @@ REORDER_POINTS = (
     Column("gemm_ratio", "time / gemm", 3),
     STATUS,
 )
-LANGUAGE = (
-    Column("label", "model"),
-    N,
-    Column("bpb", "bits per byte", decimals=4),
-    Column("stderr", "±", decimals=4),
-    Column("seeds", "seeds", 12),
-    Column("val_bpb", "validation", decimals=4),
-    Column("params", "parameters", 12),
-    Column("steps", "steps", 12),
-    Column("tokens_per_step", "tokens a step", 12),
-    Column("flops_per_step", "GFLOP a step", 4, 1e9),
-    Column("seconds_per_step", "s a step", 3),
-    STATUS,
-)
 FAILURES = (
     Column("experiment", "experiment"),
     Column("device", "device"),
@@ -112,45 +98,58 @@ def build(section: Section, *, octaves: float = 3, start: int | None = None) -> 
     """Every table of a section."""
     text = caption(section)
     if section.kind == "kernel":
-        cells = frames.cells(section)
-        how = f"N >= {start:,}" if start else f"the top {octaves:g} octaves of N"
-        fitted = f"Slope of log y on log N over {how}; ± is its standard error. {text}"
-        met = f"Interpolated in log-log between the neighbouring N that were measured. {text}"
-        return [
-            Table.of(section.name, section.title, text, SCALING, analysis.scaling(cells)),
-            Table.of(
-                f"{section.name}-exponents",
-                f"{section.title}: fitted exponents",
-                fitted,
-                EXPONENTS,
-                analysis.exponents(cells, octaves=octaves, start=start),
-            ),
-            Table.of(
-                f"{section.name}-crossings",
-                f"{section.title}: cheaper than full from which N",
-                met,
-                CROSSINGS,
-                analysis.crossings(cells),
-            ),
-        ]
-    if section.kind == "reorder":
-        cells = analysis.reorder_cells(section)
-        return [
-            Table.of(
-                f"{section.name}-crossings",
-                f"{section.title}: where the orders cost the same",
-                f"N* = 2dd'/(d+d') predicted. {text}",
-                REORDER_CROSSINGS,
-                analysis.reorder_crossings(cells),
-            ),
-            Table.of(section.name, section.title, text, REORDER_POINTS, analysis.timed(cells)),
-        ]
-    if section.kind in errors.TABLES:
-        return errors.TABLES[section.kind](section, text)
-    if section.kind == "step":
-        return shares.tables(section, text)
-    text = f"± is the standard error over seeds. {text}"
-    return [Table.of(section.name, section.title, text, LANGUAGE, analysis.language(section))]
+        return scaling(section, text, octaves=octaves, start=start)
+    return TABLES[section.kind](section, text)
+
+
+def scaling(
+    section: Section, text: str, *, octaves: float = 3, start: int | None = None
+) -> list[Table]:
+    cells = frames.cells(section)
+    how = f"N >= {start:,}" if start else f"the top {octaves:g} octaves of N"
+    fitted = f"Slope of log y on log N over {how}; ± is its standard error. {text}"
+    met = f"Interpolated in log-log between the neighbouring N that were measured. {text}"
+    return [
+        Table.of(section.name, section.title, text, SCALING, analysis.scaling(cells)),
+        Table.of(
+            f"{section.name}-exponents",
+            f"{section.title}: fitted exponents",
+            fitted,
+            EXPONENTS,
+            analysis.exponents(cells, octaves=octaves, start=start),
+        ),
+        Table.of(
+            f"{section.name}-crossings",
+            f"{section.title}: cheaper than full from which N",
+            met,
+            CROSSINGS,
+            analysis.crossings(cells),
+        ),
+    ]
+
+
+def reordering(section: Section, text: str) -> list[Table]:
+    cells = analysis.reorder_cells(section)
+    return [
+        Table.of(
+            f"{section.name}-crossings",
+            f"{section.title}: where the orders cost the same",
+            f"N* = 2dd'/(d+d') predicted. {text}",
+            REORDER_CROSSINGS,
+            analysis.reorder_crossings(cells),
+        ),
+        Table.of(section.name, section.title, text, REORDER_POINTS, analysis.timed(cells)),
+    ]
+
+
+TABLES = {
+    "reorder": reordering,
+    "train": quality_tables.tables,
+    "grid": quality_tables.grid,
+    "arena": closing.tables,
+    "step": shares.tables,
+    **errors.TABLES,
+}
 
 
 def caption(section: Section) -> str:
@@ -189,7 +188,7 @@ def caption(section: Section) -> str:
         ("jax", values("env.jax")),
         ("seeds", values("config.seed")),
         ("date", " to ".join(dict.fromkeys((dates[0], dates[-1]))) if dates else ""),
-        ("repeats", f"median of {repeats}" if repeats and section.kind != "train" else ""),
+        ("repeats", f"median of {repeats}" if repeats else ""),
     ]
     return "; ".join(f"{word} {value}" for word, value in facts if value) + "."
 

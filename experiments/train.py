@@ -1,17 +1,13 @@
-"""Training: one loop for every task and model, functional steps, resumable to the bit.
+"""Training points: what they may ask for, one training each, the metrics of its best model.
 
-A batch and its randomness are functions of (seed, step), so a checkpoint holds no iterator.
+The loop is in loop.py, what it compiles in steps.py.
 """
 
-import collections
 import dataclasses
+import functools
 import json
-import math
-import signal
 import statistics
-import threading
-import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +18,14 @@ from flax import nnx
 import attention_zoo as zoo
 from attention_zoo import model
 from attention_zoo.types import Dims
-from experiments import checkpoint, flops, records, steps, tasks
+from experiments import checkpoint as checkpointing
+from experiments import choice, curves, loop, pretraining, records, steps, tasks
 
 OPTIONAL = {
     "task_args": {},
     "model": {},
     "dtype": "float32",
+    "schedule": "cosine",
     "warmup": 0,
     "weight_decay": 0.0,
     "clip": 1.0,
@@ -35,31 +33,22 @@ OPTIONAL = {
     "beta2": 0.95,
     "microbatches": 1,
     "patience": None,
+    "target": None,
+    "pretrain": None,
+    "eval_hparams": {},
     "checkpoint_every": None,
     "keep_checkpoints": False,
 }
 """Fields a point may leave out. `final_lr`: of the peak; `patience`: evaluations without a better
-one before an early stop; `checkpoint_every`: steps, None for at each evaluation."""
-
-
-class NotFiniteError(FloatingPointError):
-    """The loss of a step is NaN or infinite."""
-
-    status = "nan"
-
-
-@dataclasses.dataclass
-class Progress:
-    """What a run knows beside its arrays: saved with them."""
-
-    step: int = 0
-    recent: list[float] = dataclasses.field(default_factory=list)
-    """Losses since the last evaluation."""
-    curve: list[dict] = dataclasses.field(default_factory=list)
-    best: float | None = None
-    best_step: int | None = None
-    seconds: float = 0.0
-    """Of training steps, evaluation and compilation apart."""
+one before an early stop; `target`: the validation metric that is enough, where it stops too;
+`pretrain`: see pretraining.py; `eval_hparams`: other hyperparameters to test the trained model
+with, by the words that tell the metric apart; `checkpoint_every`: steps, None for at each
+evaluation."""
+# what does not change the program that a point compiles
+UNCOMPILED = {
+    *("experiment", "label", "role", "size", "seed", "lr", "patience", "target", "eval_hparams"),
+    *("eval_every", "checkpoint_every", "keep_checkpoints"),
+}
 
 
 def check_point(point: Mapping) -> None:
@@ -68,39 +57,51 @@ def check_point(point: Mapping) -> None:
     for name in ("n", "batch", "steps", "eval_every", "microbatches"):
         if isinstance(c[name], bool) or not isinstance(c[name], int) or c[name] < 1:
             raise ValueError(f"{name} must be a whole number from 1 up, got {c[name]!r}")
-    if not 0 <= c["warmup"] <= c["steps"]:
-        raise ValueError(f"warmup must be within 0..steps={c['steps']}, got {c['warmup']!r}")
+    choice.check(c["lr"])
+    if c["schedule"] not in steps.SCHEDULES:
+        known = ", ".join(steps.SCHEDULES)
+        raise ValueError(f"schedule must be one of {known}, got {c['schedule']!r}")
     if c["batch"] % c["microbatches"]:
         raise ValueError(f"microbatches={c['microbatches']} must divide batch={c['batch']}")
-    config = model_config(c, _task(c))
-    model.mechanisms_of(config.mechanism, config.hparams, config.depth)
+    if c["pretrain"] is not None:
+        pretraining.check(c["pretrain"])
+    for stage, task in _stages(c):
+        if not 0 <= stage["warmup"] <= stage["steps"]:
+            warmup, length = stage["warmup"], stage["steps"]
+            raise ValueError(f"warmup must be within 0..steps={length}, got {warmup!r}")
+        _mechanisms(model_config(stage, task))
+        for hparams in c["eval_hparams"].values():
+            _mechanisms(model_config({**stage, "hparams": hparams}, task))
 
 
 def objections(point: Mapping) -> list[str]:
-    c = _resolve(point)
-    task = _task(c)
-    config = model_config(c, task)
-    mechanisms = model.mechanisms_of(config.mechanism, config.hparams, config.depth)
-    call = {
-        "causal": config.kind == "decoder",
-        "masked": task.masked,
-        "per_position": config.per_position,
-    }
-    found = [
-        zoo.objections(m, dims, **call)
-        for m, dims in zip(mechanisms, _dims(c, config, mechanisms), strict=True)
-    ]
-    return list(dict.fromkeys(reason for reasons in found for reason in reasons))
+    found = {}
+    for c, task in _stages(_resolve(point)):
+        config = model_config(c, task)
+        call = {
+            "causal": config.kind == "decoder",
+            "masked": task.masked,
+            "per_position": config.per_position,
+        }
+        for m, dims in _calls(c, config):
+            found |= dict.fromkeys(zoo.objections(m, dims, **call))
+    return list(found)
+
+
+def requires(point: Mapping) -> list[dict]:
+    """The points whose records this one reads."""
+    return choice.grid_of(point)
 
 
 def predict(point: Mapping) -> dict:
     """{"flops", "bytes"} of the whole run, by rules of thumb."""
-    c = _resolve(point)
-    config = model_config(c, _task(c))
+    costs = [_predict(c, model_config(c, task)) for c, task in _stages(_resolve(point))]
+    return {"flops": sum(c["flops"] for c in costs), "bytes": max(c["bytes"] for c in costs)}
+
+
+def _predict(c, config):
     tokens = c["batch"] * c["n"]
-    mechanisms = model.mechanisms_of(config.mechanism, config.hparams, config.depth)
-    calls = zip(mechanisms, _dims(c, config, mechanisms), strict=True)
-    costs = [m.cost(dims, causal=config.kind == "decoder") for m, dims in calls]
+    costs = [m.cost(dims, causal=config.kind == "decoder") for m, dims in _calls(c, config)]
     weights = config.depth * config.width * (4 * config.width + 2 * config.ff)
     weights += config.width * (config.vocab or config.classes or 1)
     step = 3 * sum(cost.flops for cost in costs) + 6 * weights * tokens
@@ -112,43 +113,40 @@ def predict(point: Mapping) -> dict:
 def run_point(point: Mapping, out: Path) -> dict:
     """Train, pick the best by validation, score it on the test split: the metrics of a record."""
     c, name = _resolve(point), records.point_id(point)
-    task = _task(c)
-    folder = Path(out) / "checkpoints" / name
-    network = zoo.Transformer(model_config(c, task), rngs=nnx.Rngs(c["seed"]))
-    graph, params, buffers = nnx.split(network, nnx.Param, ...)
-    optimiser = steps.make_optimiser(c, scan=network.config.scan)
-    state = {"params": params, "buffers": buffers, "optimiser": optimiser.init(params)}
-
-    step = jax.jit(steps.train_step(graph, task, optimiser, c), donate_argnums=0)
-    traced = step.trace(state, task.batch(c["seed"], 0, c["batch"]), jnp.int32(0))
-    evaluate = steps.Evaluation(graph, task, c["batch"])
-    start = time.perf_counter()
-    program = traced.lower().compile()
-    compile_seconds = time.perf_counter() - start
-
-    with checkpoint.Checkpoints(folder) as checkpoints, Stop() as stop:
-        curve = Path(out) / "curves" / f"{name}.jsonl"
-        run = Run(c, task, program, evaluate, checkpoints, curve, stop)
-        progress, best = run(state)
+    better = {"higher_is_better": _task(c).higher_is_better}
+    c["lr"], chosen = choice.choose(point, Path(out), _task(c).metric, **better)
+    *before, (c, task) = _stages(c)
+    with loop.Stop() as stop:
+        metrics, best = chosen, None
+        for number, (first, pretext) in enumerate(before):
+            stage = f"{name}-pretraining"
+            done = _train(first, pretext, number, out, stage, stop)
+            metrics |= {"pretrain_steps": done.progress.step, "pretrain_nats": done.progress.best}
+            best = done.best
+        done = _train(c, task, len(before), out, name, stop, best)
+    progress, best, evaluate = done.progress, done.best, done.evaluate
     metric, last = task.metric, progress.curve[-1]
-    metrics = {
+    metrics |= {
         "loss": last["train_loss"],
         f"val_{metric}_best": progress.best,
         f"val_{metric}_last": last[f"val_{metric}"],
         f"test_{metric}": evaluate("test", best),
+        **{f"test_{metric}@{split}": evaluate(split, best) for split in task.also},
+        **_otherwise(c, task, best),
         "best_step": progress.best_step,
         "steps": progress.step,
         "tokens_per_step": c["batch"] * c["n"],
-        "params": model.num_params(network)["total"],
-        "flops_per_step": flops.count_jaxpr(traced.jaxpr).flops,
-        "seconds_per_step": statistics.median(run.durations) if run.durations else None,
+        **_sizes(c, task),
+        "flops_per_step": done.program.flops,
+        "seconds_per_step": statistics.median(done.durations) if done.durations else None,
         "train_seconds": progress.seconds,
-        "compile_seconds": compile_seconds,
+        "compile_seconds": done.program.compile_seconds,
         **task.oracles(),
         **task.facts,
     }
     if not c["keep_checkpoints"]:
-        checkpoint.remove(folder)
+        for stage in (name, f"{name}-pretraining"):
+            checkpointing.remove(Path(out) / "checkpoints" / stage)
     return metrics
 
 
@@ -164,105 +162,83 @@ def model_config(point: Mapping, task: tasks.Task) -> model.TransformerConfig:
     return model.TransformerConfig(**{**sizes, **asked, **task.model, **_hashable(chosen)})
 
 
-class Stop:
-    """Whether SIGTERM came, while the block lasts. Only the main thread may listen."""
-
-    requested = False
-
-    def __enter__(self):
-        self.listens = threading.current_thread() is threading.main_thread()
-        if self.listens:
-            self.before = signal.signal(signal.SIGTERM, self._request)
-        return self
-
-    def __exit__(self, *exception):
-        if self.listens:
-            signal.signal(signal.SIGTERM, self.before)
-
-    def _request(self, *_):
-        self.requested = True
+@functools.lru_cache(maxsize=2)
+def _programs(key, number):
+    """(programs, sums) of a stage of the point that the JSON is of, but for what is UNCOMPILED."""
+    c, task = _stages({**json.loads(key), "lr": 0.0, "seed": 0})[number]
+    network = zoo.Transformer(model_config(c, task), rngs=nnx.Rngs(0))
+    graph, optimiser, _ = steps.start(network, c)
+    step = steps.train_step(graph, task, optimiser, c["microbatches"])
+    return steps.Programs(step), steps.held_out_sums(graph, task)
 
 
-class Run:
-    """The loop. One step is in flight while the next batch is made."""
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    progress: loop.Progress
+    best: Mapping[str, Any]
+    """Variables."""
+    evaluate: Callable
+    program: steps.Program
+    durations: list[float]
 
-    def __init__(self, point, task, step, evaluate, checkpoints, curve: Path, stop: Stop):
-        self.point, self.task, self.step = point, task, step
-        self.evaluate, self.checkpoints, self.curve, self.stop = evaluate, checkpoints, curve, stop
-        self.flight, self.durations, self.mark = collections.deque(), [], 0.0
 
-    def __call__(self, state: Mapping[str, Any]) -> tuple[Progress, Mapping[str, Any]]:
-        """From the last checkpoint, if any, to the end: progress and the best model's variables."""
-        c, progress = self.point, Progress()
-        best = _copy_variables(state)
-        if found := self.checkpoints.restore({"state": state, "best": best}):
-            _, trees, notes = found
-            state, best, progress = trees["state"], trees["best"], Progress(**notes)
-        self.write_curve(progress)
-        self.mark = time.perf_counter()
-        while progress.step < c["steps"] and not self.is_stale(progress):
-            batch = self.task.batch(c["seed"], progress.step, c["batch"])
-            state, loss = self.step(state, batch, jnp.int32(progress.step))
-            progress.step += 1
-            self.flight.append((progress.step, loss))
-            self.land(progress, flying=1)
-            evaluates = progress.step % c["eval_every"] == 0 or progress.step == c["steps"]
-            saves = progress.step % (c["checkpoint_every"] or c["eval_every"]) == 0
-            if not (evaluates or saves or self.stop.requested):
-                continue
-            self.land(progress, flying=0)
-            if evaluates and self.measure(progress, state):
-                best = _copy_variables(state)
-            if saves or self.stop.requested:
-                notes = dataclasses.asdict(progress)
-                self.checkpoints.save(progress.step, {"state": state, "best": best}, notes)
-            if self.stop.requested:
-                raise SystemExit(128 + signal.SIGTERM)
-            self.mark = time.perf_counter()
-        return progress, best
+def _train(c, task, number, out, name, stop, pretrained=None):
+    """The stage of this number, from its last checkpoint to its end."""
+    key = {field: value for field, value in c.items() if field not in UNCOMPILED}
+    programs, sums = _programs(json.dumps(key, sort_keys=True), number)
+    network = zoo.Transformer(model_config(c, task), rngs=nnx.Rngs(c["seed"]))
+    _, _, state = steps.start(network, c)
+    if pretrained is not None:
+        state = pretraining.transfer(pretrained, state)
 
-    def land(self, progress, *, flying: int):
-        """Wait until no more than `flying` steps are under way."""
-        while len(self.flight) > flying:
-            step, loss = self.flight.popleft()
-            loss = float(loss)
-            now = time.perf_counter()
-            self.durations.append(now - self.mark)
-            progress.seconds += now - self.mark
-            self.mark = now
-            if not math.isfinite(loss):
-                raise NotFiniteError(f"the loss is {loss} at step {step}")
-            progress.recent.append(loss)
+    def evaluate(split, variables):
+        return steps.evaluate(sums, task, split, c["batch"], variables)
 
-    def measure(self, progress, state) -> bool:
-        """Add a line to the curve; whether it is the best so far."""
-        score = self.evaluate("val", state)
-        line = {
-            "step": progress.step,
-            "train_loss": math.fsum(progress.recent) / len(progress.recent),
-            f"val_{self.task.metric}": score,
-            "seconds": round(progress.seconds, 3),
-        }
-        progress.recent = []
-        progress.curve.append(line)
-        self.write_curve(progress)
-        better = progress.best is None or (
-            score > progress.best if self.task.higher_is_better else score < progress.best
-        )
-        if better:
-            progress.best, progress.best_step = score, progress.step
-        return better
+    folder = Path(out) / "checkpoints" / name
+    with checkpointing.Checkpoints(folder) as checkpoints, curves.Curve(out, name) as curve:
+        kept = {"checkpoints": checkpoints, "curve": curve, "stop": stop}
+        run = loop.Run(c, task, programs, evaluate, **kept)
+        progress, best = run(state)
+    # a run that had ended before has taken no step here
+    program = run.program or programs.of(state, task.batch(c["seed"], c["steps"] - 1, c["batch"]))
+    return Trained(progress, best, evaluate, program, run.durations)
 
-    def is_stale(self, progress) -> bool:
-        patience = self.point["patience"]
-        since = sum(line["step"] > (progress.best_step or 0) for line in progress.curve)
-        return patience is not None and since >= patience
 
-    def write_curve(self, progress):
-        self.curve.parent.mkdir(parents=True, exist_ok=True)
-        draft = self.curve.with_suffix(".tmp")
-        draft.write_text("".join(json.dumps(line) + "\n" for line in progress.curve))
-        draft.replace(self.curve)
+def _otherwise(c, task, best):
+    """The test metric of the best model with each of `eval_hparams`.
+
+    A buffer keeps its trained value, unless its shape is another: then it is drawn.
+    """
+    trained, found = dict(jax.tree.leaves_with_path(best["buffers"])), {}
+
+    def fitting(path, drawn):
+        kept = trained.get(path, drawn)
+        return kept if kept.shape == drawn.shape else drawn
+
+    for words, hparams in c["eval_hparams"].items():
+        config = model_config({**c, "hparams": hparams}, task)
+        network = zoo.Transformer(config, rngs=nnx.Rngs(c["seed"]))
+        graph, params, buffers = nnx.split(network, nnx.Param, ...)
+        if jax.tree.map(jnp.shape, params) != jax.tree.map(jnp.shape, best["params"]):
+            raise ValueError(f"eval_hparams {words!r} have parameters of other shapes than trained")
+        variables = {"params": best["params"], "buffers": jax.tree.map_with_path(fitting, buffers)}
+        sums = steps.held_out_sums(graph, task)
+        score = steps.evaluate(sums, task, "test", c["batch"], variables)
+        found[f"test_{task.metric}@{words}"] = score
+    return found
+
+
+def _sizes(c, task):
+    """Parameters, and of a decoder the bytes of its decode state for one sequence."""
+    config = model_config(c, task)
+    network = nnx.eval_shape(lambda: zoo.Transformer(config, rngs=nnx.Rngs(0)))
+    counted = model.num_params(network)
+    sizes = {"params": counted["total"], "params_length_sized": counted["by_length"]}
+    if config.kind == "decoder":
+        calls = [(m, dataclasses.replace(dims, batch=1)) for m, dims in _calls(c, config)]
+        costs = [m.cost(dims, causal=True) for m, dims in calls]
+        sizes["decode_state_bytes"] = sum(cost.state_bytes for cost in costs)
+    return sizes
 
 
 def _resolve(point):
@@ -273,18 +249,23 @@ def _task(point):
     return tasks.make(point["task"], point["n"], **point["task_args"])
 
 
-def _dims(point, config, mechanisms):
-    """Of each layer's call."""
+def _stages(point):
+    return pretraining.stages(point, _task(point))
+
+
+def _mechanisms(config):
+    return model.mechanisms_of(config.mechanism, config.hparams, config.depth)
+
+
+def _calls(point, config):
+    """(mechanism, dims) of each layer."""
     head_dim = config.width // config.heads
     itemsize = jnp.dtype(config.dtype).itemsize
+    mechanisms = _mechanisms(config)
     return [
-        Dims(point["batch"], n, n, config.heads, head_dim, itemsize=itemsize)
-        for n in model.lengths_of(mechanisms, point["n"])
+        (m, Dims(point["batch"], n, n, config.heads, head_dim, itemsize=itemsize))
+        for m, n in zip(mechanisms, model.lengths_of(mechanisms, point["n"]), strict=True)
     ]
-
-
-def _copy_variables(state):
-    return jax.tree.map(jnp.copy, {name: state[name] for name in ("params", "buffers")})
 
 
 def _hashable(value):

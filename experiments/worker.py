@@ -1,6 +1,7 @@
 """The process that measures points: one JSON line in, one out, until its input ends.
 
-It dies with its parent, however that dies: the end of its input, watched at all times, is its own.
+Lines before the one out say how far it is: {"progress": text}. It dies with its parent, however
+that dies: the end of its input, watched at all times, is its own.
 """
 
 import importlib
@@ -13,9 +14,12 @@ import traceback
 from pathlib import Path
 from types import ModuleType
 
+from experiments import progress
+
 # a kind is a module with `run_point(point, out) -> metrics`, and where they make sense
 # `check_point(point)` (ValueError), `objections(point) -> list of reasons`,
-# `trace_point(point) -> metrics` of a refused point, `predict(point) -> {"flops", "bytes"}`
+# `trace_point(point) -> metrics` of a refused point, `predict(point) -> {"flops", "bytes"}`,
+# `requires(point) -> points` whose records it reads
 KINDS = {
     "kernel": "experiments.kernel",
     "reorder": "experiments.reorder",
@@ -76,17 +80,20 @@ def main() -> None:
     os.dup2(2, 1)
     requests = queue.Queue()
 
+    def answer(message):
+        answers.write(json.dumps(message) + "\n")
+        answers.flush()
+
     def listen():
         for line in sys.stdin:
             requests.put(json.loads(line))
         os._exit(0)
 
     threading.Thread(target=listen, daemon=True).start()
+    progress.listener = lambda text: answer({"progress": text})
     while True:
         request = requests.get()
-        answer = perform(request["point"], Path(request["out"]))
-        answers.write(json.dumps(answer) + "\n")
-        answers.flush()
+        answer(perform(request["point"], Path(request["out"])))
 
 
 if __name__ == "__main__":

@@ -138,6 +138,20 @@ CASES = {
 
 # variants that share nearly all of another case's path: tried in full by `make test-all`
 EXTRA = {
+    "full-additive",
+    "full-location",
+    "strided-window",
+    "global-separate",
+    "global-positions",
+    "linear-exp",
+    "linear-identity",
+    "performer-paper",
+    "synthesizer-mixture",
+    "lsh-paper",
+    "routing-paper",
+    "sinkhorn-top",
+    "sinkhorn-sortcut",
+    "linformer-kv",
     "full-dot",
     "full-cosine",
     "global-both",

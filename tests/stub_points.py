@@ -4,6 +4,8 @@ import os
 import signal
 import time
 
+from experiments import choice, progress
+
 
 def check_point(point):
     if point["does"] not in (*DEEDS, "refuse"):
@@ -12,6 +14,10 @@ def check_point(point):
 
 def objections(point):
     return ["stub: it was asked to refuse"] if point["does"] == "refuse" else []
+
+
+def requires(point):
+    return choice.grid_of(point) if "lr" in point else []
 
 
 def predict(point):
@@ -28,6 +34,11 @@ def run_point(point, out):
 
 def _work(point, out):
     return {"value": point["n"] ** 2 / 7, "count": point["n"]}
+
+
+def _tell(point, out):
+    progress.tell("half way")
+    return _work(point, out)
 
 
 def _stay(point, out):
@@ -61,6 +72,7 @@ def _lose(point, out):
 
 DEEDS = {
     "work": _work,
+    "tell": _tell,
     "stay": _stay,
     "eat": _eat,
     "exhaust": _exhaust,

@@ -163,62 +163,6 @@ def reordering() -> list[dict]:
     ]
 
 
-def train(label: str, n: int, seed: int, bpb: float, status: str = "ok", reason: str = "") -> dict:
-    config = {
-        "experiment": "language",
-        "kind": "train",
-        "label": label,
-        "mechanism": label,
-        "hparams": {},
-        "n": n,
-        "task": "stdlib",
-        "task_args": {},
-        "model": {"width": 128, "depth": 2, "heads": 4, "ff": 512},
-        "batch": 16384 // n,
-        "steps": 600,
-        "lr": 1e-3,
-        "warmup": 50,
-        "weight_decay": 0.1,
-        "clip": 1.0,
-        "seed": seed,
-        "eval_every": 100,
-        "dtype": "float32",
-        "causal": True,
-    }
-    if status != "ok":
-        return record(config, {}, status, reason)
-    return record(
-        config,
-        {
-            "loss": bpb * 0.69,
-            "val_bpb_best": bpb + 0.02,
-            "val_bpb_last": bpb + 0.03,
-            "test_bpb": bpb,
-            "unigram_bpb": 4.6,
-            "order2_bpb": 2.55,
-            "uniform_bpb": 8,
-            "params": 460_000 + n * 128,
-            "steps": 600,
-            "tokens_per_step": 16384,
-            "seconds_per_step": 0.3 + n / 4096,
-            "flops_per_step": 30e9,
-            "best_step": 600,
-        },
-    )
-
-
-def language() -> list[dict]:
-    """Three models, three seeds; one diverges once, one never learns."""
-    found = []
-    for n in (256, 512, 1024):
-        for seed in range(3):
-            found.append(train("full", n, seed, 2.4 - n / 5000 + seed / 50))
-            found.append(train("local", n, seed, 2.5 - n / 6000 + seed / 40))
-            diverged = ("nan", "loss is nan at step 120") if (n, seed) == (512, 1) else ("ok", "")
-            found.append(train("linear", n, seed, 2.7 - n / 8000 + seed / 60, *diverged))
-    return [*found, train("global", 1024, 0, 4.9)]
-
-
 def fidelity(label: str, n: int, inputs: str, name: str, value, seed: int = 0) -> dict:
     config = {
         "experiment": "fidelity",
@@ -298,26 +242,11 @@ def numbers() -> list[dict]:
 
 
 def write(folder: Path, records: list[dict], points: int = 0) -> Path:
-    """records.jsonl, the last `points` of them as point files, and curves for what was trained."""
+    """records.jsonl, the last `points` of them as point files."""
     merged, loose = records[: len(records) - points], records[len(records) - points :]
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "records.jsonl").write_text("".join(f"{json.dumps(found)}\n" for found in merged))
     for found in loose:
         (folder / "points").mkdir(exist_ok=True)
         (folder / "points" / f"{found['id']}.json").write_text(json.dumps(found))
-    for found in records:
-        if found["config"]["kind"] == "train" and found["status"] == "ok":
-            (folder / "curves").mkdir(exist_ok=True)
-            last = found["metrics"]["val_bpb_best"]
-            lines = [
-                {
-                    "step": step,
-                    "train_loss": 1.0,
-                    "val_bpb": last + 5 * 0.99**step,
-                    "seconds": step * 0.3,
-                }
-                for step in range(0, 601, 100)
-            ]
-            text = "".join(f"{json.dumps(line)}\n" for line in lines)
-            (folder / "curves" / f"{found['id']}.jsonl").write_text(text)
     return folder

@@ -197,8 +197,7 @@ def test_a_bad_point_is_named(changes, words):
 
 @pytest.mark.parametrize("name", ["fidelity", "numbers"])
 def test_config_makes_sound_points(name):
-    module = configuration.load(name)
-    points = configuration.points(module, module.get_config())
+    points = configuration.points(*configuration.load(name))
     assert {point["kind"] for point in points} == {name}
     if name == "numbers":
         assert {point["mechanism"] for point in points} == set(zoo.names())

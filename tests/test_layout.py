@@ -14,9 +14,10 @@ ROOT = Path(__file__).parents[1]
 LAYERS = {
     "attention_zoo/types.py": set(),
     "attention_zoo/ops.py": {"types"},
-    "attention_zoo/tiles.py": {"types", "ops"},
+    "attention_zoo/heads.py": set(),
+    "attention_zoo/tiles.py": {"types", "ops", "heads"},
     "attention_zoo/cache.py": {"types", "ops"},
-    "attention_zoo/recurrence.py": {"types", "ops"},
+    "attention_zoo/recurrence.py": {"types", "ops", "heads"},
     "attention_zoo/registry.py": {"types", "mechanisms"},
 }
 

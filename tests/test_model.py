@@ -236,6 +236,23 @@ def test_parameters_are_counted():
     assert num_params(build(positions="none"))["by_length"] == 0
 
 
+def test_without_feed_forward_the_mixers_are_all():
+    C = 16
+    counts = num_params(build(ff=0, positions="none"))
+    assert counts["total"] == VOCAB * C + 4 * (C * C + C) + 4 * C + C * CLASSES + CLASSES
+    out = evaluate(build(ff=0), TOKENS, mask=MASK)
+    assert out.shape == (B, CLASSES)
+    assert np.isfinite(out).all()
+
+
+@pytest.mark.parametrize("length", [None, 40])
+@pytest.mark.parametrize("scan", [False, True])
+def test_parameters_sized_by_length_are_counted_apart(length, scan):
+    model = {"positions": "none", "mechanism": "linformer", "depth": 2, "scan": scan}
+    counts = num_params(build(**model, hparams={"slots": 3, "length": length}))
+    assert counts["by_length"] == 2 * 2 * 3 * (length or 24)
+
+
 def test_the_graph_is_hashable_as_static_arguments_must_be():
     config = {"hparams": {"window": 3}, "mechanism": ["local"]}
     assert isinstance(hash(nnx.graphdef(build(**config))), int)

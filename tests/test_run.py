@@ -107,6 +107,8 @@ def measured(folder):
         (["--config.lengths="], "the config makes no points"),
         (["--cnfig.lengths=3"], "unknown argument '--cnfig.lengths'"),
         (["--dryrun"], "unknown argument '--dryrun'"),
+        (["--config", "configs/scaling.py:small"], "scaling.py takes no choice, got 'small'"),
+        (["--config", "configs/accuracy/mqar.py:huge"], "must be one of small, medium, full, got"),
     ],
 )
 def test_a_mistake_is_one_line_and_code_two(config, capsys, tmp_path, arguments, words):
@@ -165,6 +167,11 @@ def test_a_dry_run_predicts_and_measures_nothing(config, capsys, tmp_path):
     assert not out.exists()
 
 
+def test_a_refused_point_is_predicted_to_cost_nothing(config, capsys):
+    assert run.main(["--config", config, "--dry_run", "--config.does=refuse"]) == 0
+    assert "about 0.0 min" in capsys.readouterr().out
+
+
 def test_overrides_reach_points_and_records_go_to_the_device(config, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     arguments = ["--config.lengths=7", "--config.variants.full.block=8", "--config.isolate=none"]
@@ -183,6 +190,17 @@ def test_every_isolation_measures_everything_once(tmp_path, isolate):
     again = swept(tmp_path, [point(n) for n in range(1, 8)], isolate=isolate)
     assert len(again) == 7
     assert sorted(measured(tmp_path)) == list(range(1, 8))
+
+
+@pytest.mark.parametrize("isolate", ["mechanism", "none"])
+def test_a_point_that_runs_says_how_far_it_is(tmp_path, isolate):
+    store, heard = records.Store(tmp_path), []
+    points = [point(n, "tell") for n in (1, 2)]
+    told = lambda at, text: heard.append((at["n"], text))  # noqa: E731
+    sweep.run(points, store, sweep.Settings(isolate=isolate), ENV, told=told)
+    assert heard == [(1, "half way"), (2, "half way")]
+    assert [record["status"] for record in store.all().values()] == ["ok", "ok"]
+    store.close()
 
 
 @pytest.mark.parametrize("isolate", ["point", "mechanism"])

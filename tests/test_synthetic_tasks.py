@@ -105,19 +105,16 @@ def test_the_right_answers_score_one(name):
 def test_a_small_transformer_learns_something(name):
     task = made(name)
     point = {
+        **train.OPTIONAL,
         "n": task.n,
-        "dtype": "float32",
         "mechanism": "full",
         "hparams": {},
         "model": {"width": 32, "depth": 1, "heads": 1, "ff": 8},
     }
-    point |= {"steps": 20, "warmup": 2, "lr": 1e-2, "final_lr": 1.0, "clip": 1.0, "beta2": 0.95}
-    point |= {"weight_decay": 0.0, "microbatches": 1, "seed": 0}
+    point |= {"steps": 20, "warmup": 2, "lr": 1e-2, "final_lr": 1.0, "seed": 0}
     network = zoo.Transformer(train.model_config(point, task), rngs=nnx.Rngs(0))
-    graph, params, buffers = nnx.split(network, nnx.Param, ...)
-    optimiser = steps.make_optimiser(point)
-    state = {"params": params, "buffers": buffers, "optimiser": optimiser.init(params)}
-    step, losses = jax.jit(steps.train_step(graph, task, optimiser, point)), []
+    graph, optimiser, state = steps.start(network, point)
+    step, losses = jax.jit(steps.train_step(graph, task, optimiser)), []
     for i in range(point["steps"]):
         state, loss = step(state, task.batch(0, i, 32), jnp.int32(i))
         losses.append(float(loss))
@@ -185,6 +182,31 @@ def test_default_pairs_are_those_published():
     assert {n: tasks.make("mqar", n).facts["pairs"] for n in published} == published
 
 
+def test_mqar_is_tested_on_fewer_pairs():
+    task = tasks.make("mqar", 128, vocab=64, eval_examples=40)
+    assert task.also == ("pairs=4",)
+    batch = joined(task.held_out("pairs=4", 16))
+    np.testing.assert_array_equal(batch["weights"].sum(1), np.full(40, 4))
+    assert len(joined(task.held_out("test", 16))["inputs"]) == 40
+    assert tasks.make("mqar", 512).also == ("pairs=4", "pairs=8", "pairs=16", "pairs=32")
+
+
+def test_mqar_sequences_grow_at_as_many_tokens():
+    task = tasks.make("mqar", 256, vocab=64, eval_examples=40, grow=(3, 5))
+    found = {step: task.batch(0, step, 2) for step in (0, 2, 3, 4, 5, 9)}
+    shapes = {step: batch["inputs"].shape for step, batch in found.items()}
+    assert shapes == {0: (8, 64), 2: (8, 64), 3: (4, 128), 4: (4, 128), 5: (2, 256), 9: (2, 256)}
+    scored = {step: batch["weights"][0].sum() for step, batch in found.items()}
+    assert scored == {0: 4, 2: 4, 3: 8, 4: 8, 5: 16, 9: 16}
+    assert next(task.held_out("val", 2))["inputs"].shape == (2, 256)
+    short = tasks.make("mqar", 64, vocab=64, grow=(3, 5))
+    assert short.batch(0, 9, 2)["inputs"].shape == (2, 64)
+    # from 256 to 512 tokens the pairs published are four times as many
+    full = tasks.make("mqar", 512, vocab=256, grow=(1, 2, 3, 4))
+    scored = [full.batch(0, step, 1)["weights"][0].sum() for step in range(5)]
+    assert scored == [4, 8, 16, 32, 64]
+
+
 def test_mqar_rows_without_recall():
     rows = made("mqar").oracles()
     assert rows["chance_accuracy"] == 1 / 128
@@ -225,6 +247,8 @@ def test_the_row_by_bigrams_by_hand():
         ("mqar", {"vocab": 8}, "pairs must be at most the 3 keys of vocab=8, got 4"),
         ("mqar", {"power": 1.5}, "power must be within 0..1, 1 for uniform gaps, got 1.5"),
         ("mqar", {"eval_examples": 0}, "eval_examples must be a whole number from 1 up, got 0"),
+        ("mqar", {"n": 256, "grow": (9,)}, "to n=256 and pairs=16, got 1 steps, for 128 and 8"),
+        ("mqar", {"grow": (0,)}, "grow must be a whole number from 1 up, got 0"),
         ("duplicate", {"n": 2}, "n must be an even number from 4 up, for 0 w 0 w, got 2"),
         ("duplicate", {"n": 7}, "n must be an even number from 4 up, for 0 w 0 w, got 7"),
         ("duplicate", {"symbols": 0}, "symbols must be a whole number from 1 up, got 0"),

@@ -1,6 +1,7 @@
 import gc
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from flax import nnx
 import attention_zoo as zoo
 from attention_zoo.layers import Buffer
 from configs import language as language_config
-from experiments import records, steps, tasks, train, worker
+from experiments import loop, progress, records, steps, tasks, train, worker
 from experiments.tasks import language
 
 POINT = {
@@ -135,6 +136,10 @@ def test_a_run_reports_what_it_did(undisturbed):
     assert (metrics["steps"], metrics["tokens_per_step"], metrics["uniform_bpb"]) == (12, 78, 8.0)
     assert metrics["loss"] == lines[-1]["train_loss"] < lines[0]["train_loss"]
     assert metrics["data"] == "alphabet"
+    assert metrics["lr"] == POINT["lr"]
+    # keys and values of 13 tokens and of one sequence
+    assert metrics["decode_state_bytes"] >= 4 * 2 * 13 * 16
+    assert metrics["params_length_sized"] == 13 * 16 < metrics["params"]
     for name in ("test_bpb", "flops_per_step", "seconds_per_step", "params", "compile_seconds"):
         assert metrics[name] > 0
     json.dumps(metrics, allow_nan=False)
@@ -204,9 +209,9 @@ def test_another_seed_is_another_run(tmp_path, undisturbed):
 
 def test_a_loss_that_is_not_finite_ends_the_run(tmp_path):
     point = POINT | {"lr": 1e38, "warmup": 0, "steps": 60, "checkpoint_every": 60}
-    with pytest.raises(train.NotFiniteError, match=r"the loss is (nan|inf) at step \d+"):
+    with pytest.raises(loop.NotFiniteError, match=r"the loss is (nan|inf) at step \d+"):
         train.run_point(point, tmp_path)
-    assert train.NotFiniteError.status == "nan"
+    assert loop.NotFiniteError.status == "nan"
     outcome = worker.perform(point, tmp_path)
     assert outcome["status"] == "nan"
     assert "at step" in outcome["reason"]
@@ -216,6 +221,76 @@ def test_patience_ends_a_run_early(tmp_path):
     point = POINT | {"lr": 0.0, "warmup": 0, "patience": 2, "eval_every": 2, "steps": 40}
     metrics = train.run_point(point, tmp_path)
     assert (metrics["best_step"], metrics["steps"]) == (2, 6)
+
+
+def test_seeds_and_rates_share_a_program(tmp_path, undisturbed):
+    train._programs.cache_clear()
+    found = [
+        train.run_point(POINT | changes, tmp_path)
+        for changes in ({}, {"seed": 6}, {"lr": 1e-3}, {"steps": 8})
+    ]
+    seconds = [metrics["compile_seconds"] for metrics in found]
+    assert seconds[0] == seconds[1] == seconds[2] != seconds[3]
+    assert len({metrics["val_bpb_last"] for metrics in found}) == 4
+    assert found[0]["val_bpb_last"] == undisturbed[0]["val_bpb_last"]
+
+
+def test_a_run_says_how_far_and_how_fast_it_is(tmp_path, monkeypatch):
+    heard = []
+    monkeypatch.setattr(progress, "listener", heard.append)
+    monkeypatch.setattr(loop, "TELL_SECONDS", 0.0)
+    train.run_point(POINT | {"keep_checkpoints": False}, tmp_path)
+    assert len(heard) == POINT["steps"]
+    assert re.fullmatch(r"step 5/12, [\d.e+]+ steps/s, \d+ s left", heard[4])
+    assert heard[-1].endswith(" 0 s left")
+
+
+def test_schedules_rise_and_fall():
+    point = {"warmup": 4, "steps": 100, "final_lr": 0.1}
+    for name, last in (("cosine", 0.1), ("rsqrt", 0.2)):
+        share = steps.SCHEDULES[name](point)
+        assert [float(share(step)) for step in (0, 2, 4)] == pytest.approx([0.0, 0.5, 1.0])
+        assert float(share(100)) == pytest.approx(last)
+        assert float(steps.SCHEDULES[name](point | {"warmup": 0})(0)) == 1.0
+
+
+def test_a_trained_model_is_tested_with_other_hyperparameters(tmp_path):
+    lsh = {"buckets": 4, "block": 4}
+    point = POINT | {
+        "mechanism": "lsh",
+        "hparams": lsh | {"hashes": 2},
+        "eval_hparams": {
+            "hashes=2": lsh | {"hashes": 2},
+            "hashes=3": lsh | {"hashes": 3},
+            "exact": {"buckets": 1, "block": 13},
+        },
+    }
+    train.check_point(point)
+    metrics = train.run_point(point, tmp_path)
+    scores = [metrics[f"test_bpb@{words}"] for words in point["eval_hparams"]]
+    assert scores[0] == metrics["test_bpb"]
+    assert len(set(scores)) == 3
+    assert max(scores) < 8
+
+
+@pytest.mark.parametrize("target", [7.9, 1.0])
+def test_a_target_ends_a_run_early(tmp_path, target):
+    metrics = train.run_point(POINT | {"target": target, "lr": 1e-2}, tmp_path)
+    assert metrics["steps"] == (4 if metrics["val_bpb_best"] <= target else 12)
+    assert (metrics["val_bpb_best"] <= target) == (target == 7.9)
+
+
+def test_the_rate_of_the_best_grid_point_trains(tmp_path, undisturbed):
+    rates = {"grid": [1e-6, 1e-2], "at": {"clip": 2.0, "role": "grid"}}
+    point = POINT | {"role": "final", "lr": rates}
+    store = records.Store(tmp_path)
+    for candidate in train.requires(point):
+        metrics = train.run_point(candidate, tmp_path)
+        store.write(records.make(candidate, "ok", metrics=metrics))
+    metrics = train.run_point(point, tmp_path)
+    assert metrics["lr"] == 1e-2
+    assert metrics["val_bpb_best@lr=0.01"] < metrics["val_bpb_best@lr=1e-06"]
+    assert metrics["val_bpb_best"] == undisturbed[0]["val_bpb_best"]
 
 
 def test_bfloat16_trains(tmp_path):
@@ -229,11 +304,9 @@ def one_step(**changes):
     point["model"] = {**point["model"], "dropout": 0.0}
     task = tasks.make("alphabet", point["n"])
     model = zoo.Transformer(train.model_config(point, task), rngs=nnx.Rngs(0))
-    graph, params, buffers = nnx.split(model, nnx.Param, ...)
-    optimiser = steps.make_optimiser(point, scan=point["model"].get("scan", False))
-    state = {"params": params, "buffers": buffers, "optimiser": optimiser.init(params)}
+    graph, optimiser, state = steps.start(model, point)
     batch = task.batch(0, 0, point["batch"])
-    step = jax.jit(steps.train_step(graph, task, optimiser, point))
+    step = jax.jit(steps.train_step(graph, task, optimiser, point["microbatches"]))
     return state, *step(state, batch, jnp.int32(0))
 
 
@@ -336,6 +409,9 @@ def test_a_length_past_the_tokens_of_a_step_is_refused():
     [
         ({"steps": 0}, "steps must be a whole number from 1 up, got 0"),
         ({"batch": 2.5}, "batch must be a whole number from 1 up, got 2.5"),
+        ({"eval_hparams": {"a": {"windw": 3}}}, "full has no hyperparameter 'windw'"),
+        ({"schedule": "linear"}, "schedule must be one of cosine, rsqrt, got 'linear'"),
+        ({"lr": -1.0}, "lr must be a number from 0 up, got -1.0"),
         ({"warmup": 13}, r"warmup must be within 0\.\.steps=12, got 13"),
         ({"microbatches": 4}, "microbatches=4 must divide batch=6"),
         ({"mechanism": "fulll"}, "unknown mechanism 'fulll'.*did you mean 'full'"),

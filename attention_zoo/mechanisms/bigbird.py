@@ -59,16 +59,14 @@ def make(
                 return known | {b for b in table[head][u] if b < pool}
             return known | set(draw(seed, head, u, pool, known, random_blocks))
 
-        heads = [[row(head, u) for u in range(blocks)] for head in range(H)]
+        patterns = [[row(head, u) for u in range(blocks)] for head in range(H)]
         return tiles.per_head(
-            [tiles.schedule(size, rows, width=min(width, blocks)) for rows in heads]
+            [tiles.schedule(size, rows, width=min(width, blocks)) for rows in patterns]
         )
 
     def apply(params, q, k, v, *, mask=None, causal=False):
-        def sees(i, j):
-            return (j <= i) | (not causal)
-
-        out, _ = tiles.attend(q, k, v, layout(q.shape[1], q.shape[2], causal), sees, mask=mask)
+        schedule = layout(q.shape[1], q.shape[2], causal)
+        out, _ = tiles.attend(q, k, v, schedule, tiles.past if causal else None, mask=mask)
         return out.astype(v.dtype)
 
     def reference(params, q, k, v, *, mask=None, causal=False):
@@ -81,7 +79,7 @@ def make(
         table = layout(T, H, causal)
         blocks = -(-T // table.block)
         mask = np.zeros((H, blocks, blocks + 1), bool)
-        mask[table.heads[:, None], table.rows[:, None], table.cols] = (
+        mask[np.arange(H)[:, None, None], table.rows[:, None], table.cols] = (
             True  # -1: the spare last column
         )
         return mask[:, :, :-1].repeat(table.block, 1).repeat(table.block, 2)[:, :T, :T]
@@ -98,7 +96,7 @@ def make(
         table = layout(C, H, True)
         blocks, width = -(-C // table.block), table.cols.shape[1]
         # a causal row is one tile: its global blocks are among the leading ones
-        cols = jnp.asarray(table.cols.reshape(H, blocks, -1)[:, :, :width])[:, i // table.block]
+        cols = jnp.asarray(table.cols[:, :blocks, :width])[:, i // table.block]
         j = cols[..., None] * table.block + jnp.arange(table.block)
         return jnp.where(cols[..., None] < 0, -1, j).reshape(H, -1).T
 

@@ -12,44 +12,40 @@ import jax
 import jax.numpy as jnp
 
 from attention_zoo import exponential, ops
-from attention_zoo.exponential import heads_first
 from attention_zoo.types import Decode, Dims, Mechanism
+
+ROWS = 16384  # a chunk where not causal: a head's features that a CPU's cache holds
 
 
 def make(normaliser: str = "feature", scaled: bool = False, chunk: int = 128) -> Mechanism:
     if normaliser not in ("feature", "row"):
         raise ValueError(f'normaliser must be "feature" or "row", got {normaliser!r}')
     ops.positive(chunk=chunk)
-    options = {"normaliser": normaliser, "chunk": chunk}
+    options = {"normaliser": normaliser, "chunk": chunk, "rows": ROWS}
 
-    def log_q(q):
-        return jax.nn.log_softmax(heads_first(q))
+    def maps(*_):
+        return jax.nn.log_softmax, lambda k: k
 
     def leave(out, D):
         return out * jnp.asarray(D**-0.5, out.dtype) if scaled else out
 
     def apply(params, q, k, v, *, mask=None, causal=False):
-        B, _, H, D = k.shape
-        state = exponential.empty(B, H, D, v.shape[-1])
-        if causal:
-            out, _ = exponential.causal(log_q, heads_first, q, k, v, mask, state, **options)
-        else:
-            out = exponential.bidirectional(log_q, heads_first, q, k, v, mask, state, **options)
-        return leave(out, D)
+        D = q.shape[-1]
+        return leave(exponential.by_heads(maps, D, q, k, v, mask, causal=causal, **options), D)
 
     def reference(params, q, k, v, *, mask=None, causal=False):
         allowed = ops.visible(q.shape[1], k.shape[1], mask, causal)
-        out = exponential.reference(log_q(q), heads_first(k), v, allowed, normaliser)
+        a, b = (jnp.einsum("bthd->bhtd", x.astype(jnp.float32)) for x in (q, k))
+        out = exponential.reference(jax.nn.log_softmax(a), b, v, allowed, normaliser)
         return leave(out, q.shape[-1])
 
     def cost(dims: Dims, *, causal=False):
         return exponential.cost(dims, dims.head_dim, 0, causal=causal, **options)
 
-    def init(params, dims: Dims, dtype=jnp.float32):
-        return exponential.empty(dims.batch, dims.heads, dims.head_dim, dims.value_dim)
+    inner = exponential.decode(maps, lambda dims: dims.head_dim, **options)
 
     def step(params, state, q, k, v, *, mask=None):
-        out, state = exponential.causal(log_q, heads_first, q, k, v, mask, state, **options)
+        out, state = inner.step(params, state, q, k, v, mask=mask)
         return leave(out, q.shape[-1]), state
 
     return Mechanism(
@@ -59,5 +55,5 @@ def make(normaliser: str = "feature", scaled: bool = False, chunk: int = 128) ->
         cost,
         citation="1812.01243",
         formula="2dd'N",
-        decode=Decode(init, step, step),
+        decode=Decode(inner.init, step, step),
     )

@@ -57,28 +57,26 @@ def make(
         if window is not None:
 
             def near(i, j):
-                return (
-                    in_band(i, j) & ~is_global(jnp.clip(j, 0, T - 1), T) & ((j <= i) | (not causal))
-                )
+                seen = in_band(i, j) & ~is_global(jnp.clip(j, 0, T - 1), T)
+                return seen & (j <= i) if causal else seen
 
             schedule = tiles.band(T, left, 0 if causal else right)
             parts.append(tiles.attend(q, k, v, schedule, near, mask=mask))
         if len(here):
-
-            def past(i, j):
-                return (j <= i) | (
-                    not causal
-                )  # j-th global token; causal only where it stands at j
-
             schedule = tiles.everything(T, len(here), False, ROWS, KEYS)
             seen = None if mask is None else mask[:, here]
-            parts.append(tiles.attend(q, k[:, here], v[:, here], schedule, past, mask=seen))
+            # the j-th global token stands at j wherever a call is causal
+            parts.append(
+                tiles.attend(
+                    q, k[:, here], v[:, here], schedule, tiles.past if causal else None, mask=seen
+                )
+            )
         if learned:
             keys, values = (
                 jnp.repeat(params[n][None].astype(k.dtype), B, 0) for n in ("keys", "values")
             )
             schedule = tiles.everything(T, learned, False, ROWS, KEYS)
-            parts.append(tiles.attend(q, keys, values, schedule, lambda i, j: True))
+            parts.append(tiles.attend(q, keys, values, schedule, None))
         out, _ = tiles.merge(*parts)
         if len(here):
             rows = global_rows(params, q_rows[:, here], k_all, v_all, mask, causal)
@@ -88,13 +86,13 @@ def make(
     def global_rows(params, q, k, v, mask, causal):
         """The rows of the global tokens: all keys, and the learned ones."""
         schedule = tiles.everything(q.shape[1], k.shape[1], False, ROWS, KEYS)
-        rows = [tiles.attend(q, k, v, schedule, lambda i, j: (j <= i) | (not causal), mask=mask)]
+        rows = [tiles.attend(q, k, v, schedule, tiles.past if causal else None, mask=mask)]
         if learned:
             keys, values = (
                 jnp.repeat(params[n][None].astype(k.dtype), len(q), 0) for n in ("keys", "values")
             )
             schedule = tiles.everything(q.shape[1], learned, False, ROWS, KEYS)
-            rows.append(tiles.attend(q, keys, values, schedule, lambda i, j: True))
+            rows.append(tiles.attend(q, keys, values, schedule, None))
         return tiles.merge(*rows)[0]
 
     def halves(*arrays):

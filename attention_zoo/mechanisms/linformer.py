@@ -64,7 +64,7 @@ def make(
             project(matrix, x)
             for matrix, x in zip(projections(params, k.shape[1]), (k, v), strict=True)
         )
-        out, _ = tiles.attend(q, k, v, layout(q.shape[1]), lambda i, j: j >= 0)
+        out, _ = tiles.attend(q, k, v, layout(q.shape[1]), None)
         return out.astype(v.dtype)
 
     def layout(T):

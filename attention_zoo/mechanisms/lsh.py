@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 
 from attention_zoo import buckets as sorting
-from attention_zoo import ops, rings
+from attention_zoo import heads, ops, rings
 from attention_zoo.types import Cost, Dims, Mechanism
 
 CHUNKING = ("exact", "paper")
@@ -104,7 +104,7 @@ def make(
             alone = (lse == ops.LOWEST) & mask
             return jnp.where(alone[:, None], v, out.astype(v.dtype))
 
-        group = sorting.head_group(B, H, pairs)
+        group = heads.group_size(B, H, pairs)
         return sorting.by_head(lane, group, (q, v), mask, (params["rotations"],))
 
     def reference(params, q, k, v, *, mask=None, causal=False):
@@ -138,7 +138,7 @@ def make(
         N, D, E = dims.q_len, dims.head_dim, dims.value_dim
         lanes = dims.batch * dims.heads
         pairs = sorting.window_pairs(N, block, circular)
-        group = sorting.head_group(dims.batch, dims.heads, pairs)
+        group = heads.group_size(dims.batch, dims.heads, pairs)
         held = dims.batch * group * (2 * pairs + (1 + hashes) * N * E + 3 * N * (D + E))
         return Cost(
             flops=2 * lanes * hashes * (pairs * (D + E) + N * D * sum(halves)),

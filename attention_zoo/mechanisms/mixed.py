@@ -137,5 +137,6 @@ def make(parts: tuple[tuple[str, Mapping[str, Any]], ...] = DEFAULT) -> Mechanis
         mask=all(m.mask for m in members),
         fixed_length=min(lengths, default=None),
         frozen=frozenset(f"{part}/{name}" for part, m in enumerate(members) for name in m.frozen),
+        shares=P,
         reasons=reasons,
     )

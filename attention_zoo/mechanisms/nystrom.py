@@ -36,9 +36,9 @@ def make(
         q_marks, k_marks = (segment_means(x, L, mask) for x in (q, k))
         there = None if mask is None else jnp.arange(L) < mask.sum(1, keepdims=True)
         inverse = pinv(middle(q_marks, k_marks, there), iterations, batch_wide)
-        summaries, _ = tiles.attend(q_marks, k, v, layout(L, N), everyone, mask=mask)
+        summaries, _ = tiles.attend(q_marks, k, v, layout(L, N), None, mask=mask)
         values = jnp.einsum("bhlm,bmhe->blhe", inverse, summaries, **F32)
-        out, _ = tiles.attend(q, k_marks, values, layout(N, L), everyone, mask=there)
+        out, _ = tiles.attend(q, k_marks, values, layout(N, L), None, mask=there)
         if conv is not None:
             out = out + convolve(params["conv"], ops.hide(v, mask))
         return out.astype(v.dtype)
@@ -100,10 +100,6 @@ def make(
             "cross": "the landmarks of queries and keys are those of one sequence",
         },
     )
-
-
-def everyone(i, j):
-    return (i >= 0) & (j >= 0)
 
 
 def segments(shown, L: int):

@@ -20,9 +20,11 @@ import jax
 import jax.numpy as jnp
 
 from attention_zoo import exponential, ops
-from attention_zoo.types import Decode, Dims, Mechanism
+from attention_zoo.types import Dims, Mechanism
 
 KERNELS = ("softmax", "hyperbolic", "relu")
+
+ROWS = 256  # a chunk where not causal: its features fit into a core's cache
 
 
 def make(
@@ -47,7 +49,12 @@ def make(
         )
     rows = features // 2 if kernel == "hyperbolic" else features
     leaks = kernel != "relu" and floor > 0
-    options = {"normaliser": "row" if normalise else None, "chunk": chunk}
+    options = {
+        "normaliser": "row" if normalise else None,
+        "chunk": chunk,
+        "rows": ROWS,
+        "extra": sum_eps,
+    }
 
     def init(rng, dims: Dims):
         return {"projection": draw(rng, dims.heads, rows, dims.head_dim, orthogonal)}
@@ -56,19 +63,19 @@ def make(
         heads, _, width = params["projection"].shape
         return {**params, "projection": draw(rng, heads, rows, width, orthogonal)}
 
-    def projected(params, x):
+    def projected(projection, x):
         """w·x', and |x'|²/2 where the kernel takes it off: [B, H, c, rows], [B, H, c, 1]."""
         x = x.astype(jnp.float32) * x.shape[-1] ** -0.25
-        u = jnp.einsum("bthd,hrd->bhtr", x, params["projection"])
+        u = jnp.einsum("bhtd,hrd->bhtr", x, projection)
         if kernel == "hyperbolic":
             u = jnp.concatenate([u, -u], -1)
-        return u, jnp.einsum("bth->bht", jnp.square(x).sum(-1) / 2)[..., None]
+        return u, jnp.square(x).sum(-1, keepdims=True) / 2
 
-    def logs(params, peak):
+    def logs(projection, peak):
         """Logarithms of the features; `peak(u)` is taken off before feature_eps is added."""
 
         def run(x):
-            u, half_norm = projected(params, x)
+            u, half_norm = projected(projection, x)
             if kernel == "relu":
                 return jnp.log(jax.nn.relu(u) + floor)
             if floor:
@@ -78,29 +85,26 @@ def make(
 
         return run
 
-    def maps(params, k, mask):
-        """Logarithms of q's and of k's features."""
+    def maps(k, mask, projection):
+        """Logarithms of q's and of k's features, for calls on the keys k [B, H, S, D]."""
         highest = None
         if leaks:
-            u, _ = projected(params, k)
+            u, _ = projected(projection, k)
             seen = True if mask is None else mask[:, None, :, None]
             highest = jnp.where(seen, u, ops.LOWEST).max((2, 3), keepdims=True)
             highest = jnp.where(highest == ops.LOWEST, 0.0, highest)
-        return logs(params, lambda u: u.max(-1, keepdims=True)), logs(params, lambda u: highest)
+        peaks = (lambda u: u.max(-1, keepdims=True), lambda u: highest)
+        return tuple(logs(projection, peak) for peak in peaks)
 
     def apply(params, q, k, v, *, mask=None, causal=False):
-        B, _, H, _ = k.shape
-        state = exponential.empty(B, H, features, v.shape[-1], sum_eps)
-        k = ops.hide(k, mask)
-        log_q, log_k = maps(params, k, mask)
-        if causal:
-            return exponential.causal(log_q, log_k, q, k, v, mask, state, **options)[0]
-        return exponential.bidirectional(log_q, log_k, q, k, v, mask, state, **options)
+        tables = (params["projection"],)
+        return exponential.by_heads(maps, features, q, k, v, mask, tables, causal=causal, **options)
 
     def reference(params, q, k, v, *, mask=None, causal=False):
-        a, b = (log(x) for log, x in zip(maps(params, k, mask), (q, k), strict=True))
-        allowed = ops.visible(q.shape[1], k.shape[1], mask, causal)
-        return exponential.reference(a, b, v, allowed, options["normaliser"], sum_eps)
+        q, k = (jnp.einsum("bthd->bhtd", x) for x in (q, k))
+        of_q, of_k = maps(k, mask, params["projection"])
+        allowed = ops.visible(q.shape[2], k.shape[2], mask, causal)
+        return exponential.reference(of_q(q), of_k(k), v, allowed, options["normaliser"], sum_eps)
 
     def cost(dims: Dims, *, causal=False):
         each = rows * dims.head_dim
@@ -108,12 +112,9 @@ def make(
         whole = 2 * dims.batch * dims.heads * dims.kv_len * each if leaks else 0
         return dataclasses.replace(cost, flops=cost.flops + whole)
 
-    def decode_init(params, dims: Dims, dtype=jnp.float32):
-        return exponential.empty(dims.batch, dims.heads, features, dims.value_dim, sum_eps)
-
-    def step(params, state, q, k, v, *, mask=None):
-        k = ops.hide(k, mask)
-        return exponential.causal(*maps(params, k, mask), q, k, v, mask, state, **options)
+    decode = exponential.decode(
+        lambda params: maps(None, None, params["projection"]), lambda dims: features, **options
+    )
 
     return Mechanism(
         "performer",
@@ -123,7 +124,7 @@ def make(
         citation="2009.14794",
         formula="2(d+d')N·features",
         init=init,
-        decode=None if leaks else Decode(decode_init, step, step),
+        decode=None if leaks else decode,
         refresh=refresh,
         leaks=leaks,
         frozen=frozenset({"projection"}),

@@ -62,7 +62,7 @@ def make(kind: str = "latents", slots: int | None = None, stride: int | None = N
     def apply(params, q, k, v, *, mask=None, causal=False):
         p = queries(params, q, k, mask)
         schedule = layout(p.shape[1], k.shape[1])
-        out, _ = tiles.attend(p, k, v, schedule, lambda i, j: j >= 0, mask=mask)
+        out, _ = tiles.attend(p, k, v, schedule, None, mask=mask)
         return ops.hide(out, None if mask is None else shown(mask)).astype(v.dtype)
 
     def layout(R, S):

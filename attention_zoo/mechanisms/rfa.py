@@ -15,7 +15,9 @@ import jax
 import jax.numpy as jnp
 
 from attention_zoo import ops, recurrence
-from attention_zoo.types import Decode, Dims, Mechanism
+from attention_zoo.types import Dims, Mechanism
+
+ROWS = 256  # a chunk where not causal: its features fit into a core's cache
 
 
 def make(
@@ -32,6 +34,7 @@ def make(
     if not sigma > 0 or eps < 0:
         raise ValueError(f"sigma must be above 0 and eps 0 or more, got {sigma} and {eps}")
     rows = features // 2
+    options = {"normalise": True, "chunk": chunk, "rows": ROWS, "eps": eps}
 
     def init(rng, dims: Dims):
         projection_key, gate_key = jax.random.split(rng)
@@ -51,47 +54,43 @@ def make(
         return {**params, "projection": projection}
 
     def phi(params, x):
-        """[B, c, H, D] -> [B, c, H, features], float32."""
-        x = x.astype(jnp.float32)
+        """[B, H, c, D] -> [B, H, c, features], float32; params as they are, heads first."""
         if unit:
             x = x * jax.lax.rsqrt(jnp.square(x).sum(-1, keepdims=True) + 1e-12)
         else:
             x = x * x.shape[-1] ** -0.25
-        angles = jnp.einsum("bthd,hrd->bthr", x / params["sigma"], params["projection"])
+        angles = jnp.einsum("bhtd,hrd->bhtr", x / params["sigma"][:, None], params["projection"])
         return jnp.concatenate(cos_sin(angles), -1) * rows**-0.5
 
     def keep(params, k):
-        """Logarithm of g / (1 - g): [B, c, H]."""
-        weighted = k.astype(jnp.float32) * params["gate_weight"]
-        return weighted.sum(-1) + params["gate_bias"]
+        """Logarithm of g / (1 - g): [B, H, c]."""
+        return (k * params["gate_weight"][:, None]).sum(-1) + params["gate_bias"][:, None]
 
     def maps(params):
-        def of_keys(k, mask):
-            k = ops.hide(k, mask)
+        def of_keys(k):
             if not gate:
-                return ops.hide(phi(params, k), mask), None
+                return phi(params, k), None
             kept = keep(params, k)
-            keys = phi(params, k) * jax.nn.sigmoid(-kept)[..., None]
-            return ops.hide(keys, mask), ops.hide(jax.nn.log_sigmoid(kept), mask)
+            return phi(params, k) * jax.nn.sigmoid(-kept)[..., None], jax.nn.log_sigmoid(kept)
 
         return lambda q: phi(params, q), of_keys
 
     def apply(params, q, k, v, *, mask=None, causal=False):
-        B, _, H, _ = k.shape
-        v = ops.hide(v, mask)
-        state = recurrence.empty(B, H, features, v.shape[-1])
-        options = {"maps": maps(params), "mask": mask, "eps": eps}
-        if causal:
-            return recurrence.causal(q, k, v, True, chunk, state, **options)[0]
-        return recurrence.mapped(q, k, v, True, chunk, state, **options)
+        def of_heads(*tables):
+            return maps(dict(zip(params, tables, strict=True)))
+
+        tables = params.values()
+        return recurrence.by_heads(
+            of_heads, features, q, k, v, mask, tables, causal=causal, **options
+        )
 
     def reference(params, q, k, v, *, mask=None, causal=False):
         T, S = q.shape[1], k.shape[1]
         allowed = ops.visible(T, S, mask, causal)
-        k = ops.hide(k, mask)
-        weights = jnp.einsum("bthr,bshr->bhts", phi(params, q), phi(params, k))
+        q, k = (jnp.einsum("bthd->bhtd", x.astype(jnp.float32)) for x in (q, ops.hide(k, mask)))
+        weights = jnp.einsum("bhtr,bhsr->bhts", phi(params, q), phi(params, k))
         if gate:
-            kept = jnp.einsum("bsh->bhs", keep(params, k))[:, :, None]
+            kept = keep(params, k)[:, :, None]
             log_gates = jnp.where(allowed, jax.nn.log_sigmoid(kept), 0.0)
             # what row t keeps of key s passes the gates of all keys after s that t sees
             passed = log_gates[..., ::-1].cumsum(-1)[..., ::-1] - log_gates
@@ -100,14 +99,8 @@ def make(
         return ops.weigh(ops.safe_divide(weights, weights.sum(-1, keepdims=True) + eps), v)
 
     def cost(dims: Dims, *, causal=False):
-        return recurrence.mapped_cost(dims, features, rows * dims.head_dim, causal, chunk)
-
-    def decode_init(params, dims: Dims, dtype=jnp.float32):
-        return recurrence.empty(dims.batch, dims.heads, features, dims.value_dim)
-
-    def step(params, state, q, k, v, *, mask=None):
-        options = {"maps": maps(params), "mask": mask, "eps": eps}
-        return recurrence.causal(q, k, ops.hide(v, mask), True, chunk, state, **options)
+        each = rows * dims.head_dim
+        return recurrence.cost(dims, features, each, causal=causal, **options)
 
     return Mechanism(
         "rfa",
@@ -117,12 +110,13 @@ def make(
         citation="2103.02143",
         formula="2(d+d')N·2·features",
         init=init,
-        decode=Decode(decode_init, step, step),
+        decode=recurrence.decode(maps, lambda dims: features, **options),
         refresh=refresh,
         frozen=frozenset({"projection"}),
     )
 
 
+@jax.custom_jvp
 def cos_sin(x):
     """(cos x, sin x) to 1e-6 by products alone: several times faster than the two on a CPU."""
     half = jnp.pi * (x / (2 * jnp.pi) - jnp.round(x / (2 * jnp.pi)))
@@ -134,3 +128,9 @@ def cos_sin(x):
         cosine = 1 - square / (n * (n - 1)) * cosine
     sine = half * sine
     return 1 - 2 * jnp.square(sine), 2 * sine * cosine
+
+
+@cos_sin.defjvp
+def _(primals, tangents):
+    cosine, sine = cos_sin(*primals)
+    return (cosine, sine), (-sine * tangents[0], cosine * tangents[0])

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from attention_zoo import buckets as sorting
-from attention_zoo import ops, rings
+from attention_zoo import heads, ops, rings
 from attention_zoo.types import Cost, Dims, Mechanism
 
 MEMBERSHIP = ("exact", "paper")
@@ -142,7 +142,7 @@ def make(
     def apply(params, q, k, v, *, mask=None, causal=False):
         B, N, H, _ = q.shape
         mask = jnp.ones((B, N), bool) if mask is None else mask
-        group = sorting.head_group(B, H, pairs_of(N, causal) + 2 * clusters * N)
+        group = heads.group_size(B, H, pairs_of(N, causal) + 2 * clusters * N)
         tables = (params["centroids"],)
         if memory:
             tables += (params["memory_keys"], params["memory_values"])
@@ -203,7 +203,7 @@ def make(
         N, D, E = dims.q_len, dims.head_dim, dims.value_dim
         lanes, once = dims.batch * dims.heads, causal and exact
         pairs = pairs_of(N, causal)
-        group = sorting.head_group(dims.batch, dims.heads, pairs + 2 * clusters * N)
+        group = heads.group_size(dims.batch, dims.heads, pairs + 2 * clusters * N)
         routed = 1 if shared or once else 2
         members = clusters * min(window, N)
         held = pairs * 2 + routed * clusters * N + (members + N) * (D + 2 * E)

@@ -17,7 +17,7 @@ block position.
 import jax
 import jax.numpy as jnp
 
-from attention_zoo import ops, sorted_cache, sorting, tiles
+from attention_zoo import heads, ops, sorted_cache, sorting, tiles
 from attention_zoo.types import Cost, Dims, Mechanism
 
 SORTS = ("learned", "mean")
@@ -148,9 +148,10 @@ def make(
         )
 
         def sees(i, j):
-            return (j >= n * b) | (j <= i) | (not causal)
+            return (j >= n * b) | (j <= i)
 
-        out, _ = tiles.attend(q, keys, values, layout(n, b), sees, mask=seen)
+        past = sees if causal else None
+        out, _ = tiles.attend(q, keys, values, layout(n, b), past, mask=seen)
         return out.astype(v.dtype), sorted_, columns
 
     def layout(n, b):
@@ -170,7 +171,20 @@ def make(
         return drawn if row is None else jax.lax.dynamic_slice_in_dim(drawn, row, 1, -2)
 
     def apply(params, q, k, v, *, mask=None, causal=False):
-        return run(params, q, k, v, mask, causal, min(block, q.shape[1]))[0]
+        b = min(block, q.shape[1])
+
+        def some(mask, q, k, v, *tables):
+            """A few heads, heads first."""
+            q, k, v = (jnp.moveaxis(x, 1, 2) for x in (q, k, v))
+            own = dict(zip(params, tables, strict=True))
+            return jnp.moveaxis(run(own, q, k, v, mask, causal, b)[0], 2, 1)
+
+        group = group_of(q.shape[0], q.shape[2], q.shape[1], b)
+        return heads.each(some, group, (q, k, v), mask, tuple(params.values()))
+
+    def group_of(B, H, T, b):
+        """Heads at a time: their blocks' scores, and what is sorted, are held."""
+        return heads.group_size(B, H, max(4 * T, (-(-T // b)) ** 2))
 
     def reference(params, q, k, v, *, mask=None, causal=False):
         B, T, H, D = q.shape
@@ -254,7 +268,7 @@ def make(
         return ops.weigh(matrix.reshape(B, H, n * b, -1), v)[:, :T]
 
     def cost(dims: Dims, *, causal=False):
-        T, D, E, heads = dims.q_len, dims.head_dim, dims.value_dim, dims.batch * dims.heads
+        T, D, E, lanes = dims.q_len, dims.head_dim, dims.value_dim, dims.batch * dims.heads
         b = min(block, T)
         n = -(-T // b)
         rows = 1 if sortcut is not None and n_top is not None else n
@@ -263,9 +277,9 @@ def make(
         kinds = each if sortcut is None else layout(n, b).cols.shape[1] - 1
         inner = layout(n, b).cost(dims, ideal_pairs=T * b * (1 + kinds))
         return Cost(
-            inner.flops + 2 * heads * (pairs + slots * (D + E)) + 2 * dims.batch * slots,
-            inner.ideal_flops + 2 * heads * slots * (D + E),
-            inner.bytes + dims.itemsize * heads * (1 + each) * n * b * (D + E),
+            inner.flops + 2 * lanes * (pairs + slots * (D + E)) + 2 * dims.batch * slots,
+            inner.ideal_flops + 2 * lanes * slots * (D + E),
+            inner.bytes + dims.itemsize * lanes * (1 + each) * n * b * (D + E),
             state_bytes(dims) if sortcut is None else 0,
         )
 

@@ -2,15 +2,15 @@
 
 import base64
 import dataclasses
-import re
 from pathlib import Path
 
 import jinja2
 
-from experiments import analysis, errors, formats, frames, palette, shares
+from experiments import analysis, errors, formats, frames, palette, quality_tables, shares
 from experiments.canvas import Drawing
 from experiments.formats import Column, Table
 from experiments.frames import Section
+from experiments.page import inline
 from experiments.reading import Records
 
 HERE = Path(__file__).parent
@@ -24,6 +24,7 @@ PROVENANCE = (
     "numpy",
     "python",
     "xla_flags",
+    "glibc_tunables",
 )
 
 
@@ -31,7 +32,7 @@ PROVENANCE = (
 LEADING = [
     *("id", "config.experiment", "env.device", "config.label", "config.mode", "config.n"),
     *("config.seed", "status", "reason", "metrics.flops_counted", "metrics.bytes_compiled"),
-    *("metrics.seconds", "metrics.test_bpb"),
+    *("metrics.seconds", "metrics.test_accuracy", "metrics.test_bpb"),
 ]
 
 
@@ -49,14 +50,16 @@ def render(records: Records, parts: list[Part], failed: Table) -> str:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters["svg"] = _svg
     environment.filters["json_list"] = _numeric
     table, same = _records_table(records.frame)
+    styles, shared, svgs = inline.figures(drawing for part in parts for drawing in part.drawings)
     return environment.get_template("page.html").render(
-        css=jinja2.filters.Markup((HERE / "page.css").read_text() + _colors()),
+        css=jinja2.filters.Markup((HERE / "page.css").read_text() + styles + _colors()),
         script=jinja2.filters.Markup((HERE / "page.js").read_text()),
         headlines=[line for part in parts for line in headlines(part.section)],
         parts=parts,
+        shared=shared,
+        svgs=svgs,
         failed=failed,
         notes=records.notes,
         records=table,
@@ -73,7 +76,9 @@ def headlines(section: Section) -> list[dict]:
     found = {
         "kernel": _scaling_lines,
         "reorder": _reorder_lines,
-        "train": _language_lines,
+        "train": quality_tables.headlines,
+        "arena": lambda section: (),
+        "grid": lambda section: (),
         "step": shares.lines,
         "fidelity": errors.fidelity_lines,
         "numbers": errors.numbers_lines,
@@ -115,16 +120,6 @@ def _reorder_lines(section):
             counted = "not reached" if row["flops_n"] is None else f"{row['flops_n']:.4g}"
             words = f"(qk)v = q(kv) in multiply-adds, {size}; predicted {row['predicted_n']:.4g}"
             yield f"N* = {counted}", f"{words}. In time: {row['verdict']}"
-
-
-def _language_lines(section):
-    rows = analysis.language(section)
-    models = [row for row in rows if row["status"] == "ok" and row.get("bpb") is not None]
-    order0 = [row["bpb"] for row in rows if row["label"].startswith("unigram")]
-    if models:
-        best = min(models, key=lambda row: row["bpb"])
-        beside = f"; order-0 of the same bytes {order0[0]:.3f}" if order0 else ""
-        yield f"{best['bpb']:.3f}", f"bits per byte, {best['label']} at N = {best['n']:,}{beside}"
 
 
 def _records_table(frame):
@@ -170,21 +165,6 @@ def _provenance(frame):
 
 def _numeric(table):
     return [table.numeric(column) for column in table.columns]
-
-
-def _svg(drawing):
-    """The drawing inline: its ids made its own, its colours the page's."""
-    text = drawing.svg.decode()
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
-    text = re.sub(r'\bid="', f'id="{drawing.name}-', text)
-    text = re.sub(r'href="#', f'href="#{drawing.name}-', text)
-    text = re.sub(r"url\(#", f"url(#{drawing.name}-", text)
-    for name, (light, _) in (palette.COLORS | palette.SURFACES).items():
-        text = text.replace(light, f"var(--{name})")
-    head = rf'<svg viewBox="\1" role="img" aria-label="{drawing.name}">'
-    text = re.sub(r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', head, text, count=1)
-    return jinja2.filters.Markup(text)
 
 
 def _colors():

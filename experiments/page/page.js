@@ -1,6 +1,6 @@
-// a click on a heading sorts; numbers by value, empty cells last
+// a click on a heading sorts; numbers by value, a mean by itself, empty cells last
 const value = (row, i) => {
-  const text = row.cells[i].textContent.trim(), number = Number(text.replaceAll(",", ""));
+  const text = row.cells[i].textContent.trim(), number = Number(text.split(" ± ")[0].replaceAll(",", ""));
   return text === "" ? null : Number.isNaN(number) ? text : number;
 };
 const compare = (a, b) => typeof a === typeof b && typeof a === "number" ? a - b : String(a).localeCompare(String(b));

@@ -22,7 +22,8 @@ class Task:
     batch: Callable[[int, int, int], Batch]
     """`batch(seed, step, size)`: a training batch, the same for the same arguments."""
     held_out: Callable[[str, int], Iterator[Batch]]
-    """`held_out("val" or "test", size)`: every held-out example once, the last batch padded."""
+    """`held_out(split, size)`: every example of "val", "test" or one of `also` once, the last batch
+    padded."""
     sums: Callable[[Any, Batch], Mapping[str, Any]]
     """`sums(outputs, batch)`: `loss`, `count` and more, that add up over batches."""
     score: Callable[[Mapping[str, float]], float]
@@ -32,6 +33,8 @@ class Task:
     """Reference rows on the test split, by column name."""
     facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """What was read: goes into the record."""
+    also: tuple[str, ...] = ()
+    """Held-out splits beside "val" and "test": the trained model is scored on them too."""
     higher_is_better: bool = False
     masked: bool = False
     """Padding can change what is scored, so the model must hide it."""

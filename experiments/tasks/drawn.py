@@ -1,5 +1,6 @@
 """What the tasks that draw their own data share: numbers by stream, held-out batches, the score."""
 
+import functools
 import math
 from collections.abc import Callable, Iterator, Mapping
 
@@ -28,6 +29,16 @@ def in_batches(make: Callable[[np.ndarray], Mapping], count: int, size: int) -> 
             name: np.pad(array, [(0, missing)] + [(0, 0)] * (array.ndim - 1))
             for name, array in make(rows).items()
         }
+
+
+def splits(draw: Callable[[str], Mapping], count: int) -> tuple[Callable, Callable]:
+    """`draw(name)`, drawn once: `count` examples; and a task's `held_out` that takes from it."""
+    split = functools.cache(draw)
+
+    def held_out(name: str, size: int) -> Iterator[dict]:
+        return in_batches(lambda rows: take(split(name), rows), count, size)
+
+    return split, held_out
 
 
 def accuracy(totals: Mapping[str, float]) -> float:

@@ -5,8 +5,6 @@ highest symbol. The splits' random numbers never meet, but below N = 10 there ar
 the splits share some.
 """
 
-import functools
-
 import numpy as np
 
 from experiments.tasks import Task, drawn, language
@@ -22,12 +20,9 @@ def make(n: int, symbols: int = 127, eval_examples: int = 1000) -> Task:
         half = np.pad(word, [(0, 0), (1, 0)])
         return _batch(np.concatenate([half, half], axis=1))
 
-    @functools.cache
-    def split(name):
-        return draw(drawn.generator(name), eval_examples)
-
-    def held_out(name, size):
-        return drawn.in_batches(lambda rows: drawn.take(split(name), rows), eval_examples, size)
+    split, held_out = drawn.splits(
+        lambda name: draw(drawn.generator(name), eval_examples), eval_examples
+    )
 
     def oracles():
         return {"chance_accuracy": 1 / symbols, "bigram_accuracy": _by_bigrams(split("test"))}

@@ -8,17 +8,24 @@ i-th gap drawn. The target at a query is its value, which the input does not sho
 scored. All other positions are fillers, uniform over 0..V-1. A filler may repeat a key or a value:
 the answer is what followed the key where it first stood.
 
+`grow` are steps at which training sequences double, from 64 tokens of 4 pairs up to n and `pairs`:
+they begin short, at as many tokens a batch, for on long ones alone a small model needs very many
+steps to find the rule.
+
 Differs: training sequences are drawn anew each step, where Zoology's are 100,000 in 64 epochs;
 validation is apart from test; V may be less than N. Where N is 512 or more `pairs` is N/8, else
-N/16: (64, 4) (128, 8) (256, 16) (512, 64) are the settings published.
+N/16: (64, 4) (128, 8) (256, 16) (512, 64) are the settings published. The trained model is
+tested on fewer pairs as well, on 4, 8, 16 and so on.
 """
 
-import functools
+from collections.abc import Sequence
 
 import numpy as np
 
 from experiments.tasks import Task, drawn, language
 
+# the shortest sequences that training grows from
+SHORTEST = 64
 # sequences that the rule by position is counted on
 COUNTED = 20000
 
@@ -29,19 +36,33 @@ def make(
     pairs: int | None = None,
     power: float = 0.01,
     eval_examples: int = 3000,
+    grow: Sequence[int] = (),
 ) -> Task:
     if pairs is None:
-        pairs = max(1, n // 8 if n >= 512 else n // 16)
+        pairs = published(n)
     _check(n, vocab, pairs, power)
     drawn.check_whole(eval_examples=eval_examples)
-    rates = np.arange(1, (n - 2 * pairs) // 2 + 1) ** (power - 1.0)
 
-    def draw_gaps(generator, size):
+    def grown(doublings):
+        return min(n, SHORTEST << doublings), min(pairs, published(SHORTEST) << doublings)
+
+    for step in grow:
+        drawn.check_whole(grow=step)
+    if grow and grown(len(grow)) != (n, pairs):
+        tokens, number = grown(len(grow))
+        raise ValueError(
+            f"grow must double sequences up to n={n} and pairs={pairs}, got {len(grow)} steps, "
+            f"for {tokens} and {number}"
+        )
+    fewer = tuple(f"pairs={2**e}" for e in range(2, pairs.bit_length()) if 2**e < pairs)
+
+    def draw_gaps(generator, size, pairs=pairs, n=n):
+        rates = np.arange(1, (n - 2 * pairs) // 2 + 1) ** (power - 1.0)
         # the order of exponential arrivals at these rates is that of weighted draws
         return _earliest(generator.exponential(size=(size, len(rates))) / rates, pairs)
 
-    def draw(generator, size):
-        gaps = draw_gaps(generator, size)
+    def draw(generator, size, pairs=pairs, n=n):
+        gaps = draw_gaps(generator, size, pairs, n)
         keys = 1 + _distinct(generator, vocab // 2 - 1, size, pairs)
         values = vocab // 2 + _distinct(generator, vocab // 2, size, pairs)
         inputs = generator.integers(vocab, size=(size, n), dtype=np.int32)
@@ -52,16 +73,23 @@ def make(
         mask = np.ones((size, n), bool)
         return {"inputs": inputs, "targets": targets, "mask": mask, "weights": scored}
 
-    @functools.cache
-    def split(name):
-        return draw(drawn.generator(name), eval_examples)
+    def batch(seed, step, size):
+        length, number = n, pairs
+        if grow:
+            length, number = grown(sum(step >= end for end in grow))
+        return draw(drawn.generator("train", seed, step), size * n // length, number, length)
 
-    def held_out(name, size):
-        return drawn.in_batches(lambda rows: drawn.take(split(name), rows), eval_examples, size)
+    def draw_split(name):
+        if name not in fewer:
+            return draw(drawn.generator(name), eval_examples)
+        number = int(name.removeprefix("pairs="))
+        return draw(drawn.generator("test", step=number), eval_examples, number)
+
+    _, held_out = drawn.splits(draw_split, eval_examples)
 
     def by_position():
         """Of the rule that knows which pairs a gap favours, and never looks at the key."""
-        counts = np.zeros((len(rates), pairs), np.int64)
+        counts = np.zeros(((n - 2 * pairs) // 2, pairs), np.int64)
         for step in range(COUNTED // 1000):
             gaps = draw_gaps(drawn.generator("train", 0, step), 1000)
             np.add.at(counts, (gaps, np.arange(pairs)), 1)
@@ -79,15 +107,21 @@ def make(
         name="mqar",
         n=n,
         model={"kind": "decoder", "inputs": "tokens", "vocab": vocab},
-        batch=lambda seed, step, size: draw(drawn.generator("train", seed, step), size),
+        batch=batch,
         held_out=held_out,
         sums=language.sums,
         score=drawn.accuracy,
         metric="accuracy",
         oracles=oracles,
         facts={"vocab": vocab, "pairs": pairs, "power": power, "eval_examples": eval_examples},
+        also=fewer,
         higher_is_better=True,
     )
+
+
+def published(n: int) -> int:
+    """How many pairs a sequence of n tokens has unless it is told."""
+    return max(1, n // 8 if n >= 512 else n // 16)
 
 
 def _check(n, vocab, pairs, power):

@@ -1,0 +1,128 @@
+"""Accuracy against N: what these configs share, the mechanisms, the three sizes, the fair sweep.
+
+A size is chosen by `--config=configs/accuracy/mqar.py:small`, or `:medium` or `:full`. Within one
+(task, N) every mechanism has the same backbone, optimiser, batch and steps. Its learning rate is
+the one of `lrs` that validates best at N = `lr_length` with the first seed, carried over to every
+other N: those runs have the role "grid", what is reported has the role "final".
+"""
+
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from configs import base
+
+# small windows, blocks and states, for small N
+VARIANTS = {
+    "full": {},
+    "local": {"window": 16},
+    "strided": {"stride": "sqrt"},
+    "global": {"tokens": 8, "window": 16},
+    "bigbird": {"block": 16, "window": 1, "global_blocks": 1, "random_blocks": 1},
+    "mixed": {"parts": (("local", {"window": 16}), ("linear", {}))},
+    "linear": {"feature_map": "elu"},
+    "efficient": {},
+    "performer": {"features": 64},
+    "rfa": {"features": 64},
+    "lsh": {"buckets": "n/8", "block": 16, "hashes": 2},
+    "routing": {"clusters": "sqrt", "window": "sqrt", "decay": 0.99},
+    "sinkhorn": {"block": 16},
+    "compressed": {"stride": 3},
+    "synthesizer": {"kind": "dense"},
+    "spatial_gating": {},
+    "linformer": {"slots": 32},
+    "nystrom": {"landmarks": 32},
+    "fourier": {},
+    "mlp_mixer": {"hidden": 32},
+    "query_reduction": {"slots": 32},
+}
+
+
+def settings(experiment: str, size: str, sizes: dict[str, dict], **fields: Any) -> ConfigDict:
+    """The config of a size: `fields`, and of `sizes` what is the size's own.
+
+    `one_seed_from`: the N from which the first seed alone runs. A step takes `tokens` at every N,
+    or `batch` sequences; a run `steps`, or those that `more_steps` has by N, or as many as
+    `sequences` fill, and `lr_steps` where it is for the learning rate; validation comes `evals`
+    times. `ff` by mechanism: of what has more or fewer parameters elsewhere than full attention;
+    `unequal` are those that no ff evens out.
+    """
+    if size not in sizes:
+        raise ValueError(f"size must be one of {', '.join(sizes)}, got {size!r}")
+    common = {
+        "isolate": "mechanism",
+        "time_limit": 3600.0,
+        "size": size,
+        "task": experiment,
+        "task_args": {},
+        "mechanisms": tuple(VARIANTS),
+        "variants": VARIANTS,
+        # in place of the model's
+        "widths": (),
+        "seeds": (0, 1, 2),
+        "one_seed_from": None,
+        "more_steps": {},
+        "lr_steps": None,
+        # of all steps
+        "warmup": 0.1,
+        "evals": 10,
+        "ff": {},
+        "unequal": (),
+        "weight_decay": 0.1,
+        "clip": 1.0,
+        "dtype": "float32",
+        "target": None,
+        "patience": None,
+    }
+    return base.settings(f"accuracy-{experiment}", **{**common, **fields, **sizes[size]})
+
+
+def sweep(config: ConfigDict) -> list[dict]:
+    """A point a mechanism, N and seed; the runner adds those that their learning rate is from."""
+    points = []
+    for key in config.mechanisms:
+        for width in config.widths or (config.model.width,):
+            model = {**config.model, "width": width, "ff": config.ff.get(key, config.model.ff)}
+            grid = _point(config, key, config.lr_length, config.seeds[0], model, "grid")
+            for n in config.lengths:
+                late = config.one_seed_from is not None and n >= config.one_seed_from
+                for seed in config.seeds[:1] if late else config.seeds:
+                    point = _point(config, key, n, seed, model, "final")
+                    at = {name: value for name, value in grid.items() if point[name] != value}
+                    points.append({**point, "lr": {"grid": config.lrs, "at": at}})
+    return points
+
+
+def _point(config, key, n, seed, model, role):
+    batch = config.batch if "batch" in config else _share(config.tokens, n)
+    steps = config.steps if "steps" in config else config.sequences // batch
+    steps = config.more_steps.get(str(n), steps)
+    if role == "grid" and config.lr_steps is not None:
+        steps = config.lr_steps
+    return {
+        "experiment": config.experiment,
+        "kind": "train",
+        **base.variant(config, key, n),
+        "size": config.size,
+        "role": role,
+        "n": n,
+        "task": config.task,
+        "task_args": dict(config.task_args),
+        "model": model,
+        "batch": batch,
+        "steps": steps,
+        "eval_every": max(1, steps // config.evals),
+        "target": config.target,
+        "patience": config.patience,
+        "warmup": round(steps * config.warmup),
+        "weight_decay": config.weight_decay,
+        "clip": config.clip,
+        "dtype": config.dtype,
+        "seed": seed,
+    }
+
+
+def _share(tokens, n):
+    if n > tokens:
+        raise ValueError(f"lengths must be at most tokens={tokens} a step, got {n}")
+    return tokens // n

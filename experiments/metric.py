@@ -1,0 +1,56 @@
+"""What a task is scored by, and the words for the rules that a model is held against."""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class Metric:
+    """`test_KEY`, `val_KEY_best` and the rules `*_KEY` of the records.
+
+    People read it over `scale` in `unit`, with `decimals`; a model must beat the first of the
+    `floor` rules that is known.
+    """
+
+    key: str
+    words: str
+    higher_is_better: bool
+    decimals: int
+    scale: float = 1.0
+    unit: str = ""
+    floor: tuple[str, ...] = ()
+
+    @property
+    def header(self) -> str:
+        return self.words + self.unit
+
+    @property
+    def sign(self) -> int:
+        """Times a score: more is better."""
+        return 1 if self.higher_is_better else -1
+
+    def text(self, value: float) -> str:
+        """In a sentence or a figure, with a decimal less than in a table."""
+        return f"{value / self.scale:.{self.decimals - 1}f}{self.unit}"
+
+
+METRICS = (
+    Metric("accuracy", "accuracy", True, 2, 0.01, " %", ("majority_accuracy", "chance_accuracy")),
+    Metric("bpb", "bits per byte", False, 4, floor=("unigram_bpb",)),
+)
+UNKNOWN = Metric("score", "score", True, 4)
+# in this order; others follow by name
+RULES = {
+    "uniform_bpb": "uniform",
+    "unigram_bpb": "unigram (order-0)",
+    "order2_bpb": "order-2",
+    "chance_accuracy": "chance",
+    "majority_accuracy": "majority class",
+    "context_accuracy": "a value of the context",
+    "position_accuracy": "by position",
+    "bigram_accuracy": "bigram",
+    "root_accuracy": "root operator",
+    "depth1_accuracy": "exact to depth 1",
+    "depth2_accuracy": "exact to depth 2",
+    "bytes_accuracy": "naive Bayes of bytes",
+    "fourgram_accuracy": "naive Bayes of 4-grams",
+}

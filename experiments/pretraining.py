@@ -1,0 +1,114 @@
+"""Self-pretraining: before a task, its own training inputs are what is predicted. arXiv:2310.02980.
+
+"masked": a share of the tokens is hidden, the model says what they were; "causal": it says each
+next token. Embedding, backbone and mechanism go over to the task, the head is drawn anew. A model
+that fills in has one token more than its task, the sign for a hidden one.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from experiments.tasks import Batch, Task, drawn, language
+
+FIELDS = {"objective", "steps", "lr", "warmup", "share"}
+SHARE = 0.15
+
+
+def check(pretrain: Any) -> None:
+    """ValueError names the field that is wrong."""
+    if not isinstance(pretrain, Mapping) or not {"objective", "steps"} <= set(pretrain) <= FIELDS:
+        raise ValueError(
+            f"pretrain has objective and steps, and may have lr, warmup and share; got {pretrain!r}"
+        )
+    if pretrain["objective"] not in OBJECTIVES:
+        known = ", ".join(OBJECTIVES)
+        raise ValueError(f"objective must be one of {known}, got {pretrain['objective']!r}")
+    drawn.check_whole(steps=pretrain["steps"])
+    if not 0 < pretrain.get("share", SHARE) < 1:
+        raise ValueError(f"share must be above 0 and below 1, got {pretrain['share']!r}")
+
+
+def stages(point: Mapping, task: Task) -> list[tuple[dict, Task]]:
+    """The point and the task of each training, in order: two where the point has `pretrain`."""
+    pretrain = point["pretrain"]
+    if pretrain is None:
+        return [(dict(point), task)]
+    if task.model["inputs"] != "tokens":
+        raise ValueError(f"pretrain takes tokens, but {task.name} has {task.model['inputs']}")
+    pretext, task = OBJECTIVES[pretrain["objective"]](task, pretrain.get("share", SHARE))
+    first = {**point, "patience": None, "target": None}
+    first["steps"], first["lr"] = pretrain["steps"], pretrain.get("lr", point["lr"])
+    first["warmup"] = pretrain.get("warmup", min(point["warmup"], pretrain["steps"]))
+    return [(first, pretext), (dict(point), task)]
+
+
+def transfer(trained: Mapping[str, Any], state: Mapping[str, Any]) -> dict:
+    """The state with what was trained in it, all but the head."""
+
+    def choose(path, new, old):
+        return new if path[0].key == "head" else old
+
+    kept = {
+        name: jax.tree.map_with_path(choose, state[name], trained[name])
+        for name in ("params", "buffers")
+    }
+    return {**state, **kept}
+
+
+def masked(task: Task, share: float) -> tuple[Task, Task]:
+    if task.model["kind"] != "encoder":
+        raise ValueError(
+            f"masked pretraining takes an encoder, but {task.name} has a {task.model['kind']}; "
+            'take objective "causal"'
+        )
+    sign = task.model["vocab"]
+
+    def hide(batch: Batch, key: tuple[int, int]) -> Batch:
+        generator = np.random.Generator(np.random.Philox(key=np.array(key, np.uint64)))
+        hidden = (generator.random(batch["inputs"].shape) < share) & batch["mask"]
+        return {
+            "inputs": np.where(hidden, sign, batch["inputs"]).astype(np.int32),
+            "targets": batch["inputs"],
+            "mask": batch["mask"],
+            "weights": hidden,
+        }
+
+    wider = dataclasses.replace(task, model={**task.model, "vocab": sign + 1})
+    return _pretext(wider, hide, {"outputs": "position", "classes": sign}), wider
+
+
+def causal(task: Task, share: float) -> tuple[Task, Task]:
+    def shift(batch: Batch, key: tuple[int, int]) -> Batch:
+        def ahead(array):
+            return np.pad(array[:, 1:], [(0, 0), (0, 1)])
+
+        targets, weights = ahead(batch["inputs"]), ahead(batch["mask"])
+        return {**batch, "targets": targets, "weights": weights}
+
+    return _pretext(task, shift, {"kind": "decoder"}), task
+
+
+OBJECTIVES = {"masked": masked, "causal": causal}
+
+
+def _pretext(task, change, model):
+    def held_out(split, size):
+        for number, batch in enumerate(task.held_out(split, size)):
+            yield change(batch, (2**64 - 1, number))
+
+    return dataclasses.replace(
+        task,
+        name=f"{task.name}, pretraining",
+        model={**task.model, **model},
+        batch=lambda seed, step, size: change(task.batch(seed, step, size), (seed, step)),
+        held_out=held_out,
+        sums=language.sums,
+        score=lambda totals: totals["loss"] / totals["count"] if totals["count"] else math.nan,
+        metric="nats",
+        higher_is_better=False,
+    )

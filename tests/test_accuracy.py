@@ -1,0 +1,142 @@
+"""The accuracy configs are fair: what differs between the mechanisms of one (task, N)."""
+
+import functools
+import importlib
+import pkgutil
+import types
+
+import pytest
+from flax import nnx
+
+import attention_zoo as zoo
+from attention_zoo import model
+from configs import accuracy
+from experiments import choice, configuration, tasks, train
+
+CONFIGS = sorted(module.name for module in pkgutil.iter_modules(accuracy.__path__))
+SIZES = ("small", "medium", "full")
+EACH = [(name, size) for name in CONFIGS for size in SIZES]
+each = pytest.mark.parametrize(("name", "size"), EACH)
+sized = pytest.mark.parametrize(
+    ("name", "size"),
+    [pytest.param(*pair, marks=[] if "small" in pair else pytest.mark.slow) for pair in EACH],
+)
+# what a mechanism is, and how wide it has to be for its parameters
+OWN = {"label", "mechanism", "hparams", "model", "lr", "seed"}
+
+
+@functools.cache
+def loaded(name, size):
+    """(config, its points with those that they require, unchecked, the final points)."""
+    module = importlib.import_module(f"configs.accuracy.{name}")
+    config = module.get_config(size)
+    listed = [configuration._plain(point) for point in module.get_sweep(config)]
+    return config, listed
+
+
+def without(point, names):
+    return {name: value for name, value in point.items() if name not in names}
+
+
+@each
+def test_mechanisms_differ_in_nothing_else(name, size):
+    _, points = loaded(name, size)
+    first = {}
+    for point in points:
+        fixed = without(point, OWN) | {"model": without(point["model"], {"ff"})}
+        key = point["n"], point["model"]["width"]
+        assert fixed == first.setdefault(key, fixed)
+    lengths = {(point["label"], point["n"]) for point in points}
+    assert len(lengths) == len({p["label"] for p in points}) * len({p["n"] for p in points})
+
+
+@each
+def test_rates_are_chosen_alike(name, size):
+    config, points = loaded(name, size)
+    assert len(config.lrs) >= 3
+    grids = {}
+    for point in points:
+        grid = choice.grid_of(point)
+        assert [other["lr"] for other in grid] == list(config.lrs)
+        for other in grid:
+            assert other["role"] == "grid"
+            assert (other["n"], other["seed"]) == (config.lr_length, config.seeds[0])
+        label = point["label"], point["model"]["width"]
+        # all lengths and seeds of a mechanism read the same records
+        assert grids.setdefault(label, grid) == grid
+    steps = {grid[0]["steps"] for grid in grids.values()}
+    assert len(steps) == 1
+
+
+@each
+def test_few_seeds_are_said(name, size):
+    config, points = loaded(name, size)
+    seeds = {}
+    for point in points:
+        seeds.setdefault((point["label"], point["n"]), set()).add(point["seed"])
+    said = importlib.import_module(f"configs.accuracy.{name}").__doc__
+    assert all(len(found) >= 3 for found in seeds.values()) or "one seed" in " ".join(said.split())
+    assert len({len(found) for (_, n), found in seeds.items() if n == config.lengths[0]}) == 1
+
+
+def bytes_of(classes, vocab=257):
+    return {"kind": "encoder", "inputs": "tokens", "vocab": vocab, "classes": classes}
+
+
+# what real data decide of a model, so that none need be read
+READ = {
+    "tinyshakespeare": {"kind": "decoder", "inputs": "tokens", "vocab": 256},
+    "imdb": bytes_of(2),
+    "sst2": bytes_of(2),
+    "cifar10": bytes_of(10, 256),
+    "mnist": bytes_of(10, 256),
+    "splice": bytes_of(3, 8),
+}
+
+
+def resolved(point):
+    """The point, and the model that its task makes of it."""
+    task, n = point["task"], point["n"]
+    fields = READ.get(task) or tasks.make(task, n, **point["task_args"]).model
+    if point["task_args"].get("continuous"):
+        fields = {"kind": "encoder", "inputs": "continuous", "features": 1, "classes": 10}
+    c = {**train.OPTIONAL, **point}
+    return c, train.model_config(c, types.SimpleNamespace(model=fields))
+
+
+def able(c, config):
+    call = {"causal": config.kind == "decoder", "per_position": config.per_position}
+    return not any(zoo.objections(m, dims, **call) for m, dims in train._calls(c, config))
+
+
+def parameters(config):
+    counted = model.num_params(nnx.eval_shape(lambda: zoo.Transformer(config, rngs=nnx.Rngs(0))))
+    return counted["total"] - counted["by_length"]
+
+
+@sized
+def test_parameters_are_within_a_tenth_of_full_attention(name, size):
+    config, points = loaded(name, size)
+    found = {}
+    for point in points:
+        if (point["seed"], point["n"]) == (config.seeds[0], config.lengths[0]):
+            c, made = resolved(point)
+            if able(c, made):
+                found[point["label"], made.width] = parameters(made)
+    reference = next(iter(found))[0]
+    assert reference.startswith("full")
+    ratios = {key: count / found[reference, key[1]] for key, count in found.items()}
+    unequal = {label for (label, _), ratio in ratios.items() if not 0.9 <= ratio <= 1.1}
+    assert unequal == set(config.unequal), ratios
+
+
+@each
+def test_every_mechanism_is_there(name, size):
+    _, points = loaded(name, size)
+    if name != "duplicate":
+        assert {point["mechanism"] for point in points} == set(zoo.names())
+
+
+def test_a_size_that_is_none_names_those_there_are():
+    with pytest.raises(ValueError, match="size must be one of small, medium, full, got 'huge'"):
+        importlib.import_module("configs.accuracy.mqar").get_config("huge")

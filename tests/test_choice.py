@@ -1,0 +1,147 @@
+"""A learning rate from the records of a grid's points: what is chosen, and in which order."""
+
+import types
+
+import ml_collections
+import pytest
+
+from experiments import choice, configuration, records, sweep, worker
+
+ENV = {"device": "stub-device"}
+POINT = {
+    "experiment": "stub",
+    "kind": "tests.stub_points",
+    "label": "a",
+    "n": 256,
+    "does": "work",
+    "role": "final",
+    "seed": 2,
+    "lr": {"grid": [1e-3, 1e-2, 1e-1], "at": {"n": 64, "role": "grid", "seed": 0}},
+}
+
+
+def scored(folder, scores, **fields):
+    """The grid's points with these scores and steps on record; None for one that was lost."""
+    store, point = records.Store(folder), POINT | fields
+    for candidate, found in zip(choice.grid_of(point), scores, strict=True):
+        if found is None:
+            record = records.make(candidate, "nan", reason="the loss is nan at step 3", env=ENV)
+        else:
+            metrics = {"val_accuracy_best": found[0], "best_step": found[1]}
+            record = records.make(candidate, "ok", metrics=metrics, env=ENV)
+        store.write(record)
+    return point
+
+
+def test_the_grid_differs_in_what_it_says_alone():
+    first, *_ = found = choice.grid_of(POINT)
+    assert [point["lr"] for point in found] == [1e-3, 1e-2, 1e-1]
+    assert first == POINT | {"n": 64, "role": "grid", "seed": 0, "lr": 1e-3}
+    assert choice.grid_of(first) == []
+
+
+@pytest.mark.parametrize(
+    ("scores", "better", "target", "best"),
+    [
+        ([(0.5, 9), (0.7, 9), (0.6, 9)], True, None, 1e-2),
+        ([(0.5, 9), (0.7, 9), (0.6, 9)], False, None, 1e-3),
+        ([(0.5, 9), None, (0.6, 9)], True, None, 1e-1),
+        # both are enough: the earlier
+        ([(0.995, 9), (0.999, 8), (0.992, 7)], True, 0.99, 1e-1),
+        ([(0.995, 9), (0.999, 8), (0.98, 7)], True, 0.99, 1e-2),
+        ([(2.5, 9), (2.1, 8), (2.2, 7)], False, 2.3, 1e-1),
+    ],
+)
+def test_the_best_on_validation_is_chosen(tmp_path, scores, better, target, best):
+    point = scored(tmp_path, scores, target=target)
+    chosen, told = choice.choose(point, tmp_path, "accuracy", higher_is_better=better)
+    assert chosen == told["lr"] == best
+    columns = [f"val_accuracy_best@lr={lr:g}" for lr in (1e-3, 1e-2, 1e-1)]
+    assert [told[column] for column in columns] == [s and s[0] for s in scores]
+
+
+def test_a_number_is_what_it_is(tmp_path):
+    point = POINT | {"lr": 0.25}
+    assert choice.choose(point, tmp_path, "x", higher_is_better=True) == (0.25, {"lr": 0.25})
+
+
+def test_where_none_came_to_its_end_the_reasons_are_told(tmp_path):
+    point = scored(tmp_path, [None, None, None])
+    with pytest.raises(choice.NoneChosenError, match=r"no lr .*0\.001: nan, the loss is"):
+        choice.choose(point, tmp_path, "accuracy", higher_is_better=True)
+
+
+def test_a_missing_record_is_named(tmp_path):
+    name = records.point_id(choice.grid_of(POINT)[0])
+    with pytest.raises(choice.NoneChosenError, match=f"{name} with lr=0.001 has no record"):
+        choice.choose(POINT, tmp_path, "accuracy", higher_is_better=True)
+
+
+@pytest.mark.parametrize(
+    ("rate", "message"),
+    [
+        (-1.0, "lr must be a number from 0 up, got -1.0"),
+        (True, "lr must be a number from 0 up, got True"),
+        ("fast", "lr must be a number from 0 up, got 'fast'"),
+        ({"grid": [1e-3]}, 'lr must be a number or {"grid": numbers, "at": fields}, got'),
+        ({"grid": [], "at": {}}, "lr's grid must have a number, got none"),
+        ({"grid": [float("nan")], "at": {}}, "lr's grid must be a number from 0 up, got nan"),
+    ],
+)
+def test_a_bad_rate_says_what_would_work(rate, message):
+    with pytest.raises(ValueError, match=message):
+        choice.check(rate)
+
+
+def swept(*points):
+    """The points of a config that lists these."""
+    module = types.SimpleNamespace(get_sweep=lambda config: points)
+    return configuration.points(module, ml_collections.ConfigDict())
+
+
+def test_the_runner_adds_what_is_required_once_and_before():
+    others = [POINT | {"seed": seed} for seed in (3, 4)]
+    found = swept(POINT, *others)
+    assert found == [*choice.grid_of(POINT), POINT, *others]
+
+
+def test_points_wait_for_what_another_runner_measures(tmp_path, monkeypatch):
+    points = swept(POINT)
+    store = records.Store(tmp_path)
+    elsewhere, claim = records.point_id(points[1]), store.claim
+    monkeypatch.setattr(store, "claim", lambda id: _not_mine() if id == elsewhere else claim(id))
+    settings = sweep.Settings(isolate="none")
+    held = sweep.run(points, store, settings, ENV)
+    assert held == [points[1], POINT]
+    assert len(store.all()) == 2
+    store.write(records.make(points[1], "ok", env=ENV))
+    assert sweep.run(points, store, settings, ENV) == []
+    assert store.get(records.point_id(POINT))["status"] == "ok"
+    store.close()
+
+
+class _not_mine:  # noqa: N801, a context manager
+    def __enter__(self):
+        return False
+
+    def __exit__(self, *_):
+        pass
+
+
+def test_a_training_point_without_a_grid_is_a_row(tmp_path):
+    point = {
+        "kind": "train",
+        "mechanism": "full",
+        "hparams": {},
+        "n": 8,
+        "task": "duplicate",
+        "lr": {"grid": [1e-3], "at": {"seed": 0}},
+        "seed": 1,
+        "batch": 2,
+        "steps": 1,
+        "eval_every": 1,
+        "model": {"width": 8, "depth": 1, "heads": 1, "ff": 8},
+    }
+    outcome = worker.perform(point, tmp_path)
+    assert outcome["status"] == "error"
+    assert "has no record" in outcome["reason"]

@@ -1,0 +1,257 @@
+"""The report's sections of training, on synthetic records of several tasks and two metrics."""
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from experiments import (
+    closing,
+    formats,
+    frames,
+    metric,
+    plots,
+    published,
+    quality,
+    quality_tables,
+    reading,
+    tables,
+)
+from tests import synthetic_records as synthetic
+from tests import synthetic_training as training
+
+
+def sections(records, tmp_path):
+    """(sections by name, records) read back from a folder of them."""
+    found = reading.read([synthetic.write(tmp_path / "in", records)])
+    assert not found.notes
+    return {section.name: section for section in frames.sections(found.frame)}, found
+
+
+@pytest.fixture(scope="module")
+def recall(tmp_path_factory):
+    """Sections of the recall task: results and the search of learning rates."""
+    return sections(training.recall(), tmp_path_factory.mktemp("recall"))[0]
+
+
+def by(rows):
+    return {(row["label"], row["n"]): row for row in rows}
+
+
+def table(section, name):
+    return next(found for found in tables.build(section) if found.name == name)
+
+
+def test_bits_means_errors_and_failed_runs(tmp_path):
+    found, _ = sections(training.language(), tmp_path)
+    rows = by(quality.rows(found["language"]))
+    full = rows["full", 256]
+    seeds = [2.4 - 256 / 5000 + seed / 50 for seed in range(3)]
+    assert full["score"] == pytest.approx(np.mean(seeds))
+    assert full["stderr"] == pytest.approx(np.std(seeds, ddof=1) / 3**0.5)
+    assert rows["linear", 512]["seeds"] == 2
+    assert rows["linear", 512]["status"] == "nan: loss is nan at step 120 (1 of 3)"
+    assert rows["global", 1024]["status"].startswith("failed run: does not beat unigram")
+    assert rows["global", 1024]["stderr"] is None
+    assert rows["uniform", None]["score"] == 8
+    assert rows["unigram (order-0)", None]["score"] == pytest.approx(4.6)
+
+
+def test_accuracy_means_over_seeds_and_what_failed(recall):
+    rows = by(quality.variants(recall["mqar"], quality.metric_of(recall["mqar"])))
+    assert rows["local", 256]["score"] == pytest.approx(0.999 - 0.15 - 0.002)
+    assert rows["local", 256]["stderr"] == pytest.approx(0.002 / 3**0.5)
+    failed = rows["performer", 512]
+    assert (failed["seeds"], failed["word"]) == (0, "oom")
+    assert failed["status"] == "oom: no room (3 of 3)"
+
+
+def test_the_learning_rate_is_the_one_that_was_chosen(recall):
+    rows = by(quality.rows(recall["mqar"]))
+    assert rows["full", 64]["lr"] == 0.003
+
+
+def test_more_is_better_of_accuracy_and_less_of_bits(tmp_path):
+    worse = training.train("full", 64, 0, 0.4, task="imdb")
+    found, _ = sections([worse, training.train("full", 64, 0, 4.4)], tmp_path)
+    imdb, language = (by(quality.rows(found[name]))["full", 64] for name in ("imdb", "language"))
+    assert imdb["status"] == "failed run: does not beat majority class in 1 of 1 seeds"
+    assert language["status"] == "ok"
+
+
+def test_a_rule_is_one_row_where_it_is_the_same_at_every_n(recall):
+    rows = [row for row in quality.rows(recall["mqar"]) if row["what"] == "rule"]
+    chance, *context = rows
+    assert (chance["label"], chance["n"]) == ("chance", None)
+    assert {row["n"]: row["score"] for row in context} == {
+        64: 0.25, 128: 0.125, 256: 0.0625, 512: 0.03125,
+    }  # fmt: skip
+
+
+def test_a_rule_that_the_report_never_heard_of_has_its_own_name(tmp_path):
+    record = training.train("full", 64, 0, 0.6, task="imdb", metrics={"by_vowels_accuracy": 0.55})
+    (section,) = sections([record], tmp_path)[0].values()
+    assert by(quality.rows(section))["by vowels", None]["score"] == 0.55
+
+
+def test_published_figures_are_those_of_the_same_task_and_width(recall):
+    rows = [row for row in quality.rows(recall["mqar"]) if row["what"] == "published"]
+    found = {(row["model"], row["n"]): row["score"] for row in rows}
+    assert found["H3", 64] == 0.93
+    assert found["attention", 512] == 1
+    assert {row["source"] for row in rows} == {"arXiv:2312.04927, width 64"}
+
+
+def test_published_figures_say_where_they_were_checked():
+    figures = published.figures()
+    assert figures.status[figures.checked].str.startswith("published: ").all()
+    assert set(figures.source[~figures.checked]) == {"arXiv:2001.04451"}
+    assert figures.status[~figures.checked].str.contains("not checked").all()
+
+
+def test_the_arena_is_the_mean_of_five_against_byte_text_at_its_longest():
+    arena = published.arena()
+    assert len(arena) == 9
+    transformer = arena.loc["Transformer"]
+    assert transformer.score == pytest.approx(0.54388)
+    assert (transformer.speed, transformer.bytes) == (1.4, 9.48e9)
+    assert published.arena("imdb").loc["Performer"].score == pytest.approx(0.654)
+
+
+def test_a_column_an_n_with_errors_seeds_and_words(recall):
+    found = table(recall["mqar"], "mqar-by-n")
+    rows = {row[0]: row for row in found.text()}
+    headers = [column.header for column in found.columns]
+    assert headers[:5] == ["accuracy % at N =", "64", "128", "256", "512"]
+    assert rows["local"][3] == "84.70 ± 0.12 (3)"
+    assert rows["performer"][4] == "oom"
+    assert rows["chance"][1:5] == ["0.02"] * 4
+    assert rows["H3, width 64 (arXiv:2312.04927)"][1] == "93.00"
+
+
+def test_no_accuracy_without_parameters_steps_seeds_and_device(recall):
+    for name in ("mqar", "mqar-by-n"):
+        frame = table(recall["mqar"], name).frame
+        local = frame[frame.label == "local"].iloc[0]
+        assert not local[["params", "steps", "device", "commit", "date"]].isna().any()
+    assert table(recall["mqar"], "mqar-by-n").frame.n64_seeds[0] == 3
+    assert "device cpu-synthetic-2c" in table(recall["mqar"], "mqar-by-n").caption
+
+
+@pytest.mark.parametrize(
+    ("stderr", "best"),
+    [(0.01, "a"), (0.04, None), (None, None)],
+    ids=["clear", "close", "one seed"],
+)
+def test_best_is_ahead_by_two_standard_errors(stderr, best):
+    rows = [{"label": label, "score": score, "stderr": stderr} for label, score in
+            (("a", 0.9), ("b", 0.8), ("c", 0.1))]  # fmt: skip
+    found = quality.clear_best(rows, metric.METRICS[0])
+    assert (found and found["label"]) == best
+
+
+def test_the_clear_best_is_bold_in_every_format(recall):
+    found = table(recall["mqar"], "mqar-by-n")
+    assert found.bold == {(0, f"n{n}") for n in (64, 128, 256, 512)}
+    assert "**99.70 ± 0.12 (3)**" in formats.markdown(found)
+    assert r"\textbf{99.70 $\pm$ 0.12 (3)}" in formats.latex(found)
+
+
+def test_searches_of_a_learning_rate_have_a_table_of_their_own(recall):
+    assert set(recall) == {"mqar", "mqar-grid"}
+    assert len(recall["mqar"].frame) == 4 * 4 * 3
+    found = table(recall["mqar-grid"], "mqar-grid")
+    assert found.bold == {(i, "lr0.003") for i in range(4)}
+    assert found.frame["lr0.01"][0] == pytest.approx(0.78)
+
+
+@pytest.mark.parametrize(("target", "chosen"), [(None, "lr0.01"), (0.9, "lr0.001")])
+def test_rates_that_reach_the_target_are_equal_and_the_earliest_is_chosen(target, chosen, tmp_path):
+    records = [
+        training.train("full", 64, 0, score, task="mqar", lr=lr, role="grid", target=target,
+                       metrics={"best_step": step})
+        for lr, score, step in ((0.001, 0.95, 100), (0.003, 0.6, 50), (0.01, 0.97, 200))
+    ]  # fmt: skip
+    (section,) = sections(records, tmp_path)[0].values()
+    assert table(section, "mqar-grid").bold == {(0, chosen)}
+
+
+def test_what_is_refused_at_every_n_is_said_once(tmp_path):
+    refusal = ("refused", "it has no causal form")
+    records = [training.train("fourier", n, 0, 0, *refusal, task="mqar") for n in (64, 128)]
+    records += [training.train("full", n, 0, 0.9, task="mqar") for n in (64, 128)]
+    (section,) = sections(records, tmp_path)[0].values()
+    assert quality.refused(quality.rows(section)) == ["fourier"]
+    rows = {row[0]: row for row in table(section, "mqar-by-n").text()}
+    assert rows["fourier"][-1] == "refused: it has no causal form"
+
+
+def test_evaluations_otherwise_than_trained_are_columns(tmp_path):
+    found, _ = sections(training.duplicates(), tmp_path)
+    by_setting = table(found["duplicate"], "duplicate-by-setting")
+    headers = [column.header for column in by_setting.columns]
+    hashes = [f"at hashes={count}" for count in (8, 4, 2, 1)]
+    assert headers[2:8] == ["as trained", "at full", *hashes]
+    rows = {row[0]: row for row in by_setting.text()}
+    assert rows["lsh-4"][2:5] == ["90.00 ± 0.00 (2)", "98.50 ± 0.50 (2)", "89.50 ± 0.50 (2)"]
+    assert rows["LSH-4 (arXiv:2001.04451)"][3:8] == ["", "100.00", "99.90", "99.40", "91.90"]
+    assert rows["LSH-4 (arXiv:2001.04451)"][-1] == "as remembered, not checked: table 2"
+
+
+def test_two_tasks_of_the_arena_have_a_mean(tmp_path):
+    found, _ = sections(training.arena(), tmp_path)
+    (section,) = closing.sections([*found.values()])
+    lines = {line["label"]: line for line in closing.over_tasks(section)}
+    assert lines["full"]["score"] == pytest.approx(0.505)
+    assert lines["local"].get("score") is None
+    assert lines["full"]["memory"] == 2e8
+    assert lines["Transformer (arXiv:2011.04006)"]["score"] == pytest.approx(0.5032)
+
+
+def test_one_task_of_the_arena_has_no_mean(tmp_path):
+    found, _ = sections(training.arena()[:3], tmp_path)
+    assert closing.sections([*found.values()]) == []
+
+
+def test_widths_are_never_mixed(tmp_path):
+    wide = training.train("full", 64, 0, 0.9, task="mqar", model={"width": 128, "depth": 2})
+    found, _ = sections([training.train("full", 64, 0, 0.8, task="mqar"), wide], tmp_path)
+    assert set(found) == {"mqar-w64", "mqar-w128"}
+
+
+def test_figures_of_every_kind(tmp_path):
+    records = training.recall()
+    folder = synthetic.write(tmp_path / "in", records)
+    training.curves(folder, records)
+    found = reading.read([folder])
+    section, grid = frames.sections(found.frame)
+    names = [drawing.name for drawing in plots.draw(section, found.curves)]
+    assert names == ["mqar-by-n", "mqar-frontier", "mqar-speed", "mqar-curves"]
+    assert plots.draw(grid, found.curves) == []
+
+
+def test_only_failures_have_tables_and_no_figures(tmp_path):
+    found, _ = sections([training.train("full", 64, 0, 0, "nan", "lost", task="mqar")], tmp_path)
+    assert [t.text()[0][0] for t in tables.build(found["mqar"])] == ["full", "full"]
+    assert plots.draw(found["mqar"], {}) == []
+
+
+def test_the_headline_is_the_best_at_the_longest_n_that_most_reach(recall):
+    assert [*quality_tables.headlines(recall["mqar"])] == [
+        ("99.7 %", "accuracy, full at N = 256; chance 0.0 %")
+    ]
+
+
+def test_memory_is_of_the_best_known_kind_and_named(recall):
+    section = recall["mqar"]
+    assert quality.memory_of(section.frame) == "peak_bytes"
+    frame = section.frame.drop(columns="metrics.peak_bytes")
+    assert quality.memory_of(dataclasses.replace(section, frame=frame).frame) is None
+    assert "MB held: the peak" in table(section, "mqar").caption
+
+
+def test_csv_has_the_numbers_as_recorded(recall):
+    frame = table(recall["mqar"], "mqar").frame
+    assert pd.api.types.is_numeric_dtype(frame.accuracy)
+    assert frame.accuracy.max() <= 1

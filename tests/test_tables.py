@@ -1,0 +1,157 @@
+"""Records in folders -> sections -> tables, on synthetic records of kernels."""
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from experiments import analysis, canvas, formats, frames, palette, reading, tables
+from tests import synthetic_records as synthetic
+
+
+def rows(records, tmp_path, **options):
+    """(sections, records) read back from a folder of them."""
+    found = reading.read([synthetic.write(tmp_path / "in", records, **options)])
+    return frames.sections(found.frame), found
+
+
+def test_scaling_table_has_a_row_a_point_and_failures_with_reasons(tmp_path):
+    (section,), _ = rows(synthetic.scaling(), tmp_path)
+    table = tables.build(section)[0].frame
+    assert len(table) == 7 * 2 * 5
+    oom = table[(table.label == "full") & (table["mode"] == "train") & (table.n == 4096)].iloc[0]
+    assert oom.status == "oom: RESOURCE_EXHAUSTED: 8 GB"
+    assert np.isnan(oom.time_ms)
+    local = table[(table.label == "local") & (table["mode"] == "forward") & (table.n == 1024)].iloc[
+        0
+    ]
+    seconds = 257 * 1024 * 2048 / 50e9 + 2e-4
+    assert local.time_ms == pytest.approx(1e3 * seconds)
+    assert local.gemm_ratio == pytest.approx(seconds / (257 * 1024 * 2048 / 80e9))
+    assert local.waste == 1
+
+
+def test_exponents_of_the_section(tmp_path):
+    (section,), _ = rows(synthetic.scaling(), tmp_path)
+    found = pd.DataFrame(analysis.exponents(frames.cells(section)))
+    flops = found[found.quantity == "FLOPs counted"].set_index(["label", "mode"])
+    assert flops.exponent["full", "forward"] == pytest.approx(2)
+    assert flops.exponent["local", "train"] == pytest.approx(1)
+    assert flops.exponent["strided", "forward"] == pytest.approx(1.5, abs=0.02)
+    assert flops.exponent_per_log["fourier", "forward"] == pytest.approx(1, abs=1e-3)
+    assert flops.to_n["full", "train"] == 2048
+    assert flops.formula["full", "train"] == pytest.approx(2)
+
+
+def test_crossings_with_full(tmp_path):
+    (section,), _ = rows(synthetic.scaling(), tmp_path)
+    found = pd.DataFrame(analysis.crossings(frames.cells(section)))
+    of_flops = found[(found.quantity == "FLOPs counted") & (found["mode"] == "forward")]
+    verdicts = of_flops.set_index("label").verdict
+    assert verdicts["global"] == "320, between 256 and 512"
+    assert verdicts["linear"] == "cheaper from 256, the smallest measured"
+    assert "full" not in verdicts
+
+
+def test_reordering_crosses_where_predicted(tmp_path):
+    (section,), _ = rows(synthetic.reordering(), tmp_path)
+    found = analysis.reorder_crossings(analysis.reorder_cells(section))
+    assert [row["feature_map"] for row in found] == ["identity"] * 3 + ["elu"]
+    for row in found[:3]:
+        assert row["flops_n"] == pytest.approx(row["predicted_n"])
+        assert row["time_from_n"] <= row["time_n"] <= row["time_to_n"]
+    assert {row["exact"] for row in found} == {"yes"}
+
+
+def test_one_label_of_two_configs_is_two_curves(tmp_path):
+    found = [
+        synthetic.kernel("local", n, hparams={"window": w}) for n in (64, 128) for w in (8, 16)
+    ]
+    (section,), _ = rows(found, tmp_path)
+    assert set(section.frame.label) == {"local window=8", "local window=16"}
+    look = palette.styles(frames.cells(section))
+    assert look["local window=8"].color == look["local window=16"].color
+    assert look["local window=8"] != look["local window=16"]
+
+
+def test_devices_are_never_mixed(tmp_path):
+    found = synthetic.scaling()
+    other = [record | {"env": record["env"] | {"device": "gpu-x"}} for record in found]
+    synthetic.write(tmp_path / "a", found)
+    synthetic.write(tmp_path / "b", other)
+    sections = frames.sections(reading.read([tmp_path]).frame)
+    assert [section.name for section in sections] == ["scaling-cpu-synthetic-2c", "scaling-gpu-x"]
+    assert {section.frame["env.device"].nunique() for section in sections} == {1}
+
+
+def test_the_later_record_of_a_point_counts(tmp_path):
+    old = synthetic.kernel("local", 64, status="oom", reason="old")
+    new = synthetic.kernel("local", 64)
+    new["env"] = new["env"] | {"date": "2027-01-01T00:00:00+00:00"}
+    synthetic.write(tmp_path / "a", [new])
+    synthetic.write(tmp_path / "b", [old])
+    found = reading.read([tmp_path])
+    assert list(found.frame.status) == ["ok"]
+    assert any("1 records left out" in note for note in found.notes)
+
+
+def test_a_mechanism_has_one_look_and_no_two_the_same():
+    looks = [palette.style(name) for name in palette.TABLE]
+    assert len(set(map(str, looks))) == len(looks)
+    # without colour too, among the spine's seven
+    grey = {(palette.style(name).marker, str(palette.style(name).line)) for name in synthetic.PAIRS}
+    assert len(grey) == len(synthetic.PAIRS)
+    assert palette.style("unheard_of") == palette.style("unheard_of")
+
+
+def test_labels_keep_apart_and_inside():
+    found = canvas.spread([0.5, 0.5, 0.51, 0.98], 0.1, 0.95)
+    assert np.diff(found).min() > 0.0999
+    assert min(found) >= 0
+    assert max(found) <= 0.9501
+    assert canvas.spread([0.2, 0.8], 0.1, 1.0) == pytest.approx([0.2, 0.8])
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.0123456, "0.01235"),
+        (1234567, "1,235,000"),
+        (0, "0"),
+        (34.3597, "34.36"),
+        (9.9999, "10.00"),
+    ],
+)
+def test_four_significant_digits(value, text):
+    assert formats.cell(value, formats.Column("x", "x", 4)) == text
+
+
+def test_latex_is_escaped_and_markdown_keeps_its_columns(tmp_path):
+    bad = synthetic.kernel("local", 64, status="error", reason="50% of a_b | c & d\nsecond line")
+    (section,), found = rows([bad], tmp_path)
+    table = tables.failures(found.frame)
+    assert r"50\% of a\_b \textbar{} c \& d second line" in formats.latex(table)
+    line = formats.markdown(table).splitlines()[-1]
+    assert len(re.findall(r"(?<!\\)\|", line)) == len(table.columns) + 1
+    long = tables.build(section)[0]
+    assert r"\toprule" in formats.latex(long)
+
+
+def test_caption_names_where_the_numbers_come_from(tmp_path):
+    (section,), _ = rows([synthetic.kernel("local", 64, repeats=10)], tmp_path)
+    section.frame.loc[:, "env.dirty"] = True
+    text = tables.caption(section)
+    for part in (
+        "cpu-synthetic-2c",
+        "float32",
+        "batch 1",
+        "heads 8",
+        "head size 64",
+        "seeds 0",
+        "commit 0123456789 (dirty)",
+        "jax 0.10.2",
+        "date 2026-11-21",
+        "median of 10",
+    ):
+        assert part in text
