@@ -69,8 +69,10 @@ QUADRATIC = {
     *("compressed", "mixed", "query reduction strided"),
     *("spatial_gating", "synthesizer", "synthesizer random"),
 }
-# so long that a run of it tells no more, only takes longer
-LONGEST = {label: 4096 for label in ("full", "synthesizer", "synthesizer random")}
+# quadratic: beyond this length of MEASURED.md they tell no more and take minutes
+SHORT = ("full", "mixed", "query reduction strided")
+SHORT += ("spatial_gating", "synthesizer", "synthesizer random")
+LONGEST = dict.fromkeys(SHORT, 4096)
 
 
 def variants(n: int) -> dict[str, dict]:

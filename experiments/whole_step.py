@@ -71,11 +71,9 @@ def program(point: Mapping, *, attention: bool = True) -> tuple:
             mixer.mechanism = without_attention(mixer.mechanism)
             if mixer.mechanism.shorter is None:
                 mixer.params = nnx.Dict({})
-    graph, params, buffers = nnx.split(network, nnx.Param, ...)
-    optimiser = steps.make_optimiser(c)
-    state = {"params": params, "buffers": buffers, "optimiser": optimiser.init(params)}
+    graph, optimiser, state = steps.start(network, c)
     batch = jax.tree.map(jnp.asarray, task.batch(c["seed"], 0, c["batch"]))
-    return steps.train_step(graph, task, optimiser, c), (state, batch, jnp.int32(0))
+    return steps.train_step(graph, task, optimiser), (state, batch, jnp.int32(0))
 
 
 def without_attention(m: Mechanism) -> Mechanism:

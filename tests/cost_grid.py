@@ -26,7 +26,7 @@ SPACES = {
         }
     ],
     "compressed": [{"stride": [2, 3, 5], "window": [None, 0, 20], "learned": [0, 2]}],
-    "efficient": [{"chunk": [32, 128], "normaliser": ["both", "row"]}],
+    "efficient": [{"chunk": [32, 128], "normaliser": ["feature", "row"]}],
     "fourier": [{"implementation": [None, "fft"]}],
     "full": [
         {"implementation": ["plain"]},

@@ -94,8 +94,7 @@ def test_a_bad_point_is_named(change, words):
 
 
 def test_the_sweep_covers_every_mechanism():
-    module = configuration.load("steps")
-    points = configuration.points(module, module.get_config())
+    points = configuration.points(*configuration.load("steps"))
     assert {p["n"] for p in points} == {2**e for e in range(8, 15)}
     assert len(points) == 7 * len({p["label"] for p in points})
 
