@@ -113,7 +113,7 @@ def predicted(point: dict, flops_per_second: float) -> tuple[dict, float]:
     if not cost.get("flops"):
         return cost, UNKNOWN_SECONDS
     # what is repeated predicts one call, what is not the whole of it
-    seconds = cost["flops"] / flops_per_second
+    seconds = cost["flops"] / (flops_per_second * cost.get("share", 1.0)) + cost.get("seconds", 0.0)
     if "repeats" in point:
         within = min(seconds * point["repeats"], point.get("budget", float("inf")))
         seconds = seconds * UNTIMED_CALLS + max(seconds * LEAST_REPEATS, within)
@@ -176,7 +176,8 @@ def _print_plan(points):
         flops, held = (
             f"{cost[key]:9.2e}" if cost.get(key) else f"{'?':>9}" for key in ("flops", "bytes")
         )
-        print(f"{records.point_id(point)} {flops} {held} {seconds:8.1f}  {name(point)}")
+        speed = f", {point['steps'] / seconds:.3g} steps/s" if seconds and "steps" in point else ""
+        print(f"{records.point_id(point)} {flops} {held} {seconds:8.1f}  {name(point)}{speed}")
     print(f"{len(points)} points, about {total / 60:.1f} min at {rate / 1e9:.0f} GFLOP/s")
 
 

@@ -44,6 +44,8 @@ one before an early stop; `target`: the validation metric that is enough, where 
 `pretrain`: see pretraining.py; `eval_hparams`: other hyperparameters to test the trained model
 with, by the words that tell the metric apart; `checkpoint_every`: steps, None for at each
 evaluation."""
+# of the rate of a matrix product, that small models reach on a CPU; and to compile and to evaluate
+SHARE, EXTRA_SECONDS = 0.35, 15.0
 # what does not change the program that a point compiles
 UNCOMPILED = {
     *("experiment", "label", "role", "size", "seed", "lr", "patience", "target", "eval_hparams"),
@@ -94,9 +96,14 @@ def requires(point: Mapping) -> list[dict]:
 
 
 def predict(point: Mapping) -> dict:
-    """{"flops", "bytes"} of the whole run, by rules of thumb."""
+    """{"flops", "bytes"} of the whole run by rules of thumb, and how fast it is for its FLOPs."""
     costs = [_predict(c, model_config(c, task)) for c, task in _stages(_resolve(point))]
-    return {"flops": sum(c["flops"] for c in costs), "bytes": max(c["bytes"] for c in costs)}
+    return {
+        "flops": sum(c["flops"] for c in costs),
+        "bytes": max(c["bytes"] for c in costs),
+        "share": SHARE,
+        "seconds": EXTRA_SECONDS,
+    }
 
 
 def _predict(c, config):

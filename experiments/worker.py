@@ -18,8 +18,9 @@ from experiments import progress
 
 # a kind is a module with `run_point(point, out) -> metrics`, and where they make sense
 # `check_point(point)` (ValueError), `objections(point) -> list of reasons`,
-# `trace_point(point) -> metrics` of a refused point, `predict(point) -> {"flops", "bytes"}`,
-# `requires(point) -> points` whose records it reads
+# `trace_point(point) -> metrics` of a refused point, `requires(point) -> points` whose records it
+# reads, `predict(point) -> {"flops", "bytes"}` and, where it is known, the "share" of a matrix
+# product's rate that it reaches and "seconds" beside
 KINDS = {
     "kernel": "experiments.kernel",
     "reorder": "experiments.reorder",

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from configs import base
 
-# small windows, blocks and states, for small N
+# windows, blocks and states, for N of some hundreds
 VARIANTS = {
     "full": {},
     "local": {"window": 16},
@@ -36,6 +36,37 @@ VARIANTS = {
     "mlp_mixer": {"hidden": 32},
     "query_reduction": {"slots": 32},
 }
+# the same four times as large, for N of thousands
+WIDE = {
+    **VARIANTS,
+    "local": {"window": 64},
+    "global": {"tokens": 32, "window": 64},
+    "bigbird": {"block": 64, "window": 1, "global_blocks": 1, "random_blocks": 1},
+    "mixed": {"parts": (("local", {"window": 64}), ("linear", {}))},
+    "performer": {"features": 256},
+    "rfa": {"features": 256},
+    "lsh": {"buckets": "n/32", "block": 64, "hashes": 2},
+    "sinkhorn": {"block": 64},
+    "linformer": {"slots": 128},
+    "nystrom": {"landmarks": 128},
+    "mlp_mixer": {"hidden": 128},
+    "query_reduction": {"slots": 128},
+}
+# of these time and memory grow with N alone
+CHEAP = ("local", "global", "bigbird", "linear", "efficient", "performer", "rfa", "nystrom")
+
+
+def evened(width: int, heads: int, ff: int) -> dict[str, int]:
+    """The `ff` that gives a mechanism as many parameters as full attention has with this one.
+
+    No key projection is width² less, and dense synthesizers have width² / heads of their own; no
+    projections at all are 4 width² less; a convolution of stride 3 for keys and one for values are
+    6 width² / heads more. An ff of F is 2 F width.
+    """
+    fewer = {"lsh": width // 2, "spatial_gating": width // 2, "fourier": 2 * width}
+    fewer |= {"synthesizer": (width - width // heads) // 2}
+    fewer |= {"mlp_mixer": 2 * width, "compressed": -3 * width // heads}
+    return {name: max(ff + more, 1) for name, more in fewer.items()}
 
 
 def settings(experiment: str, size: str, sizes: dict[str, dict], **fields: Any) -> ConfigDict:
@@ -61,8 +92,12 @@ def settings(experiment: str, size: str, sizes: dict[str, dict], **fields: Any) 
         "widths": (),
         "seeds": (0, 1, 2),
         "one_seed_from": None,
+        # of these mechanisms alone
+        "cheap": CHEAP,
+        "cheap_lengths": (),
         "more_steps": {},
         "lr_steps": None,
+        "schedule": "cosine",
         # of all steps
         "warmup": 0.1,
         "evals": 10,
@@ -77,6 +112,11 @@ def settings(experiment: str, size: str, sizes: dict[str, dict], **fields: Any) 
     return base.settings(f"accuracy-{experiment}", **{**common, **fields, **sizes[size]})
 
 
+def changed(config: ConfigDict, fields: dict) -> ConfigDict:
+    """The config with these fields in place of its own."""
+    return ConfigDict({**config.to_dict(), **fields})
+
+
 def sweep(config: ConfigDict) -> list[dict]:
     """A point a mechanism, N and seed; the runner adds those that their learning rate is from."""
     points = []
@@ -84,7 +124,7 @@ def sweep(config: ConfigDict) -> list[dict]:
         for width in config.widths or (config.model.width,):
             model = {**config.model, "width": width, "ff": config.ff.get(key, config.model.ff)}
             grid = _point(config, key, config.lr_length, config.seeds[0], model, "grid")
-            for n in config.lengths:
+            for n in config.lengths + (config.cheap_lengths if key in config.cheap else ()):
                 late = config.one_seed_from is not None and n >= config.one_seed_from
                 for seed in config.seeds[:1] if late else config.seeds:
                     point = _point(config, key, n, seed, model, "final")
@@ -114,6 +154,7 @@ def _point(config, key, n, seed, model, role):
         "eval_every": max(1, steps // config.evals),
         "target": config.target,
         "patience": config.patience,
+        "schedule": config.schedule,
         "warmup": round(steps * config.warmup),
         "weight_decay": config.weight_decay,
         "clip": config.clip,

@@ -1,0 +1,70 @@
+"""Duplicate: say a word again, by rounds of hashing at training and at evaluation, after Reformer.
+
+    python -m experiments.run --config configs/accuracy/duplicate.py:small
+
+Every model is trained with full attention of shared queries and keys, or with 1, 2, 4 or 8 rounds,
+and tested with all five: the columns test_accuracy@exact, @hashes=1 and so on. arXiv:2001.04451.
+small: 1 layer of width 64, N = 128 to 512 with 3 seeds, 1,024 with one seed.
+medium: width 128, one seed, within half an hour on one GPU; not yet run on one.
+full: the paper's layer, width and feed-forward 256, 4 heads, N = 1,024, 150,000 steps.
+"""
+
+from configs import accuracy
+
+ROUNDS = (1, 2, 4, 8)
+MODEL = {"depth": 1, "heads": 4, "positions": "sinusoidal"}
+EXACT = {"buckets": 1, "block": "n/1"}
+HASHED = {"buckets": "n/8", "block": 16}
+SMALL = {
+    "model": {**MODEL, "width": 64, "ff": 256},
+    "task_args": {"eval_examples": 100},
+    "lengths": (128, 256, 512, 1024),
+    "one_seed_from": 1024,
+    "lr_length": 128,
+    "lrs": (1e-3, 3e-3, 1e-2),
+    "tokens": 2048,
+    "steps": 1000,
+}
+MEDIUM = {
+    **SMALL,
+    "model": {**MODEL, "width": 128, "ff": 512},
+    "seeds": (0,),
+    "tokens": 16384,
+    "steps": 3000,
+}
+FULL = {
+    "model": {**MODEL, "width": 256, "ff": 256},
+    "lengths": (1024,),
+    "lr_length": 1024,
+    "lr_steps": 15_000,
+    "lrs": (3e-4, 1e-3, 3e-3),
+    "batch": 32,
+    "steps": 150_000,
+    "evals": 100,
+    "time_limit": 86400.0,
+}
+
+
+def get_config(size="small"):
+    variants = {"full": {"label": "full, shared", "mechanism": "lsh", **EXACT}}
+    for hashes in ROUNDS:
+        key = f"lsh_{hashes}"
+        variants[key] = {"label": f"lsh, {hashes}", "mechanism": "lsh", **HASHED, "hashes": hashes}
+    fields = {"mechanisms": tuple(variants), "variants": variants, "target": 0.9999}
+    return accuracy.settings(
+        "duplicate", size, {"small": SMALL, "medium": MEDIUM, "full": FULL}, **fields
+    )
+
+
+def get_sweep(config):
+    return [_tested(point) for point in accuracy.sweep(config)]
+
+
+def _tested(point):
+    """The point with all of ROUNDS at evaluation; those that rates are chosen from need none."""
+    n, rate = point["n"], point["lr"]
+    rounds = {"exact": {"buckets": 1, "block": n}}
+    for hashes in ROUNDS:
+        rounds[f"hashes={hashes}"] = {"buckets": n // 8, "block": 16, "hashes": hashes}
+    at = {**rate["at"], "eval_hparams": {}}
+    return {**point, "eval_hparams": rounds, "lr": {**rate, "at": at}}

@@ -1,0 +1,59 @@
+"""Bytes of film reviews, liked or not, against how many are read: every bidirectional mechanism.
+
+    python -m experiments.run --config configs/accuracy/imdb.py:small
+
+small: width 64, N = 256 to 1,024, and 2,048 and 4,096 of what is cheap there; one seed.
+medium: width 128, N = 1,024, one seed, within half an hour on one GPU; not yet run on one. Expect
+.64 or more of full attention.
+full: the Long-Range Arena's (arXiv:2011.04006): N = 1,000 to 4,000, here 1,024 to 4,096; 4 layers
+of width 256, 20,000 steps of 32 (remembered from its code: check before citing). Published at
+4,000: .64 of full attention.
+"""
+
+from configs import accuracy
+
+SMALL = {
+    "model": {"width": 64, "depth": 2, "heads": 4, "ff": 256, "positions": "sinusoidal"},
+    "ff": accuracy.evened(64, 4, 256),
+    "lengths": (256, 512, 1024),
+    "cheap_lengths": (2048, 4096),
+    "lr_length": 256,
+    "lr_steps": 200,
+    "seeds": (0,),
+    "lrs": (1e-3, 3e-3, 1e-2),
+    "batch": 8,
+    "steps": 600,
+    "evals": 3,
+}
+MEDIUM = {
+    "model": {"width": 128, "depth": 4, "heads": 4, "ff": 512, "positions": "sinusoidal"},
+    "ff": accuracy.evened(128, 4, 512),
+    "lengths": (1024,),
+    "lr_length": 1024,
+    "lr_steps": 500,
+    "seeds": (0,),
+    "lrs": (3e-4, 1e-3, 3e-3),
+    "batch": 32,
+    "steps": 3000,
+}
+FULL = {
+    "model": {"width": 256, "depth": 4, "heads": 4, "ff": 1024, "positions": "learned"},
+    "ff": accuracy.evened(256, 4, 1024),
+    "lengths": (1024, 2048, 4096),
+    "lr_length": 1024,
+    "lrs": (1e-4, 3e-4, 1e-3),
+    "batch": 32,
+    "steps": 20_000,
+    "warmup": 0.4,
+    "schedule": "rsqrt",
+    "time_limit": 86400.0,
+}
+
+
+def get_config(size="small"):
+    sizes = {"small": SMALL, "medium": MEDIUM, "full": FULL}
+    return accuracy.settings("imdb", size, sizes, variants=accuracy.WIDE)
+
+
+def get_sweep(config):
+    return accuracy.sweep(config)

@@ -1,0 +1,40 @@
+"""Handwritten digits as 784 pixels in a row: quick image rows of every bidirectional mechanism.
+
+    python -m experiments.run --config configs/accuracy/mnist.py:small
+
+MNIST's 10,000 test images alone, split: a figure here compares with no published one.
+small: width 64, one seed. medium: width 128, one seed, within half an hour on one GPU; not yet run
+on one. full: as medium, 3 seeds and 20,000 steps.
+"""
+
+from configs import accuracy
+
+SMALL = {
+    "model": {"width": 64, "depth": 2, "heads": 4, "ff": 256, "positions": "sinusoidal"},
+    "ff": accuracy.evened(64, 4, 256),
+    "lengths": (784,),
+    "lr_length": 784,
+    "lrs": (1e-3, 3e-3, 1e-2),
+    "batch": 8,
+    "steps": 600,
+    "evals": 4,
+    "lr_steps": 200,
+    "seeds": (0,),
+}
+MEDIUM = {
+    **SMALL,
+    "model": {"width": 128, "depth": 4, "heads": 4, "ff": 512, "positions": "sinusoidal"},
+    "ff": accuracy.evened(128, 4, 512),
+    "lrs": (3e-4, 1e-3, 3e-3),
+    "seeds": (0,),
+}
+FULL = {**MEDIUM, "seeds": (0, 1, 2), "steps": 20_000, "time_limit": 86400.0}
+
+
+def get_config(size="small"):
+    sizes = {"small": SMALL, "medium": MEDIUM, "full": FULL}
+    return accuracy.settings("mnist", size, sizes, variants=accuracy.WIDE)
+
+
+def get_sweep(config):
+    return accuracy.sweep(config)

@@ -1,0 +1,39 @@
+"""DNA around a splice junction, or none: 60 letters, three classes, every bidirectional mechanism.
+
+    python -m experiments.run --config configs/accuracy/splice.py:small
+
+small: width 64, 3 seeds. medium: width 128, one seed, within half an hour on one GPU; not yet run
+on one. full: as medium, 3 seeds and 5,000 steps.
+"""
+
+from configs import accuracy
+
+# 60 / 8 is no even number of buckets
+VARIANTS = {**accuracy.VARIANTS, "lsh": {"buckets": 8, "block": 16, "hashes": 2}}
+SMALL = {
+    "model": {"width": 64, "depth": 2, "heads": 4, "ff": 256, "positions": "sinusoidal"},
+    "ff": accuracy.evened(64, 4, 256),
+    "lengths": (60,),
+    "lr_length": 60,
+    "lrs": (1e-3, 3e-3, 1e-2),
+    "batch": 32,
+    "steps": 300,
+    "evals": 6,
+}
+MEDIUM = {
+    **SMALL,
+    "model": {"width": 128, "depth": 4, "heads": 4, "ff": 512, "positions": "sinusoidal"},
+    "ff": accuracy.evened(128, 4, 512),
+    "lrs": (3e-4, 1e-3, 3e-3),
+    "seeds": (0,),
+}
+FULL = {**MEDIUM, "seeds": (0, 1, 2), "steps": 5_000, "time_limit": 86400.0}
+
+
+def get_config(size="small"):
+    sizes = {"small": SMALL, "medium": MEDIUM, "full": FULL}
+    return accuracy.settings("splice", size, sizes, variants=VARIANTS)
+
+
+def get_sweep(config):
+    return accuracy.sweep(config)
