@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from attention_zoo import heads, ops, recurrence
-from attention_zoo.recurrence import cut, join
+from attention_zoo.recurrence import cut, join, shown
 from attention_zoo.types import Cost, Decode, Dims
 
 # the gradient of a quotient squares its divisor, which is at most exp(GROWTH) times a chunk
@@ -71,7 +71,8 @@ def attend(maps, q, k, v, mask, state, *, causal, normaliser: str | None, chunk,
         out = jnp.where(grown[..., None], token_rows, out)
         return absorb(state, b, v, None if mask is None else seen), out.astype(dtype)
 
-    state, out = jax.lax.scan(step, state, tuple(cut(x, size) for x in (q, k, v, mask)))
+    arrays = (q, k, v, shown(mask, k, size))
+    state, out = jax.lax.scan(step, state, tuple(cut(x, size) for x in arrays))
     return join(out, q.shape[2]), state
 
 
@@ -83,9 +84,8 @@ def write(log_k, k, v, mask, state, rows):
         return absorb(state, b, v, None if xs[2] is None else seen), None
 
     size = min(rows, k.shape[2])
-    padded = k.shape[2] % size and mask is None
-    mask = jnp.ones((k.shape[0], k.shape[2]), bool) if padded else mask
-    return jax.lax.scan(step, state, tuple(cut(x, size) for x in (k, v, mask)))[0]
+    arrays = (k, v, shown(mask, k, size))
+    return jax.lax.scan(step, state, tuple(cut(x, size) for x in arrays))[0]
 
 
 def read(log_q, q, dtype, state, normaliser, rows):

@@ -42,7 +42,8 @@ def attend(maps, q, k, v, mask, state, *, causal, normalise, chunk, rows, eps=0.
             out = ops.safe_divide(out, total[..., None])
         return absorb(state, k, v, decay), out.astype(xs[2].dtype)
 
-    state, out = jax.lax.scan(step, state, tuple(cut(x, size) for x in (q, k, v, mask)))
+    arrays = (q, k, v, shown(mask, k, size))
+    state, out = jax.lax.scan(step, state, tuple(cut(x, size) for x in arrays))
     return join(out, q.shape[2]), state
 
 
@@ -53,7 +54,8 @@ def write(maps, k, v, mask, state, rows):
         return absorb(state, *keys_of(maps, *xs)), None
 
     size = min(rows, k.shape[2])
-    return jax.lax.scan(step, state, tuple(cut(x, size) for x in (k, v, mask)))[0]
+    arrays = (k, v, shown(mask, k, size))
+    return jax.lax.scan(step, state, tuple(cut(x, size) for x in arrays))[0]
 
 
 def read(maps, q, dtype, state, normalise, rows, eps):
@@ -146,6 +148,14 @@ def cost(dims: Dims, R: int, each: int, *, causal, normalise, chunk, rows, eps=0
         bytes=4 * group * held + dims.itemsize * lanes * dims.q_len * E,
         state_bytes=4 * lanes * state,
     )
+
+
+def shown(mask, k, size):
+    """The mask [B, S] of keys that are cut into chunks; None where there is nothing to hide, not
+    even what the last chunk is padded with."""
+    if mask is None and k.shape[2] % size:
+        return jnp.ones((k.shape[0], k.shape[2]), bool)
+    return mask
 
 
 def cut(x, size):

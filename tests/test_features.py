@@ -7,6 +7,7 @@ import pytest
 
 import attention_zoo as zoo
 from attention_zoo import exponential
+from attention_zoo.mechanisms import efficient, linear, performer, rfa
 from attention_zoo.mechanisms.rfa import cos_sin
 from attention_zoo.types import Dims
 from tests.cases import assert_close
@@ -178,3 +179,14 @@ def test_a_longer_input_is_refused(name):
 def test_hyperparameters_out_of_range_are_refused(name, hparams, message):
     with pytest.raises(ValueError, match=message):
         zoo.make(name, **hparams)
+
+
+@pytest.mark.parametrize("module", [linear, efficient, performer, rfa])
+def test_sequences_longer_than_a_chunk_are_as_exact(module, monkeypatch):
+    """Of a call that is not causal, whose chunks are longer than the sequences of other tests."""
+    monkeypatch.setattr(module, "ROWS", 8)
+    m = module.make()
+    params = m.init(jax.random.key(3), SIZE)
+    mask = jnp.arange(T)[None] % 5 > 0
+    for given in ({}, {"mask": mask}):
+        assert_close(m.apply(params, Q, K, V, **given), m.reference(params, Q, K, V, **given))

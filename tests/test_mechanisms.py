@@ -1,5 +1,7 @@
 """What every kernel owes, held for every case by parametrisation."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -121,6 +123,26 @@ def test_the_future_is_invisible(name, mode):
         _, (_, *gradients) = run(params, q, k, v, everything, past)
         for gradient in gradients:
             np.testing.assert_array_equal(jnp.where(later, gradient, 0), 0)
+
+
+@over(runs(where=lambda case: case.m.mask))
+def test_no_mask_is_a_mask_of_ones(name, mode):
+    """At a length that no chunk divides, and in the state that a prefill leaves."""
+    case = CASES[name]
+    params, q, k, v, _ = inputs(case, LENGTH)
+    everything = jnp.ones((2, LENGTH), bool)
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def run(bare, mask):
+        given = {"mask": None if bare else mask}
+        found = [case.m.apply(params, q, k, v, causal=MODES[mode], **given)]
+        if MODES[mode] and case.m.decode is not None:
+            state = case.m.decode.init(params, dims(LENGTH), jnp.float32)
+            _, state = case.m.decode.prefill(params, state, q, k, v, **given)
+            found.append(state)
+        return found
+
+    assert_close(run(True, everything), run(False, everything))
 
 
 @over(runs(where=lambda case: case.m.mask))

@@ -94,9 +94,8 @@ def make(
 
     def reads(i, C, H):
         table = layout(C, H, True)
-        blocks, width = -(-C // table.block), table.cols.shape[1]
         # a causal row is one tile: its global blocks are among the leading ones
-        cols = jnp.asarray(table.cols[:, :blocks, :width])[:, i // table.block]
+        cols = jnp.asarray(table.cols)[:, i // table.block]
         j = cols[..., None] * table.block + jnp.arange(table.block)
         return jnp.where(cols[..., None] < 0, -1, j).reshape(H, -1).T
 
