@@ -17,7 +17,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from benchmarks import peer_table
+from benchmarks import peer_table, yardsticks
 from benchmarks.peer_cases import CASES
 from experiments import environment, isolate, records, sweep
 
@@ -90,12 +90,7 @@ def points(cases, lengths, rounds: int, threads: int) -> list[dict]:
             "n": n,
             "mode": mode,
             "causal": CASES[name].causal,
-            "batch": 1,
-            "heads": 8,
-            "head_dim": 64,
-            "value_dim": 64,
-            "dtype": "float32",
-            "seed": 0,
+            **yardsticks.CALL,
             "rounds": rounds,
             "threads": threads,
         }

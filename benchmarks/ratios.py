@@ -36,12 +36,7 @@ def point(label: str, mode: str, n: int, rounds: int) -> dict:
         **yardsticks.variants(n)[label],
         "n": n,
         "mode": mode,
-        "batch": 1,
-        "heads": 8,
-        "head_dim": 64,
-        "value_dim": 64,
-        "dtype": "float32",
-        "seed": 0,
+        **yardsticks.CALL,
         "rounds": rounds,
     }
 

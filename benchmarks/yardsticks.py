@@ -11,6 +11,10 @@ import dataclasses
 from configs import base, scaling
 
 MODES = ("forward", "causal", "train")
+CALL = {
+    **{"batch": 1, "heads": 8, "head_dim": 64, "value_dim": 64},
+    **{"dtype": "float32", "seed": 0},
+}
 MEASURED, IDEAL, FASTEST = "MEASURED.md", "leading term", "fastest FFT"
 
 

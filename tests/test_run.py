@@ -158,6 +158,13 @@ def test_list_prints_configs_or_points(config, capsys):
     assert [line.split()[-1] for line in lines] == ["n=3", "n=5"]
 
 
+def test_configs_in_folders_are_listed(capsys):
+    assert run.main(["--list"]) == 0
+    listed = capsys.readouterr().out
+    assert "configs/accuracy/mqar.py " in listed
+    assert "__init__" not in listed
+
+
 def test_a_dry_run_predicts_and_measures_nothing(config, capsys, tmp_path):
     out = tmp_path / "out"
     assert run.main(["--config", config, "--dry_run", "--out", str(out)]) == 0

@@ -7,39 +7,14 @@ import subprocess
 import sys
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
-from flax import nnx
 
-import attention_zoo as zoo
-from attention_zoo.layers import Buffer
 from configs import language as language_config
-from experiments import loop, progress, records, steps, tasks, train, worker
-from experiments.tasks import language
+from experiments import loop, progress, records, tasks, train, worker
+from tests.alphabet import POINT, alphabet
 
-POINT = {
-    "experiment": "language",
-    "kind": "train",
-    "label": "full",
-    "mechanism": "full",
-    "hparams": {},
-    "n": 13,
-    "task": "alphabet",
-    "task_args": {},
-    "model": {"width": 16, "depth": 1, "heads": 2, "ff": 24, "dropout": 0.1},
-    "batch": 6,
-    "steps": 12,
-    "lr": 1e-2,
-    "warmup": 2,
-    "weight_decay": 0.1,
-    "clip": 1.0,
-    "seed": 5,
-    "eval_every": 4,
-    "checkpoint_every": 3,
-    "keep_checkpoints": True,
-}
 # a write that was interrupted may leave coroutines of orbax behind
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
@@ -65,21 +40,6 @@ def _compiled_once(tmp_path_factory):
     yield
     for name, value in before.items():
         jax.config.update(name, value)
-
-
-def alphabet(n, at=None):
-    """The alphabet over and over; `at(step)` is called before each training batch."""
-    splits = language.by_position(bytes(range(97, 123)) * 200)
-    task = language.language_model(n, "alphabet", splits, 500, {"data": "alphabet"})
-    if at is None:
-        return task
-    batch = task.batch
-
-    def watched(seed, step, size):
-        at(step)
-        return batch(seed, step, size)
-
-    return train.dataclasses.replace(task, batch=watched)
 
 
 @pytest.fixture(autouse=True)
@@ -245,15 +205,6 @@ def test_a_run_says_how_far_and_how_fast_it_is(tmp_path, monkeypatch):
     assert heard[-1].endswith(" 0 s left")
 
 
-def test_schedules_rise_and_fall():
-    point = {"warmup": 4, "steps": 100, "final_lr": 0.1}
-    for name, last in (("cosine", 0.1), ("rsqrt", 0.2)):
-        share = steps.SCHEDULES[name](point)
-        assert [float(share(step)) for step in (0, 2, 4)] == pytest.approx([0.0, 0.5, 1.0])
-        assert float(share(100)) == pytest.approx(last)
-        assert float(steps.SCHEDULES[name](point | {"warmup": 0})(0)) == 1.0
-
-
 def test_a_trained_model_is_tested_with_other_hyperparameters(tmp_path):
     lsh = {"buckets": 4, "block": 4}
     point = POINT | {
@@ -296,81 +247,6 @@ def test_the_rate_of_the_best_grid_point_trains(tmp_path, undisturbed):
 def test_bfloat16_trains(tmp_path):
     metrics = train.run_point(POINT | {"dtype": "bfloat16"}, tmp_path)
     assert metrics["val_bpb_last"] < 8
-
-
-def one_step(**changes):
-    """(state before, state after, loss) of a step on a fresh model."""
-    point = {**train.OPTIONAL, **POINT, **changes}
-    point["model"] = {**point["model"], "dropout": 0.0}
-    task = tasks.make("alphabet", point["n"])
-    model = zoo.Transformer(train.model_config(point, task), rngs=nnx.Rngs(0))
-    graph, optimiser, state = steps.start(model, point)
-    batch = task.batch(0, 0, point["batch"])
-    step = jax.jit(steps.train_step(graph, task, optimiser, point["microbatches"]))
-    return state, *step(state, batch, jnp.int32(0))
-
-
-@pytest.mark.parametrize("parts", [2, 3, 6])
-def test_microbatches_add_up_to_the_batch(parts):
-    _, whole, loss = one_step(warmup=0, clip=1e9)
-    _, pieces, loss_of_pieces = one_step(warmup=0, clip=1e9, microbatches=parts)
-    assert float(loss_of_pieces) == pytest.approx(float(loss), rel=1e-6)
-    moments = [jax.tree.leaves(state["optimiser"]) for state in (whole, pieces)]
-    for x, y in zip(*moments, strict=True):
-        np.testing.assert_allclose(x, y, rtol=1e-3, atol=1e-6)
-
-
-@pytest.mark.parametrize("scan", [False, True])
-def test_only_matrices_decay(scan):
-    task = tasks.make("alphabet", 13)
-    point = {**train.OPTIONAL, **POINT, "warmup": 0, "lr": 0.5, "weight_decay": 0.5}
-    point["model"] = {**point["model"], "scan": scan}
-    model = zoo.Transformer(train.model_config(point, task), rngs=nnx.Rngs(0))
-    params = nnx.state(model, nnx.Param)
-    # biases start at zero, where a decay would not show
-    params = jax.tree.map(lambda x: x + 1.0, params)
-    optimiser = steps.make_optimiser(point, scan=scan)
-    still = jax.tree.map(jnp.zeros_like, params)
-    updates, _ = optimiser.update(still, optimiser.init(params), params)
-    for path, update in jax.tree.leaves_with_path(updates):
-        name = jax.tree_util.keystr(path, simple=True, separator=".")
-        decayed = bool((update != 0).all())
-        assert decayed == name.endswith((".kernel.value", ".embedding.value", "positions.value"))
-        assert decayed or not update.any()
-
-
-def test_buffers_get_no_gradient_and_no_decay(monkeypatch):
-    frozen = {"noise": jnp.full(3, 7.0)}
-    full = zoo.make("full")
-
-    def apply(params, q, k, v, **kwargs):
-        return full.apply({}, q, k, v, **kwargs) * params["noise"].sum()
-
-    fake = train.dataclasses.replace(
-        full, init=lambda rng, dims: frozen, apply=apply, frozen=frozenset(frozen)
-    )
-    monkeypatch.setattr(train.model.registry, "make", lambda name, **hparams: fake)
-    before, after, _ = one_step(warmup=0)
-    assert jax.tree.leaves(before["buffers"])
-    for x, y in zip(*(jax.tree.leaves(s["buffers"]) for s in (before, after)), strict=True):
-        np.testing.assert_array_equal(x, y)
-    moments = jax.tree.leaves(nnx.state(after["optimiser"], Buffer))
-    assert not moments
-
-
-def test_a_moved_buffer_is_kept(monkeypatch):
-    full = zoo.make("full")
-    fake = train.dataclasses.replace(
-        full,
-        init=lambda rng, dims: {"count": jnp.zeros(())},
-        refresh=lambda rng, params, q, k, mask: {"count": params["count"] + 1},
-        frozen=frozenset({"count"}),
-        apply=lambda params, *arrays, **kwargs: full.apply({}, *arrays, **kwargs),
-    )
-    monkeypatch.setattr(train.model.registry, "make", lambda name, **hparams: fake)
-    for parts, moves in ((1, 1.0), (3, 3.0)):
-        _, after, _ = one_step(microbatches=parts)
-        assert [float(x) for x in jax.tree.leaves(after["buffers"])] == [moves]
 
 
 def test_the_prediction_is_near_the_count(undisturbed):

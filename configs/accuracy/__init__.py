@@ -69,6 +69,20 @@ def evened(width: int, heads: int, ff: int) -> dict[str, int]:
     return {name: max(ff + more, 1) for name, more in fewer.items()}
 
 
+# the model of most tasks, and the rates it is tried with
+SMALL = {
+    "model": {"width": 64, "depth": 2, "heads": 4, "ff": 256, "positions": "sinusoidal"},
+    "ff": evened(64, 4, 256),
+    "lrs": (1e-3, 3e-3, 1e-2),
+}
+MEDIUM = {
+    "model": {"width": 128, "depth": 4, "heads": 4, "ff": 512, "positions": "sinusoidal"},
+    "ff": evened(128, 4, 512),
+    "lrs": (3e-4, 1e-3, 3e-3),
+    "seeds": (0,),
+}
+
+
 def settings(experiment: str, size: str, sizes: dict[str, dict], **fields: Any) -> ConfigDict:
     """The config of a size: `fields`, and of `sizes` what is the size's own.
 

@@ -13,22 +13,18 @@ did not go through JPEG.
 from configs import accuracy
 
 SMALL = {
-    "model": {"width": 64, "depth": 2, "heads": 4, "ff": 256, "positions": "sinusoidal"},
-    "ff": accuracy.evened(64, 4, 256),
+    **accuracy.SMALL,
     "colours": (False,),
     "lr_steps": 200,
     "seeds": (0,),
-    "lrs": (1e-3, 3e-3, 1e-2),
     "batch": 8,
     "steps": 800,
     "evals": 2,
 }
 MEDIUM = {
     **SMALL,
-    "model": {"width": 128, "depth": 4, "heads": 4, "ff": 512, "positions": "sinusoidal"},
-    "ff": accuracy.evened(128, 4, 512),
+    **accuracy.MEDIUM,
     "lr_steps": 500,
-    "lrs": (3e-4, 1e-3, 3e-3),
     "batch": 64,
     "steps": 3000,
 }

@@ -13,26 +13,21 @@ of width 256, 20,000 steps of 32 (remembered from its code: check before citing)
 from configs import accuracy
 
 SMALL = {
-    "model": {"width": 64, "depth": 2, "heads": 4, "ff": 256, "positions": "sinusoidal"},
-    "ff": accuracy.evened(64, 4, 256),
+    **accuracy.SMALL,
     "lengths": (256, 512, 1024),
     "cheap_lengths": (2048, 4096),
     "lr_length": 256,
     "lr_steps": 200,
     "seeds": (0,),
-    "lrs": (1e-3, 3e-3, 1e-2),
     "batch": 8,
     "steps": 600,
     "evals": 3,
 }
 MEDIUM = {
-    "model": {"width": 128, "depth": 4, "heads": 4, "ff": 512, "positions": "sinusoidal"},
-    "ff": accuracy.evened(128, 4, 512),
+    **accuracy.MEDIUM,
     "lengths": (1024,),
     "lr_length": 1024,
     "lr_steps": 500,
-    "seeds": (0,),
-    "lrs": (3e-4, 1e-3, 3e-3),
     "batch": 32,
     "steps": 3000,
 }

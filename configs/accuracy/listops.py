@@ -12,26 +12,21 @@ steps of 32 (remembered from its code: check before citing). Published: .36 to .
 from configs import accuracy
 
 SMALL = {
+    **accuracy.SMALL,
     "task_args": {"train_examples": 50_000, "val_examples": 1000, "test_examples": 2000},
-    "model": {"width": 64, "depth": 2, "heads": 4, "ff": 256, "positions": "sinusoidal"},
-    "ff": accuracy.evened(64, 4, 256),
     "lengths": (64, 128),
     "lr_length": 64,
     "lr_steps": 500,
     "one_seed_from": 128,
-    "lrs": (1e-3, 3e-3, 1e-2),
     "tokens": 2048,
     "steps": 1500,
 }
 MEDIUM = {
+    **accuracy.MEDIUM,
     "task_args": {"train_examples": 96_000},
-    "model": {"width": 128, "depth": 4, "heads": 4, "ff": 512, "positions": "sinusoidal"},
-    "ff": accuracy.evened(128, 4, 512),
     "lengths": (512,),
     "lr_length": 512,
     "lr_steps": 500,
-    "seeds": (0,),
-    "lrs": (3e-4, 1e-3, 3e-3),
     "batch": 32,
     "steps": 3000,
 }

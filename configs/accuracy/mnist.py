@@ -10,24 +10,16 @@ on one. full: as medium, 3 seeds and 20,000 steps.
 from configs import accuracy
 
 SMALL = {
-    "model": {"width": 64, "depth": 2, "heads": 4, "ff": 256, "positions": "sinusoidal"},
-    "ff": accuracy.evened(64, 4, 256),
+    **accuracy.SMALL,
     "lengths": (784,),
     "lr_length": 784,
-    "lrs": (1e-3, 3e-3, 1e-2),
     "batch": 8,
     "steps": 600,
     "evals": 4,
     "lr_steps": 200,
     "seeds": (0,),
 }
-MEDIUM = {
-    **SMALL,
-    "model": {"width": 128, "depth": 4, "heads": 4, "ff": 512, "positions": "sinusoidal"},
-    "ff": accuracy.evened(128, 4, 512),
-    "lrs": (3e-4, 1e-3, 3e-3),
-    "seeds": (0,),
-}
+MEDIUM = {**SMALL, **accuracy.MEDIUM}
 FULL = {**MEDIUM, "seeds": (0, 1, 2), "steps": 20_000, "time_limit": 86400.0}
 
 

@@ -12,25 +12,21 @@ the CPU, those of 64 and 128 at 20 a second and core. Published at 32: .71 of fu
 from configs import accuracy
 
 SMALL = {
+    **accuracy.SMALL,
     "task_args": {"eval_examples": 500},
-    "model": {"width": 64, "depth": 2, "heads": 4, "ff": 256, "positions": "sinusoidal"},
-    "ff": accuracy.evened(64, 4, 256),
     "lengths": (1024,),
     "lr_length": 1024,
     "lr_steps": 200,
     "seeds": (0,),
-    "lrs": (1e-3, 3e-3, 1e-2),
     "batch": 8,
     "steps": 800,
     "evals": 4,
 }
 MEDIUM = {
     **SMALL,
+    **accuracy.MEDIUM,
     "task_args": {"eval_examples": 2000},
-    "model": {"width": 128, "depth": 4, "heads": 4, "ff": 512, "positions": "sinusoidal"},
-    "ff": accuracy.evened(128, 4, 512),
     "lr_steps": 500,
-    "lrs": (3e-4, 1e-3, 3e-3),
     "batch": 64,
     "steps": 3000,
 }

@@ -11,22 +11,14 @@ from configs import accuracy
 # 60 / 8 is no even number of buckets
 VARIANTS = {**accuracy.VARIANTS, "lsh": {"buckets": 8, "block": 16, "hashes": 2}}
 SMALL = {
-    "model": {"width": 64, "depth": 2, "heads": 4, "ff": 256, "positions": "sinusoidal"},
-    "ff": accuracy.evened(64, 4, 256),
+    **accuracy.SMALL,
     "lengths": (60,),
     "lr_length": 60,
-    "lrs": (1e-3, 3e-3, 1e-2),
     "batch": 32,
     "steps": 300,
     "evals": 6,
 }
-MEDIUM = {
-    **SMALL,
-    "model": {"width": 128, "depth": 4, "heads": 4, "ff": 512, "positions": "sinusoidal"},
-    "ff": accuracy.evened(128, 4, 512),
-    "lrs": (3e-4, 1e-3, 3e-3),
-    "seeds": (0,),
-}
+MEDIUM = {**SMALL, **accuracy.MEDIUM}
 FULL = {**MEDIUM, "seeds": (0, 1, 2), "steps": 5_000, "time_limit": 86400.0}
 
 
