@@ -97,7 +97,10 @@ def _version(package):
 
 
 def _git():
-    """(commit, whether tracked files but results differ from it); None outside a checkout."""
+    """(commit, whether tracked files but results differ from it).
+
+    Of files outside a checkout SOURCE_COMMIT tells the commit; whether they differ is not known.
+    """
 
     def ask(*words):
         command = ["git", "-C", str(ROOT), *words]
@@ -107,7 +110,7 @@ def _git():
         changed = ask("status", "--porcelain", "--untracked-files=no", "--", ".", ":!results")
         return ask("rev-parse", "HEAD"), bool(changed)
     except (OSError, subprocess.CalledProcessError):
-        return None, None
+        return os.environ.get("SOURCE_COMMIT"), None
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ def measure(fn: Callable, args: tuple, *, repeats: int, budget: float = 10.0) ->
         "flops_counted": counts.flops if exact else None,
         "flops_xla": _flops_xla(compiled),
         "flops_elementwise": counts.elementwise + counts.transcendental + counts.reduction,
-        "bytes_compiled": _bytes_compiled(lowered, compiled),
+        "bytes_compiled": bytes_of(lowered, compiled),
         "bytes_measured": grown,
         "seconds": quartiles[1],
         "seconds_q1": quartiles[0],
@@ -144,7 +144,8 @@ def memory_of(lowered, compiled=None):
     return (compiled or lowered.compile()).memory_analysis()
 
 
-def _bytes_compiled(lowered, compiled):
+def bytes_of(lowered, compiled) -> int | None:
+    """Bytes of a program's temporaries and outputs, as compiled; None where XLA does not say."""
     memory = memory_of(lowered, compiled)
     if memory is None:
         return None

@@ -44,7 +44,8 @@ def make(point: Mapping, status: str, *, reason: str = "", metrics=None, env=Non
         "status": status,
         "reason": reason,
         "metrics": finite(metrics or {}),
-        "env": {**(env or {}), "date": now},
+        # processes that ran or waited over the last minute: more than one, and times are shared
+        "env": {**(env or {}), "date": now, "load": round(os.getloadavg()[0], 2)},
     }
 
 

@@ -12,7 +12,7 @@ import optax
 from flax import nnx
 
 from attention_zoo import layers
-from experiments import flops, tasks
+from experiments import flops, measure, tasks
 
 
 def start(network, point: Mapping) -> tuple[Any, optax.GradientTransformation, dict]:
@@ -117,10 +117,11 @@ def train_step(graph, task: tasks.Task, optimiser, microbatches: int = 1) -> Cal
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """A compiled step; the state's arrays are given up to it. FLOPs are those of one call."""
+    """A compiled step; the state's arrays are given up to it. FLOPs and bytes are of one call."""
 
     run: Callable
     flops: int
+    bytes: int | None
     compile_seconds: float
 
 
@@ -134,10 +135,12 @@ class Programs:
         shape = tuple((name, array.shape) for name, array in sorted(batch.items()))
         if shape not in self._known:
             traced = self._step.trace(state, batch, jnp.int32(0))
+            lowered = traced.lower()
             begin = time.perf_counter()
-            run = traced.lower().compile()
+            run = lowered.compile()
             seconds = time.perf_counter() - begin
-            self._known[shape] = Program(run, flops.count_jaxpr(traced.jaxpr).flops, seconds)
+            work, held = flops.count_jaxpr(traced.jaxpr).flops, measure.bytes_of(lowered, run)
+            self._known[shape] = Program(run, work, held, seconds)
         return self._known[shape]
 
 

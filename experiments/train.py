@@ -145,6 +145,7 @@ def run_point(point: Mapping, out: Path) -> dict:
         "tokens_per_step": c["batch"] * c["n"],
         **_sizes(c, task),
         "flops_per_step": done.program.flops,
+        "bytes_compiled": done.program.bytes,
         "seconds_per_step": statistics.median(done.durations) if done.durations else None,
         "train_seconds": progress.seconds,
         "compile_seconds": done.program.compile_seconds,
