@@ -49,10 +49,13 @@ peers: setup .venv-peers/done
 	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/peers.txt
 	touch $@
 
-# on a machine whose python has jax for its device (PYTHON=python3); records come out merged.
-# XLA_FLAGS that are set, be it to nothing, keep the tests' own for quick compiling away
+# on a machine whose python has jax for its device (PYTHON=python3); records come out merged, and
+# the same command goes on where it was cut. Tests with exact products, which are off by default on
+# a GPU; XLA_FLAGS that are set keep the tests' own for quick compiling away
+accelerator: export PYTHONPATH := .:$(PYTHONPATH)
+accelerator: export XLA_FLAGS ?= --xla_gpu_enable_triton_gemm=false
 accelerator:
-	PYTHONPATH=. XLA_FLAGS="$(XLA_FLAGS)" $(PYTHON) -m pytest tests/test_mechanisms.py -x -p no:xdist -o addopts="-q --strict-markers" > $(OUT)/tests.log 2>&1; tail -n 3 $(OUT)/tests.log
-	PYTHONPATH=. $(PYTHON) -m experiments.run --config configs/accelerator.py --out $(OUT)/scaling
-	PYTHONPATH=. $(PYTHON) -m experiments.run --config configs/reordering.py --out $(OUT)/reordering
-	PYTHONPATH=. $(PYTHON) -m experiments.run --config configs/language.py --config.isolate=mechanism --config.tasks=stdlib --out $(OUT)/language
+	XLA_PYTHON_CLIENT_PREALLOCATE=false JAX_DEFAULT_MATMUL_PRECISION=highest $(PYTHON) -m pytest tests/test_mechanisms.py tests/test_tiles.py -n 8 -m 'not slow' --tb=short > $(OUT)/tests.log 2>&1; tail -n 20 $(OUT)/tests.log
+	$(PYTHON) -m experiments.run --config configs/accelerator.py --out $(OUT)/scaling
+	$(PYTHON) -m experiments.run --config configs/reordering.py --out $(OUT)/reordering
+	JAX_DEFAULT_MATMUL_PRECISION=highest $(PYTHON) -m experiments.run --config configs/accuracy/mqar.py:medium --out $(OUT)/accuracy-mqar
