@@ -17,6 +17,7 @@ from experiments import flops, kernel, measure
 
 # values of hyperparameters to draw from; several spaces where one excludes another
 SPACES = {
+    "auto_correlation": [{"factor": [1, 3]}],
     "bigbird": [
         {
             "block": [16, 48, 64],
@@ -28,6 +29,9 @@ SPACES = {
     "compressed": [{"stride": [2, 3, 5], "window": [None, 0, 20], "learned": [0, 2]}],
     "efficient": [{"chunk": [32, 128], "normaliser": ["feature", "row"]}],
     "fourier": [{"implementation": [None, "fft"]}],
+    "fourier_enhanced": [
+        {"modes": [8, 64], "kind": ["self", "cross"], "select": ["random", "low"]},
+    ],
     "full": [
         {"implementation": ["plain"]},
         {"implementation": ["chunked"], "block": [64, 128, 256], "key_block": [64, 256, 1024]},
@@ -41,6 +45,7 @@ SPACES = {
     "mlp_mixer": [{"hidden": [16, 100, 256], "norm": [False, True], "residual": [False, True]}],
     "nystrom": [{"landmarks": [16, 100], "iterations": [4, 6], "conv": [None, 9]}],
     "performer": [{"features": [32, 100, 256], "kernel": ["softmax", "relu"], "chunk": [64, 128]}],
+    "probsparse": [{"factor": [1, 5], "ranking": ["exact", "paper"]}],
     "query_reduction": [
         {"kind": ["latents"], "slots": [16, 100, 256]},
         {"kind": ["strided"], "stride": [2, 5, 16]},
