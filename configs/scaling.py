@@ -2,12 +2,12 @@
 
     python -m experiments.run --config configs/scaling.py
 
-378 points, an hour on two CPU cores with --config.isolate=mechanism, more without. Expect
+406 points, an hour on two CPU cores with --config.isolate=mechanism, more without. Expect
 exponents in N of 2 for full, compressed, synthesizer, spatial_gating, mixed and strided query
 reduction, 1.5 for strided, routing and sinkhorn, N log N for fourier, probsparse and
-auto_correlation, 1 for the others; full does
-not fit or end in time at 16,384. Other lengths and hyperparameters: --config.lengths=256,65536
---config.mechanisms=local,linear --config.variants.local.window=64.
+auto_correlation, 1 for the others; full does not fit or end in time at 16,384. Other lengths and
+hyperparameters: --config.lengths=256,65536 --config.mechanisms=local,linear
+--config.variants.local.window=64.
 """
 
 from configs import base
@@ -52,6 +52,8 @@ def get_config():
         "probsparse": {},
         "auto_correlation": {},
         "fourier_enhanced": {},
+        "recurrent": {},
+        "convolution": {},
     }
     config.mechanisms = tuple(config.variants)
     config.lengths = base.powers(256, 16384)

@@ -46,6 +46,8 @@ TABLE = {
     "probsparse": ("vermillion", "P", DASHDOT),
     "auto_correlation": ("sky", "v", DASHED),
     "fourier_enhanced": ("sky", "o", DOTTED),
+    "recurrent": ("ink", "^", DASHED),
+    "convolution": ("olive", "D", DASHDOT),
     "qk_v": ("vermillion", "o", SOLID),
     "q_kv": ("blue", "s", DASHED),
 }

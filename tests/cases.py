@@ -123,6 +123,11 @@ CASES = {
     "compressed-alone": Case("compressed", {"stride": 1, "window": None}, block=5),
     "query_reduction": Case("query_reduction", {"slots": 9}),
     "query_reduction-strided": Case("query_reduction", {"kind": "strided", "stride": 4}, block=4),
+    "recurrent": Case("recurrent"),
+    "recurrent-rnn": Case("recurrent", {"cell": "rnn", "conv": 3}),
+    "recurrent-both": Case("recurrent", {"bidirectional": True, "conv": 4}),
+    "convolution": Case("convolution"),
+    "convolution-even": Case("convolution", {"width": 2, "layers": 3}),
     "probsparse": Case("probsparse", {"factor": 2}),
     "probsparse-paper": Case("probsparse", {"factor": 2, "ranking": "paper"}),
     "auto_correlation": Case("auto_correlation"),
@@ -189,6 +194,9 @@ EXTRA = {
     "compressed-alone",
     "sinkhorn-mean",
     "fourier_enhanced-low",
+    "recurrent-rnn",
+    "recurrent-both",
+    "convolution-even",
 }
 
 # no two sizes are equal

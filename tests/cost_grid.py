@@ -27,6 +27,7 @@ SPACES = {
         }
     ],
     "compressed": [{"stride": [2, 3, 5], "window": [None, 0, 20], "learned": [0, 2]}],
+    "convolution": [{"width": [2, 3, 5], "layers": [1, 4]}],
     "efficient": [{"chunk": [32, 128], "normaliser": ["feature", "row"]}],
     "fourier": [{"implementation": [None, "fft"]}],
     "fourier_enhanced": [
@@ -49,6 +50,9 @@ SPACES = {
     "query_reduction": [
         {"kind": ["latents"], "slots": [16, 100, 256]},
         {"kind": ["strided"], "stride": [2, 5, 16]},
+    ],
+    "recurrent": [
+        {"cell": ["rnn", "lstm"], "bidirectional": [False, True], "conv": [None, 3]},
     ],
     "rfa": [{"features": [32, 128, 256], "gate": [False, True], "chunk": [64, 128]}],
     "routing": [
