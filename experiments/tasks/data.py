@@ -130,6 +130,56 @@ DATASETS = {
         licence="none stated; research use, cite Socher et al. 2013",
         citation="Socher et al., EMNLP 2013",
     ),
+    "ett": Dataset(
+        files=_files(
+            """
+            f18de3ad269cef59bb07b5438d79bb3042d3be49bdeecf01c1cd6d29695ee066 2589657 ETTh1.csv
+            a3dc2c597b9218c7ce1cd55eb77b283fd459a1d09d753063f944967dd6b9218b 2417960 ETTh2.csv
+            """,
+            _github("zhouhaoyi/ETDataset/1d16c8f4f943005d613b5bc962e9eeb06058cf07/ETT-small"),
+        )
+        + _files(
+            """
+            22ab3fd84b764811cae64535f3539dd01359a3eed210990da771fa1a9728a205 1230589 ETTm1.zip
+            6b38ab60ea1357bd87a3fc9f23347abb43a2d6159242583830dd8aab04c8b31f 1211672 ETTm2.zip
+            """,
+            _github("xiuyu88/ASDGC-Dataset/0cb0f5f8bf9a45a43928ed318870c4a798d153a3"),
+        ),
+        licence="CC BY-ND 4.0",
+        citation="arXiv:2012.07436",
+    ),
+    "weather": Dataset(
+        files=_files(
+            "f69d99ac5b7302a1476478e91c38f15473265b6784900c5aee07df153f72fdd0 1925828 weather.zip",
+            _github("xiuyu88/ASDGC-Dataset/0cb0f5f8bf9a45a43928ed318870c4a798d153a3"),
+        ),
+        licence="free for research with acknowledgement of MPI for Biogeochemistry, Jena",
+        citation="bgc-jena.mpg.de/wetter, as used by arXiv:2106.13008",
+    ),
+    "illness": Dataset(
+        files=_files(
+            "8594cecb98c6f2f9dc014eca11c4d5d1e38ad5ce6ed0592d4abe65b146fce395 66653 "
+            "national_illness.csv",
+            _github(
+                "junwoopark92/Self-Supervised-Contrastive-Forecsating/"
+                "f394705adbf5217811276f5e59576c6e7ea7586c/dataset/illness"
+            ),
+        ),
+        licence="public domain",
+        citation="US CDC FluView, as used by arXiv:2106.13008",
+    ),
+    "exchange_rate": Dataset(
+        files=_files(
+            "6a4fbb561dcdee43f071a83badbeec9223a335552278348656738b556f1c2e9d 177142 "
+            "exchange_rate.txt.gz",
+            _github(
+                "laiguokun/multivariate-time-series-data/"
+                "7f402f185cc2435b5e66aed13a3b560ed142e023/exchange_rate"
+            ),
+        ),
+        licence="none stated; cite Lai et al. 2018",
+        citation="arXiv:1703.07015",
+    ),
     "splice": Dataset(
         files=_files(
             "7e9b1b59c6731059f40bf16874fcac85af43fa65504b05cc6517b1a4c70fd99a 527517 splice.arff",
