@@ -44,7 +44,7 @@ def test_mechanisms_differ_in_nothing_else(name, size):
     first = {}
     for point in points:
         fixed = without(point, OWN) | {"model": without(point["model"], {"ff"})}
-        key = point["n"], point["model"]["width"]
+        key = point["experiment"], point["n"], point["model"]["width"]
         assert fixed == first.setdefault(key, fixed)
     lengths = {(point["label"], point["n"]) for point in points}
     labels = {label for label, _ in lengths}
@@ -93,6 +93,7 @@ READ = {
     "cifar10": bytes_of(10, 256),
     "mnist": bytes_of(10, 256),
     "splice": bytes_of(3, 8),
+    "forecast": {"kind": "encoder", "features": 1, "outputs": "flat", "classes": 96},
 }
 
 
