@@ -121,7 +121,7 @@ def rules(frame: pd.DataFrame, metric: Metric) -> list[dict]:
 
 def others(section: Section, metric: Metric) -> list[dict]:
     """Rows of published figures of the section's task, of its width where there are widths."""
-    task = section.frame["config.task"].iloc[0]
+    task = published.task_of(section.frame)
     width = _only(section.frame, "config.model.width")
     found = published.of_width(published.of(task, metric.key), width)
     return [_published(row) for row in found[found.setting.isna()].itertuples()]

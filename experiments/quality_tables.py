@@ -116,7 +116,7 @@ def _by_setting(section, text, metric, settings):
             values = pd.to_numeric(analysis.column(good, f"metrics.test_{metric.key}@{key}"))
             line |= mean_cell(key, quality.mean(values.dropna()) | {"word": line["word"]})
         lines.append(line)
-    others = published.of(section.frame["config.task"].iloc[0], metric.key).dropna(subset="setting")
+    others = published.of(published.task_of(section.frame), metric.key).dropna(subset="setting")
     for (model, n, source), group in others.groupby(["model", "n", "source"], sort=False):
         line = {"label": f"{model} ({source})", "n": n, "status": group.status.iloc[0]}
         for row in group.itertuples():
