@@ -30,6 +30,7 @@ THEORY = {
     "auto_correlation": "1, times log N",
     "fourier_enhanced": "1",
     "recurrent": "1",
+    "none": "1",
     "convolution": "1",
 }
 

@@ -46,6 +46,7 @@ TABLE = {
     "probsparse": ("vermillion", "P", DASHDOT),
     "auto_correlation": ("sky", "v", DASHED),
     "fourier_enhanced": ("sky", "o", DOTTED),
+    "none": ("ink", "X", DOTTED),
     "recurrent": ("ink", "^", DASHED),
     "convolution": ("olive", "D", DASHDOT),
     "qk_v": ("vermillion", "o", SOLID),

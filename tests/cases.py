@@ -123,6 +123,7 @@ CASES = {
     "compressed-alone": Case("compressed", {"stride": 1, "window": None}, block=5),
     "query_reduction": Case("query_reduction", {"slots": 9}),
     "query_reduction-strided": Case("query_reduction", {"kind": "strided", "stride": 4}, block=4),
+    "none": Case("none"),
     "recurrent": Case("recurrent"),
     "recurrent-rnn": Case("recurrent", {"cell": "rnn", "conv": 3}),
     "recurrent-both": Case("recurrent", {"bidirectional": True, "conv": 4}),

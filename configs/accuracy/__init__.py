@@ -38,7 +38,8 @@ VARIANTS = {
     "probsparse": {},
     "auto_correlation": {},
     "fourier_enhanced": {"modes": 16},
-    # what came before attention
+    # the block without its attention, and what came before attention
+    "none": {},
     "recurrent": {"cell": "lstm"},
     "convolution": {"layers": 2},
 }
@@ -73,7 +74,7 @@ def evened(width: int, heads: int, ff: int) -> dict[str, int]:
     fewer = {"lsh": width // 2, "spatial_gating": width // 2, "fourier": 2 * width}
     fewer |= {"synthesizer": (width - width // heads) // 2}
     fewer |= {"mlp_mixer": 2 * width, "compressed": -3 * width // heads}
-    fewer |= {"recurrent": -2 * width, "convolution": -width}
+    fewer |= {"none": 2 * width, "recurrent": -2 * width, "convolution": -width}
     fewer |= {"fourier_enhanced": width - 16 * width // heads}
     return {name: max(ff + more, 1) for name, more in fewer.items()}
 
