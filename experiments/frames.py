@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Iterable
 
 import pandas as pd
 
@@ -120,6 +121,7 @@ def cells(section: Section) -> pd.DataFrame:
             group["config.mechanism"].iloc[0] if "config.mechanism" in group else None
         )
         row |= {"status": failure(group), "failed": len(bad), "seeds": len(good)}
+        row["records"] = sources(group.id)
         row["word"] = bad.status.iloc[0] if good.empty else "ok"
         # a point that failed may still have been counted
         source = bad if good.empty else good
@@ -130,6 +132,11 @@ def cells(section: Section) -> pd.DataFrame:
             )
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def sources(ids: Iterable[str]) -> str:
+    """Ids of records, or several of them a text, each once, as tables name them."""
+    return " ".join(sorted({id for text in ids if isinstance(text, str) for id in text.split()}))
 
 
 def failure(group: pd.DataFrame) -> str:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments import closing, formats, frames, page, plots, reading, tables
+from experiments import closing, formats, frames, latex, page, plots, reading, tables
 
 FIGURE_FORMATS = ("svg", "png", "pdf")
 DEFAULT_FORMATS = ("svg", "png")
@@ -91,7 +91,7 @@ def write(
 def _save_table(out, table):
     _save(out / f"{table.name}.csv", formats.csv(table.frame))
     _save(out / f"{table.name}.md", formats.markdown(table))
-    _save(out / f"{table.name}.tex", formats.latex(table))
+    _save(out / f"{table.name}.tex", latex.latex(table))
 
 
 def _save(path, content):

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments import analysis, canvas, formats, frames, palette, reading, tables
+from experiments import analysis, canvas, formats, frames, latex, palette, reading, tables
 from tests import synthetic_records as synthetic
 
 
@@ -16,9 +16,13 @@ def rows(records, tmp_path, **options):
     return frames.sections(found.frame), found
 
 
+def built(section):
+    return {table.name: table for table in tables.build(section)}
+
+
 def test_scaling_table_has_a_row_a_point_and_failures_with_reasons(tmp_path):
     (section,), _ = rows(synthetic.scaling(), tmp_path)
-    table = tables.build(section)[0].frame
+    table = built(section)["scaling"].frame
     assert len(table) == 7 * 2 * 5
     oom = table[(table.label == "full") & (table["mode"] == "train") & (table.n == 4096)].iloc[0]
     assert oom.status == "oom: RESOURCE_EXHAUSTED: 8 GB"
@@ -131,11 +135,11 @@ def test_latex_is_escaped_and_markdown_keeps_its_columns(tmp_path):
     bad = synthetic.kernel("local", 64, status="error", reason="50% of a_b | c & d\nsecond line")
     (section,), found = rows([bad], tmp_path)
     table = tables.failures(found.frame)
-    assert r"50\% of a\_b \textbar{} c \& d second line" in formats.latex(table)
+    assert r"50\% of a\_b \textbar{} c \& d second line" in latex.latex(table)
     line = formats.markdown(table).splitlines()[-1]
     assert len(re.findall(r"(?<!\\)\|", line)) == len(table.columns) + 1
-    long = tables.build(section)[0]
-    assert r"\toprule" in formats.latex(long)
+    long = built(section)["scaling"]
+    assert r"\toprule" in latex.latex(long)
 
 
 def test_caption_names_where_the_numbers_come_from(tmp_path):
@@ -155,3 +159,32 @@ def test_caption_names_where_the_numbers_come_from(tmp_path):
         "median of 10",
     ):
         assert part in text
+
+
+def test_a_paper_s_table_has_a_column_an_n_and_only_a_clear_best_bold(tmp_path):
+    found = [synthetic.kernel(label, n) for label in ("full", "local") for n in (256, 512, 1024)]
+    for record in found:
+        if record["config"]["label"] == "local" and record["config"]["n"] == 1024:
+            record["metrics"] |= {"seconds_q1": 1e-6, "seconds_q3": 1.0}
+    found.append(synthetic.kernel("full", 2048, status="oom", reason="8 GB"))
+    found.append(synthetic.kernel("local", 2048))
+    (section,), _ = rows(found, tmp_path)
+    table = built(section)["scaling-time-forward"]
+    assert list(table.frame.label) == ["full", "local"]
+    # at 256 they are as good as equal, at 1024 the quartiles are too far apart
+    assert table.bold == {(1, "n512")}
+    assert table.text()[0][-1] == "oom"
+    seconds = synthetic.kernel("full", 256)["metrics"]["seconds"]
+    error = 0.93 * (1.08 - 0.97) * seconds / 10**0.5
+    assert table.frame.n256_stderr[0] == pytest.approx(error)
+
+
+def test_every_number_of_a_table_names_its_records(tmp_path):
+    _, found = rows(synthetic.scaling() + synthetic.reordering(), tmp_path)
+    known = set(found.frame.id)
+    for section in frames.sections(found.frame):
+        for table in tables.build(section):
+            for line, sources in zip(table.text(), table.records(), strict=True):
+                for text, ids in zip(line, sources, strict=True):
+                    assert ids or not any(map(str.isdigit, text)), (table.name, text)
+                    assert set(ids.split()) <= known
