@@ -32,26 +32,43 @@ def home(tmp_path_factory):
     return (out / "index.html").as_uri()
 
 
-@pytest.fixture
-def opened(chromium, home):
-    """(opens the page at a width, what it complained of and asked for)."""
-    pages, troubles = [], []
+@pytest.fixture(scope="module")
+def visit(chromium, home):
+    """(opens the page, what the pages complained of and asked for)."""
+    troubles = []
 
-    def visit(width=1200, height=900, hash="", **options):
+    def opened(width=1200, height=900, **options):
         page = chromium.new_page(viewport={"width": width, "height": height}, **options)
         page.on("console", lambda said: said.type in ("error", "warning") and troubles.append(said))
-        page.on("pageerror", troubles.append)
+        page.on("pageerror", lambda error: troubles.append(error))
         outside = ("file:", "data:", "blob:")
         page.on("request", lambda r: r.url.startswith(outside) or troubles.append(r.url))
-        page.goto(home + hash)
+        page.goto(home)
         page.wait_for_selector("html[data-ready]", timeout=60_000)
-        pages.append(page)
         return page
 
-    yield visit
-    for page in pages:
-        page.close()
+    yield opened
     assert not troubles
+
+
+@pytest.fixture(scope="module")
+def desktop(visit):
+    return visit()
+
+
+@pytest.fixture
+def page(desktop):
+    """As it is when it was just opened."""
+    desktop.evaluate("""() => {
+        document.getElementById("dialog").close();
+        document.getElementById("reset").click();
+        for (const chart of charts) {
+            [chart.facets, chart.x, chart.y] = [{}, chart.xs[0], chart.spec.y[0]];
+            chart.log = { x: chart.x.log, y: chart.y.log };
+        }
+        choose("");
+    }""")
+    return desktop
 
 
 def curves(page, name):
@@ -75,8 +92,7 @@ def column(page, header, place="#records"):
     return page.locator(f"{place} tbody tr td:nth-child({at + 1})").all_inner_texts()
 
 
-def test_a_click_in_the_legend_isolates_and_more_add_to_it(opened):
-    page = opened()
+def test_a_click_in_the_legend_isolates_and_more_add_to_it(page):
     every = curves(page, "scaling")
     assert every == set(synthetic.PAIRS)
     for label in ("full", "local", "linear"):
@@ -88,8 +104,7 @@ def test_a_click_in_the_legend_isolates_and_more_add_to_it(opened):
     assert curves(page, "scaling") == every
 
 
-def test_toggles_change_what_is_drawn(opened):
-    page = opened()
+def test_toggles_change_what_is_drawn(page):
     plot = "document.querySelector('#chart-scaling .plot')"
     longest = f"Math.max(...{plot}.data.flatMap(t => t.x))"
     first = f"{plot}.data.find(t => t.name === 'local').y[0]"
@@ -107,8 +122,7 @@ def test_toggles_change_what_is_drawn(opened):
         assert page.evaluate(f"{plot}.layout.{axis}axis.type") == "linear"
 
 
-def test_hovering_shows_the_record_and_a_click_opens_it(opened):
-    page = opened()
+def test_hovering_shows_the_record_and_a_click_opens_it(page):
     page.locator("#chart-scaling .plot").scroll_into_view_if_needed()
     text = "document.querySelector('#chart-scaling .plot').data[0].text[0]"
     assert re.search(r"record [0-9a-f]{10}, 2026-11-21, commit 0123456", page.evaluate(text))
@@ -120,8 +134,7 @@ def test_hovering_shows_the_record_and_a_click_opens_it(opened):
     assert "flops_counted" in page.inner_text("#dialog")
 
 
-def test_records_are_filtered_and_sorted(opened):
-    page = opened()
+def test_records_are_filtered_and_sorted(page):
     every = shown(page)
     page.select_option("#filters [name='config.n']", "4096")
     page.select_option("#filters [name='config.mode']", "forward")
@@ -137,8 +150,7 @@ def test_records_are_filtered_and_sorted(opened):
     assert shown(page) == every
 
 
-def test_a_number_of_a_table_leads_to_its_records(opened):
-    page = opened()
+def test_a_number_of_a_table_leads_to_its_records(page):
     page.click("#table-scaling-cpu-synthetic-2c > summary")
     rows = page.locator("#table-scaling-cpu-synthetic-2c tbody tr")
     label, mode, n = rows.nth(3).locator("td").all_inner_texts()[:3]
@@ -150,15 +162,19 @@ def test_a_number_of_a_table_leads_to_its_records(opened):
     assert shown(page) == 1
 
 
-def test_every_link_to_records_finds_them(opened):
-    page = opened()
+def test_the_page_names_every_failure(page):
+    text = page.evaluate("JSON.stringify(data.tables.failures.rows)")
+    for reason in ("RESOURCE_EXHAUSTED: 8 GB", "over 60 s", "loss is nan at step 120"):
+        assert reason in text
+
+
+def test_every_link_to_records_finds_them(page):
     script = """() => Object.values(data.tables).flatMap((t) => t.records.flat().filter(Boolean)
         .flatMap((ids) => ids.split(" ").filter((id) => !find_record(id, t.device))))"""
     assert page.evaluate(script) == []
 
 
-def test_tables_are_copied_as_latex(opened):
-    page = opened()
+def test_tables_are_copied_as_latex(page):
     name = "#table-scaling-cpu-synthetic-2c-time-forward"
     page.click(f"{name} > summary")
     page.click(f"{name} [data-format=latex]")
@@ -167,8 +183,7 @@ def test_tables_are_copied_as_latex(opened):
     page.wait_for_function("document.querySelector('#dialog output').textContent === 'copied'")
 
 
-def test_the_keyboard_reaches_everything(opened):
-    page = opened()
+def test_the_keyboard_reaches_everything(page):
     page.focus("#chart-scaling .plot")
     page.keyboard.press("ArrowRight")
     page.keyboard.press("ArrowRight")
@@ -188,19 +203,18 @@ def test_the_keyboard_reaches_everything(opened):
     assert page.evaluate("document.activeElement.closest('th')?.cellIndex") == 5
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_phone_needs_no_sideways_scrolling(opened, scheme):
-    page = opened(width=360, height=740, color_scheme=scheme)
+def test_a_phone_needs_no_sideways_scrolling(visit):
+    page = visit(width=360, height=740)
     for details in page.locator("details").all():
         details.evaluate("details => { details.open = true; }")
     page.wait_for_timeout(200)
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
 
 
-def test_light_and_dark(opened):
+def test_light_and_dark(visit):
     paper = "getComputedStyle(document.body).backgroundColor"
     plot = "document.querySelector('#chart-scaling .plot').layout.paper_bgcolor"
-    page = opened(color_scheme="dark")
+    page = visit(color_scheme="dark")
     dark = page.evaluate(paper), page.evaluate(plot)
     page.click("#theme")
     light = page.evaluate(paper), page.evaluate(plot)
@@ -208,8 +222,7 @@ def test_light_and_dark(opened):
     assert dark == ("rgb(23, 23, 26)", "#17171a")
 
 
-def test_every_mechanism_has_a_card_and_its_records(opened):
-    page = opened()
+def test_every_mechanism_has_a_card_and_its_records(page):
     assert page.locator("#mechanisms article").count() == 21
     card = page.locator("#mechanism-local")
     assert "(d+d')N(left+right+1)" in card.inner_text()
