@@ -69,6 +69,7 @@ def render(records: Records, parts: list[Part], failed: Table, figures=()) -> st
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
+    environment.filters["capitalize_first"] = lambda text: text[:1].upper() + text[1:]
     markup = jinja2.filters.Markup
     cards = json.loads((HERE / "cards.json").read_text())
     found = charts.build([part.section for part in parts], records.curves)
