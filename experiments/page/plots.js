@@ -65,7 +65,7 @@ class Chart {
 
   render() {
     this.shown = this.rows();
-    const labels = [...new Set(this.shown.map((row) => row.label))];
+    const labels = [...new Set(this.shown.filter((row) => this.x.key in row).map((row) => row.label))];
     const some = labels.filter((label) => chosen.has(label));
     this.visible = new Set(some.length ? some : labels);
     this.draw_controls();
