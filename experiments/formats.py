@@ -72,13 +72,13 @@ class Table:
         return column.digits is not None or column.decimals is not None
 
     def _cell(self, row, column):
-        text = cell(row[column.key], column)
         if column.beside is None:
-            return text
+            return cell(row[column.key], column)
         error, seeds, word = (row[key] for key in column.beside)
+        text, error = pair(row[column.key], error, column)
         if not text:
             return "" if missing(word) else str(word)
-        text += "" if missing(error) else f" ± {error_cell(error, column)}"
+        text += f" ± {error}" if error else ""
         return text if missing(seeds) else f"{text} ({seeds:g})"
 
 
@@ -93,9 +93,21 @@ def cell(value, column: Column) -> str:
     return significant(value, column.digits)
 
 
-def error_cell(value, column: Column) -> str:
-    """A standard error in the column's unit; of its significant digits the first is enough."""
-    return cell(value, dataclasses.replace(column, digits=column.digits and 1))
+def pair(value, error, column: Column) -> tuple[str, str]:
+    """A number and its standard error in the column's unit.
+
+    Of an error the first digit is enough, and of the number those before and at it, unless the
+    column says how many decimals.
+    """
+    text = cell(value, column)
+    if not text or missing(error) or column.decimals is not None:
+        return text, cell(error, column)
+    value, error = value / column.scale, error / column.scale
+    if error > 0 and value:
+        kept = column.digits - 1 - math.floor(math.log10(abs(value)))
+        decimals = min(-math.floor(math.log10(float(f"{error:.0e}"))), kept)
+        text = f"{round(value, decimals):,.{max(decimals, 0)}f}"
+    return text, significant(error, 1)
 
 
 def significant(value: float, digits: int) -> str:

@@ -2,7 +2,7 @@
 
 import re
 
-from experiments.formats import Column, Table, cell, error_cell, missing
+from experiments.formats import Column, Table, missing, pair
 
 # more rows than fit a page go to longtable; text that is longer is broken into lines
 PAGE_ROWS, LINE = 40, 26
@@ -90,11 +90,10 @@ def _column(table, j, column: Column):
     counts = [None] * len(rows)
     if column.beside:
         error, seeds, _ = column.beside
-        errors = [error_cell(row[error], column) for row in rows]
+        pairs = [pair(row[column.key], row[error], column) for row in rows]
+        errors = [error for _, error in pairs]
         counts = [None if missing(row[seeds]) else f"{row[seeds]:g}" for row in rows]
-        texts = [
-            cell(row[column.key], column) or text for row, text in zip(rows, texts, strict=True)
-        ]
+        texts = [number or text for (number, _), text in zip(pairs, texts, strict=True)]
     numbers = [text.replace(",", "") for text in texts]
     cells = [
         _number(number, error, of) if NUMBER.fullmatch(number) else f"{{{escape(text)}}}"
@@ -121,7 +120,11 @@ def _heading(column):
 
 
 def _number(text, error, bold):
-    return (r"\bfseries " if bold else "") + text + (rf" \pm {error}" if error else "")
+    return (
+        (r"\bfseries " if bold else "")
+        + text
+        + (rf" \pm {error.replace(',', '')}" if error else "")
+    )
 
 
 def _format(numbers, errors):
