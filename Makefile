@@ -4,12 +4,12 @@ BIN := .venv/bin
 OUT ?= out
 PEERS ?= ../shared/peers
 
-.PHONY: setup demo test test-all lint format report bench peers accelerator
+.PHONY: setup demo test test-all lint format report docs gallery bench peers accelerator
 setup: .venv/done
 
 .venv/done: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[experiments,tests]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[experiments,tests,docs]'
 	touch $@
 
 demo: setup
@@ -30,8 +30,19 @@ format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# the page, all its figures and tables, from the committed records
 report: setup
 	$(BIN)/python -m experiments.report results --out $(OUT)/report
+
+# the API reference
+docs: setup
+	$(BIN)/python docs/api.py $(OUT)/docs
+
+# what is generated from the mechanisms and the records: README's tables and pictures, the page's cards
+gallery: setup
+	$(BIN)/python -m experiments.catalogue
+	$(BIN)/python -m experiments.cards
+	$(BIN)/python -m experiments.gallery
 
 # BENCH="--length 4096 --cores 2 -k local": shorter, on both cores, of one mechanism
 bench: setup
