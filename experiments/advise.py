@@ -53,6 +53,7 @@ def advise(options: argparse.Namespace) -> dict:
     call = {name: getattr(options, name) for name in ("n", "batch", "heads", "head_dim", "causal")}
     call |= {"value_dim": options.value_dim or options.head_dim, "dtype": dtype, "seed": 0}
     call |= {"mode": options.mode}
+    fidelities = evidence.fidelities(sections)
     ranked, refused = [], []
     for curve in candidates(known, options.n, options.set):
         point = {**call, **curve}
@@ -65,7 +66,7 @@ def advise(options: argparse.Namespace) -> dict:
             else:
                 row["reasons"] = too_large(row, options.memory)
         row["fidelity"] = evidence.fidelity(
-            sections, curve["mechanism"], curve["hparams"], options.n, causal=options.causal
+            fidelities, curve["mechanism"], curve["hparams"], options.n, causal=options.causal
         )
         row["scores"] = [evidence.score(task, curve["label"], curve["mechanism"]) for task in tasks]
         (refused if row["reasons"] else ranked).append(row)

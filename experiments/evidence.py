@@ -3,6 +3,7 @@
 Imports no jax.
 """
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -18,8 +19,22 @@ EXACT = "full"
 TASKS = 2
 
 
+def fidelities(sections: list[Section]) -> pd.DataFrame:
+    """The rows of all fidelity sections that have a number, with their form in `causal`."""
+    found = [_rows(section) for section in sections if section.kind == "fidelity"]
+    return pd.concat(found) if found else pd.DataFrame(columns=["mechanism"])
+
+
+def _rows(section):
+    # of an experiment among others most columns are empty, and slow
+    rows = errors.fidelity(
+        dataclasses.replace(section, frame=section.frame.dropna(axis=1, how="all"))
+    )
+    return rows[rows.word == "ok"].assign(causal=bool(section.frame["config.causal"].iloc[0]))
+
+
 def fidelity(
-    sections: list[Section], mechanism: str, hparams: Mapping, n: int, *, causal: bool
+    rows: pd.DataFrame, mechanism: str, hparams: Mapping, n: int, *, causal: bool
 ) -> dict[str, Any] | None:
     """Relative error against what it approximates, on a trained model's q, k and v where there are,
     at the N nearest to `n`; {"error", "target", "n", "inputs", "budget", "value", "causal"}.
@@ -27,25 +42,18 @@ def fidelity(
     Between two measured budgets it is interpolated in log-log; beyond them `value` is the nearest.
     """
     if mechanism == EXACT:
-        known = {"error": 0.0, "target": "full", "inputs": "any", "budget": "", "value": None}
+        known = {"error": 0.0, "target": EXACT, "inputs": "any", "budget": "", "value": None}
         return known | {"n": None, "causal": causal}
-    found = [_rows(section) for section in sections if section.kind == "fidelity"]
-    rows = pd.concat(found) if found else pd.DataFrame()
-    rows = rows[(rows.mechanism == mechanism) & (rows.word == "ok")] if len(rows) else rows
-    for name, wanted in (("causal", causal), ("inputs", "trained")):
-        rows = rows[rows[name] == wanted] if len(rows) and (rows[name] == wanted).any() else rows
+    rows = rows[rows.mechanism == mechanism]
     if rows.empty:
         return None
+    for name, wanted in (("causal", causal), ("inputs", "trained")):
+        rows = rows[rows[name] == wanted] if (rows[name] == wanted).any() else rows
     nearest = min(rows.n.unique(), key=lambda known: abs(math.log(known / n)))
     rows = rows[rows.n == nearest]
     budgeted = rows[rows.budget.isin(list(hparams)) & (rows.value > 0)]
     row = _at(budgeted, hparams) if len(budgeted) else _only(rows)
-    return row and {**row, "n": int(nearest)}
-
-
-def _rows(section):
-    rows = errors.fidelity(section)
-    return rows.assign(causal=bool(section.frame["config.causal"].iloc[0]))
+    return row | {"n": int(nearest)}
 
 
 def _at(rows, hparams):

@@ -2,7 +2,16 @@
 
 import pandas as pd
 
-from experiments import analysis, closing, errors, formats, frames, quality_tables, shares
+from experiments import (
+    analysis,
+    closing,
+    crossovers,
+    errors,
+    formats,
+    frames,
+    quality_tables,
+    shares,
+)
 from experiments.formats import Column, Table
 from experiments.frames import Section
 
@@ -125,6 +134,7 @@ def scaling(
             CROSSINGS,
             analysis.crossings(cells),
         ),
+        *crossovers.tables(section, text),
     ]
 
 
