@@ -2,35 +2,27 @@
 
     python -m experiments.compare results/scaling/DEVICE out/again --ratio 1.2
 
-A and B may be two commits, devices or versions; points are the same where their configs are. Exit
-code 1: something got slower in B by more than the ratio, or does not come through any more; 0: not
-so; 2: nothing to compare. Imports no jax.
-
-A time moved where the quartile ranges lie apart and the medians differ by more than two standard
-errors of their difference, estimated from quartiles and repeats; a score or an error where means
-over seeds do; FLOPs and compiled memory, which do not jitter, by a thousandth.
+A and B may be two commits, devices or versions; points are the same where their configs are, and
+noise is what `experiments.moves` says. Exit code 1: something got slower in B by more than the
+ratio, or does not come through any more; 0: not so; 2: nothing to compare. Imports no jax.
 """
 
 import argparse
-import dataclasses
 import math
 import sys
 from pathlib import Path
 
 import matplotlib
 import pandas as pd
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter
 
-from experiments import canvas, fits, formats, frames, palette, reading
-from experiments.analysis import column
+from experiments import canvas, formats, moves, palette, reading
 from experiments.canvas import Drawing
 from experiments.formats import Column, Table
 from experiments.frames import Section
 from experiments.palette import MUTED
 
-SETTLED = ("config.seed", "config.repeats", "config.budget", "config.eval_every")
-# of a normal distribution: quartile range over standard deviation, error of a median over a mean's
-QUARTILE_RANGE, MEDIAN = 1.349, 1.2533
-SLACK = 1e-3
 COLUMNS = (
     Column("label", "mechanism"),
     Column("what", "point"),
@@ -44,26 +36,6 @@ COLUMNS = (
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class Quantity:
-    """A metric; `words` are its verdicts where B has less and more of it."""
-
-    key: str
-    header: str
-    words: tuple[str, str]
-
-
-QUANTITIES = (
-    Quantity("seconds", "s", ("faster", "slower")),
-    Quantity("seconds_per_step", "s a step", ("faster", "slower")),
-    Quantity("flops_counted", "FLOPs", ("fewer", "more")),
-    Quantity("bytes_compiled", "bytes compiled", ("less", "more")),
-    Quantity("error", "error", ("better", "worse")),
-    Quantity("test_accuracy", "accuracy", ("worse", "better")),
-    Quantity("test_bpb", "bits per byte", ("better", "worse")),
-)
-
-
 def main(arguments: list[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     both = []
@@ -73,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
             print(note, file=sys.stderr)
         both.append(found.frame)
     try:
-        rows = compare(*both, ratio=options.ratio, ignore=options.ignore)
+        rows = moves.rows(*both, ratio=options.ratio, ignore=options.ignore)
     except ValueError as error:
         print(f"experiments.compare: {options.a} and {options.b}: {error}", file=sys.stderr)
         return 2
@@ -86,115 +58,6 @@ def main(arguments: list[str] | None = None) -> int:
     print(formats.markdown(made))
     print(f"{summary(rows)}\ntable and plot: {options.out.resolve()}/compare.*")
     return int(any(row["guarded"] for row in rows))
-
-
-def compare(
-    a: pd.DataFrame, b: pd.DataFrame, *, ratio: float, ignore: tuple[str, ...] = ()
-) -> list[dict]:
-    """A row a point and quantity that both have; `moved`, and `guarded` where that is an alarm."""
-    if a.empty or b.empty:
-        raise ValueError(f"no records in {'A' if a.empty else 'B'}")
-    apart = max(frame["env.device"].nunique() for frame in (a, b)) > 1
-    groups = [_points(frame, ignore, apart) for frame in (a, b)]
-    shared = [key for key in groups[0] if key in groups[1]]
-    if not shared:
-        differ = [c for c in ("config.experiment", "config.dtype", "config.n") if c in a and c in b]
-        had = "; ".join(f"{c}: {_values(a[c])} in A, {_values(b[c])} in B" for c in differ)
-        raise ValueError(f"no point is in both; {had}")
-    rows = []
-    for key in shared:
-        rows += _rows(groups[0][key], groups[1][key], ratio)
-    return rows
-
-
-def _points(frame, ignore, apart):
-    left_out = {*SETTLED, *(f"config.{field}" for field in ignore)}
-    columns = [c for c in frame if c.startswith("config.") and c not in left_out]
-    columns += ["env.device"] * apart
-    keys = [
-        tuple((c, _same(v)) for c, v in zip(columns, values, strict=True) if not formats.missing(v))
-        for values in frame[columns].itertuples(index=False, name=None)
-    ]
-    keys = [tuple(sorted(key)) for key in keys]
-    return {key: group for key, group in frame.groupby(pd.Series(keys, frame.index), sort=False)}
-
-
-def _same(value):
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if number else str(value)
-
-
-def _values(found):
-    values = sorted(set(found.dropna().map(frames.plain)), key=lambda v: (len(v), v))
-    return ", ".join(values[:4]) + (", ..." if len(values) > 4 else "")
-
-
-def _rows(a, b, ratio):
-    first = a.iloc[0]
-    point = {"label": first.get("config.label"), "mechanism": first.get("config.mechanism")}
-    named = ("config.experiment", "config.task", "config.mode", "config.order", "config.inputs")
-    words = [str(first[c]) for c in named if c in a and not formats.missing(first[c])]
-    words += ["causal"] if first.get("config.causal") is True else []
-    point |= {"what": " ".join(words), "n": first["config.n"]}
-    came = [bool((frame.status == "ok").any()) for frame in (a, b)]
-    if came[0] != came[1]:
-        status = [frame.status.iloc[0] for frame in (a, b)]
-        lost = {"a": math.nan, "b": math.nan, "ratio": math.nan, "noise": math.nan}
-        point |= lost | {"quantity": "status", "verdict": " -> ".join(status)}
-        return [point | {"moved": True, "guarded": came[0]}]
-    found = []
-    for quantity in QUANTITIES:
-        before, after = (_value(frame[frame.status == "ok"], quantity.key) for frame in (a, b))
-        if before and after:
-            found.append(point | _verdict(before, after, quantity, ratio))
-    return found
-
-
-@dataclasses.dataclass(frozen=True)
-class Value:
-    """`error` its standard error, None where that is not known; low to high its quartiles."""
-
-    value: float
-    error: float | None
-    low: float
-    high: float
-
-
-def _value(rows, key):
-    values = pd.to_numeric(column(rows, f"metrics.{key}"), errors="coerce").dropna()
-    if values.empty or not values.mean() > 0:
-        return None
-    mean, error = float(values.mean()), fits.standard_error(values)
-    low, high = (
-        float(pd.to_numeric(column(rows, f"metrics.{key}_{name}"), errors="coerce").mean())
-        for name in ("q1", "q3")
-    )
-    if math.isnan(low) or math.isnan(high):
-        return Value(mean, error, mean, mean)
-    samples = pd.to_numeric(column(rows, "metrics.repeats")).fillna(1).sum()
-    of_median = MEDIAN * (high - low) / QUARTILE_RANGE / math.sqrt(samples)
-    return Value(mean, max(of_median, error or 0.0), low, high)
-
-
-def _verdict(before, after, quantity, ratio):
-    change = after.value / before.value
-    known = [v.error / v.value for v in (before, after) if v.error is not None]
-    jitters = not quantity.key.startswith(("flops", "bytes"))
-    noise = 2 * math.hypot(*known) if jitters else SLACK
-    apart = after.low > before.high or after.high < before.low
-    # one run of each says nothing of its noise
-    moved = apart and abs(change - 1) > noise and bool(known or not jitters)
-    slower = quantity.key.startswith("seconds") and moved and change > ratio
-    return {
-        "quantity": quantity.header,
-        "a": before.value,
-        "b": after.value,
-        "ratio": change,
-        "noise": noise if known or not jitters else math.nan,
-        "verdict": quantity.words[change > 1] if moved else "",
-        "moved": moved,
-        "guarded": slower,
-    }
 
 
 def table(rows: list[dict], options: argparse.Namespace) -> Table:
@@ -227,7 +90,7 @@ def _figure(times, options):
     whats = sorted(times.what.unique())
     moved = sorted(times.label[times.moved].unique())
     section = Section("compare", "compare", f"B {options.b} over A {options.a}", times)
-    handles = [matplotlib.lines.Line2D([], [], **look[x].plot(), label=x) for x in moved]
+    handles = [Line2D([], [], **look[x].plot(), label=x) for x in moved]
     figure, grid = canvas.panels(section, "Time of B over A", whats, handles=handles)
     for ax, what in zip(grid[0], whats, strict=True):
         here = times[times.what == what]
@@ -235,13 +98,18 @@ def _figure(times, options):
             ax.plot(curve.n, curve.ratio, color=MUTED, lw=0.6, zorder=1)
             still, went = curve[~curve.moved], curve[curve.moved]
             ax.plot(still.n, still.ratio, "o", ms=3, color=MUTED, mfc="none", zorder=2)
-            bars = {"yerr": went.noise.fillna(0), "lw": 1, "zorder": 3}
-            ax.errorbar(went.n, went.ratio, **(look[label].plot() | bars | {"linestyle": ""}))
+            bars = {
+                "yerr": (went.noise * went.ratio).fillna(0),
+                "elinewidth": 1,
+                "linestyle": "",
+                "zorder": 3,
+            }
+            ax.errorbar(went.n, went.ratio, **(look[label].plot() | bars))
         canvas.axes(ax, times.n, None, ticks=5)
         ax.axhline(1, color=MUTED, lw=1, zorder=1)
         ax.axhline(options.ratio, color=MUTED, lw=1, ls=(0, (4, 3)), zorder=1)
         ax.set_yscale("log", base=2)
-        ax.yaxis.set_major_formatter(matplotlib.ticker.FuncFormatter(lambda y, _: f"{y:g}"))
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
     text = "Time of B over that of A against N; grey: not more than noise; dashed: the ratio."
     return Drawing("compare", text, figure)
 
