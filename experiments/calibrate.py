@@ -2,9 +2,9 @@
 
     python -m experiments.calibrate results/scaling/DEVICE
 
-writes calibration.json beside the records. Time is a fixed cost, FLOPs and bytes, both by the
-mechanism's formula, each times a rate; memory is a polynomial in N, carried over to other sizes by
-the formula for bytes. The rates are fitted to the records nearest in size (`experiments.estimates`)
+writes calibration.json beside the records. Time is a fixed cost, and FLOPs by the mechanism's
+formula times a rate; memory is a polynomial in N, carried over to other sizes by the formula for
+bytes. The rates are fitted to the records nearest in size (`experiments.estimates`)
 of the same mechanism, its switches, pass and dtype. How far that can be trusted is measured: every
 record is estimated from the others.
 """
@@ -89,7 +89,7 @@ def load(path: str | Path) -> Calibration:
 
 
 def times(known: Iterable[Sample]) -> list[Point]:
-    return [Point(s.flops, (1.0, s.flops, s.bytes), s.seconds) for s in known]
+    return [Point(s.flops, (1.0, s.flops), s.seconds) for s in known]
 
 
 def memories(known: list[Sample], hparams: Mapping, dims: Dims) -> list[Point]:
@@ -121,7 +121,7 @@ def _forecast(known, hparams, dims, cost: Cost):
         of = same[-1]
         memory = Estimate(of.memory, "measured", 0.0) if of.memory else None
         return Forecast(Estimate(of.seconds, "measured", of.spread), memory)
-    call = Point(cost.flops, (1.0, cost.flops, cost.bytes))
+    call = Point(cost.flops, (1.0, cost.flops))
     points = memories(known, hparams, dims)
     memory = estimates.estimate(points, _length(dims.q_len, hparams)) if points else None
     return Forecast(estimates.estimate(times(known), call), memory)

@@ -196,7 +196,7 @@ def reproduce(file: Path, folder: Path, rows: pd.DataFrame) -> list[str]:
         *lines,
         run,
         f"python -m experiments.report {AGAIN} --out {AGAIN}/report  # {file.stem}.csv in it",
-        f"python -m experiments.compare {shown(folder)} {AGAIN}",
+        f"python -m experiments.compare {shown(folder)} {AGAIN} --all",
     ]
 
 

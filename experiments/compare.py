@@ -61,11 +61,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def table(rows: list[dict], options: argparse.Namespace) -> Table:
-    """What moved, the most first."""
-    moved = [row for row in rows if row["moved"]]
+    """What moved, or all, the most first."""
+    moved = [row for row in rows if row["moved"] or options.all]
     moved.sort(key=lambda row: -abs(math.log(row["ratio"])) if row["ratio"] > 0 else -math.inf)
     text = f"A: {options.a}. B: {options.b}. {summary(rows)}"
-    return Table.of("compare", "Points that moved by more than noise", text, COLUMNS, moved)
+    title = "Points of both" if options.all else "Points that moved by more than noise"
+    return Table.of("compare", title, text, COLUMNS, moved)
 
 
 def summary(rows: list[dict]) -> str:
@@ -138,6 +139,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("b", metavar="B", type=Path, help="another")
     p.add_argument("--ratio", type=_ratio, default=1.2, help="slower by more is an alarm (1.2)")
     p.add_argument("--out", type=Path, default=Path("out/compare"), help="folder of table and plot")
+    p.add_argument("--all", action="store_true", help="in the table also what did not move")
     p.add_argument(
         "--ignore", type=lambda text: tuple(text.split(",")), default=(), metavar="FIELDS",
         help="of the configs, such as dtype, that may differ",

@@ -149,11 +149,11 @@ def _model(cells, label, mode, key, held_out):
     octaves = np.log2(FARTHEST / cells.n.min())
     grid = np.round(cells.n.min() * 2 ** (np.arange(octaves * STEPS + 1) / STEPS))
     forward = of_label[of_label["mode"] == "forward"]
-    forms = [_curve(forward, name) for name in ("flops_formula", "bytes_formula")]
+    flops = _curve(forward, "flops_formula")
     known = np.array(curve.index, float)
-    ones, both = np.ones, (known, grid)
-    if key == "seconds" and all(len(form) > 1 for form in forms):
-        terms = [np.stack([ones(len(n)), *(_power(form, n) for form in forms)], 1) for n in both]
+    both = (known, grid)
+    if key == "seconds" and len(flops) > 1:
+        terms = [np.stack([np.ones(len(n)), _power(flops, n)], 1) for n in both]
     else:
         terms = [n[:, None] ** np.array([0.0, 1.0, 1.5, 2.0]) for n in both]
     points = [Point(*point) for point in zip(known, terms[0], curve, strict=True)]

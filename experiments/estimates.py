@@ -1,8 +1,7 @@
 """Measured values -> a value at another size, and how far such estimates were off.
 
-A value is a sum of terms (a fixed cost, FLOPs, bytes, ...) times rates that are not negative,
-fitted to the points nearest in size: a roofline whose parts add up, calibrated where it is asked.
-Imports no jax.
+A value is the sum of two terms (a fixed cost and FLOPs, powers of N next to each other) times rates
+that are not negative, fitted to the points nearest in size. Imports no jax.
 """
 
 import dataclasses
@@ -20,7 +19,8 @@ NEIGHBOURS = 2
 
 @dataclasses.dataclass(frozen=True)
 class Point:
-    """`size` orders points and tells how near they are; `aligned` those of one regime alike."""
+    """`size` orders points and tells how near they are; `terms` are two or more; `aligned` is alike
+    for those of one regime."""
 
     size: float
     terms: tuple[float, ...]
@@ -50,7 +50,8 @@ HOW = {
 
 
 def fit(points: Sequence[Point], at: Point, reach: float = REACH) -> float:
-    """The value at `at`. Points of its own regime count alone where there are two of them."""
+    """The value at `at`, by the two neighbouring terms that fit best. Points of its own regime count
+    alone where there are two of them."""
     alike = [point for point in points if point.aligned == at.aligned]
     points = alike if len(alike) > 1 else points
     values = np.array([point.value for point in points])
@@ -58,7 +59,11 @@ def fit(points: Sequence[Point], at: Point, reach: float = REACH) -> float:
     weights = 1 / (values * (1 + (np.log2(sizes / at.size) / reach) ** 2))
     # in units of the term at `at`, so that the value there is the sum of the rates
     terms = np.array([point.terms for point in points]) / np.array(at.terms)
-    rates, _ = nnls(terms * weights[:, None], values * weights)
+    fits = [
+        nnls(pair * weights[:, None], values * weights)
+        for pair in np.lib.stride_tricks.sliding_window_view(terms, 2, axis=1).swapaxes(0, 1)
+    ]
+    rates, _ = min(fits, key=lambda fit: fit[1])
     return float(rates.sum())
 
 
