@@ -65,7 +65,8 @@ def _headline(call):
     ]
     many = "1 sequence" if call["batch"] == 1 else f"{call['batch']} sequences"
     parts = [f"{many} of N = {call['n']:,}", sizes, *form, call["dtype"], call["device"]]
-    return ", ".join(parts + [f"at most {size(call['memory'])}"] * bool(call["memory"]))
+    most = [f"at most {size(call['memory'])}"] if call["memory"] else []
+    return ", ".join(parts + most)
 
 
 def _cells(place, row):

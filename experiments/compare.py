@@ -8,6 +8,7 @@ ratio, or does not come through any more; 0: not so; 2: nothing to compare. Impo
 """
 
 import argparse
+import collections
 import math
 import sys
 from pathlib import Path
@@ -71,15 +72,21 @@ def table(rows: list[dict], options: argparse.Namespace) -> Table:
 
 def summary(rows: list[dict]) -> str:
     points = len({(row["label"], row["what"], row["n"]) for row in rows})
-    counts = pd.Series([f"{row['quantity']} {row['verdict']}" for row in rows if row["moved"]])
-    words = ", ".join(f"{count} {word}" for word, count in sorted(counts.value_counts().items()))
+    verdicts = {}
+    for row in (row for row in rows if row["moved"]):
+        verdicts.setdefault(row["quantity"], collections.Counter())[row["verdict"]] += 1
+    words = [
+        f"{quantity}: " + ", ".join(f"{count} {word}" for word, count in sorted(counts.items()))
+        for quantity, counts in verdicts.items()
+    ]
     alarms = sum(row["guarded"] for row in rows)
-    return f"{points} points in both: {words or 'none moved'}; {alarms} beyond the ratio or lost."
+    moved = "; ".join(words) or "none moved"
+    return f"{points} points measured in both. {moved}. {alarms} beyond the ratio or lost."
 
 
 def draw(rows: list[dict], options: argparse.Namespace) -> Drawing | None:
     """B over A of the times against N; hollow and grey what did not move."""
-    times = pd.DataFrame([row for row in rows if row["quantity"] in ("s", "s a step")])
+    times = pd.DataFrame([row for row in rows if row["quantity"] in moves.TIMES])
     if times.empty:
         return None
     with matplotlib.rc_context(canvas.RC):

@@ -32,14 +32,15 @@ class Quantity:
 
 
 QUANTITIES = (
-    Quantity("seconds", "s", ("faster", "slower")),
-    Quantity("seconds_per_step", "s a step", ("faster", "slower")),
+    Quantity("seconds", "time", ("faster", "slower")),
+    Quantity("seconds_per_step", "time of a step", ("faster", "slower")),
     Quantity("flops_counted", "FLOPs", ("fewer", "more")),
     Quantity("bytes_compiled", "bytes compiled", ("less", "more")),
     Quantity("error", "error", ("better", "worse")),
     Quantity("test_accuracy", "accuracy", ("worse", "better")),
     Quantity("test_bpb", "bits per byte", ("better", "worse")),
 )
+TIMES = tuple(quantity.header for quantity in QUANTITIES if quantity.key.startswith("seconds"))
 
 
 def rows(
@@ -142,7 +143,7 @@ def _verdict(before, after, quantity, ratio):
     apart = after.low > before.high or after.high < before.low
     # one run of each says nothing of its noise
     moved = apart and abs(math.log(change)) > noise and bool(known or not jitters)
-    slower = quantity.key.startswith("seconds") and moved and change > ratio
+    slower = quantity.header in TIMES and moved and change > ratio
     return {
         "quantity": quantity.header,
         "a": before.value,

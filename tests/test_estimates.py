@@ -31,7 +31,9 @@ def test_points_of_the_same_regime_count_alone():
     odd = [Point(s, (1.0, s), 10 * s, (False,)) for s in (2.0, 8.0)]
     even = [Point(s, (1.0, s), s, (True,)) for s in (1.0, 4.0, 16.0)]
     assert estimates.fit([*odd, *even], Point(4.0, (1.0, 4.0), aligned=(True,))) == pytest.approx(4)
-    assert estimates.fit([*odd, *even], Point(4.0, (1.0, 4.0), aligned=(False,))) == pytest.approx(40)
+    assert estimates.fit([*odd, *even], Point(4.0, (1.0, 4.0), aligned=(False,))) == pytest.approx(
+        40
+    )
 
 
 def test_the_error_is_that_of_the_nearest_held_out():
