@@ -44,7 +44,7 @@ def text(file: Path, where: dict) -> str:
     folder = home(file)
     section, ids = of_table(file, reading.read([folder]).frame, where)
     rows = section.frame[section.frame.id.isin(ids)]
-    parts = [f"% {shown(file)}: {facts(rows)}", "", software(rows), *cited(rows, section.kind)]
+    parts = [f"% {shown(file)}: {facts(rows)}", "", software(rows), *cited(rows)]
     commands = "\n".join(f"    {line}" for line in reproduce(file, folder, rows))
     return "\n\n".join([*parts, f"% to make it again:\n{commands}"]).replace("\n\n\n", "\n\n")
 
@@ -117,7 +117,9 @@ def named(file: Path, where: dict) -> set[str]:
         return set()
     rows = pd.read_csv(table, dtype=str, keep_default_na=False)
     for name in where.keys() & set(rows):
-        rows = rows[[_equal(literal(had), where[name]) for had in rows[name]]]
+        rows = (
+            rows[[_equal(literal(had), where[name]) for had in rows[name]]] if len(rows) else rows
+        )
     columns = [c for c in rows if c == "records" or c.endswith("_records")]
     return {id for column in columns for cell in rows[column] for id in cell.split()}
 
@@ -155,7 +157,7 @@ def _author(author):
     return f"{author['family-names']}, {author['given-names']}"
 
 
-def cited(rows: pd.DataFrame, kind: str) -> list[str]:
+def cited(rows: pd.DataFrame) -> list[str]:
     """The entries of the mechanisms, the data sets, and what others published of them."""
     found = []
     for name, hparams in _mechanisms(rows):

@@ -50,8 +50,8 @@ HOW = {
 
 
 def fit(points: Sequence[Point], at: Point, reach: float = REACH) -> float:
-    """The value at `at`, by the two neighbouring terms that fit best. Points of its own regime count
-    alone where there are two of them."""
+    """The value at `at`, by the two neighbouring terms that fit best. Points of its own regime
+    count alone where there are two of them."""
     alike = [point for point in points if point.aligned == at.aligned]
     points = alike if len(alike) > 1 else points
     values = np.array([point.value for point in points])
@@ -63,7 +63,8 @@ def fit(points: Sequence[Point], at: Point, reach: float = REACH) -> float:
         nnls(pair * weights[:, None], values * weights)
         for pair in np.lib.stride_tricks.sliding_window_view(terms, 2, axis=1).swapaxes(0, 1)
     ]
-    rates, _ = min(fits, key=lambda fit: fit[1])
+    # of equally good ones the first, whatever the last digit says
+    rates, _ = min(fits, key=lambda fit: round(fit[1], 9))
     return float(rates.sum())
 
 

@@ -1,4 +1,4 @@
-"""Advice: right on records that were held out, honest where it cannot be, one line for bad input."""
+"""Advice: right on held-out records, honest where it cannot be, one line for bad input."""
 
 import dataclasses
 import json
