@@ -105,6 +105,15 @@ def test_what_it_cannot_do_is_refused_with_reasons(capsys, folder):
     assert found["ranked"][0]["seconds"]["error"] is None
 
 
+def test_an_output_a_sequence_is_no_output_a_position(capsys, folder):
+    found = [synthetic.kernel("query_reduction", n) for n in synthetic.LENGTHS]
+    synthetic.write(folder / "more", found)
+    refused = row(answer(capsys, folder, "--n", "2048"), "query_reduction")
+    assert "serve one label a sequence" in refused["reasons"][0]
+    pooled = row(answer(capsys, folder, "--n", "2048", "--pooled"), "query_reduction")
+    assert pooled["reasons"] == []
+
+
 def test_fidelity_is_that_of_the_budget(capsys, folder):
     def local(*arguments):
         found = answer(capsys, folder, "--n", "700", *arguments)

@@ -65,6 +65,12 @@ def test_noise_is_no_move(run):
         if record["metrics"]:
             record["metrics"] |= {"seconds_q3": 2 * record["metrics"]["seconds"]}
     assert run(wide, slowed(wide, 1.4))[0] == 0
+    # however often it was repeated: the next run may be another of those in between
+    many = copy.deepcopy(SCALING)
+    for record in many:
+        if record["metrics"]:
+            record["metrics"]["repeats"] = 1000
+    assert run(many, slowed(many, 1.1), "--ratio", "1.05")[0] == 0
     few = copy.deepcopy(SCALING)
     for record in few:
         if record["metrics"]:
