@@ -26,6 +26,8 @@ from experiments.samples import Sample
 FILE = "calibration.json"
 TOLERANCES = {"seconds": 0.3, "memory": 0.15}
 DTYPES = {4: "float32", 2: "bfloat16"}
+# what a kernel's own blocks, where no hyperparameter says, divide
+TILE = 128
 # records that tell how much more than compiled a program holds
 NEAREST = 3
 
@@ -56,14 +58,13 @@ class Calibration:
     ) -> Forecast:
         """ValueError where nothing of the kind was measured here.
 
-        Of a causal call without records, by those that are not causal: the error is not known.
+        Of a causal call without records, by those that are not causal; of an N that is padded as
+        none was, by those that are padded otherwise. The error is not known then.
         """
         cost = samples.cost(mechanism, hparams, dims, causal=causal)
         known, same_form = self.curve(mechanism, hparams, dims, mode, causal=causal)
         found = _forecast(known, hparams, dims, cost)
-        if same_form:
-            return found
-        return Forecast(*(part and _unsure(part) for part in (found.seconds, found.memory)))
+        return found if same_form else _unsure(found, "not causal")
 
     def curve(
         self, mechanism: str, hparams: Mapping, dims: Dims, mode: str, *, causal: bool
@@ -111,7 +112,7 @@ def _memory(sample, hparams, dims):
 def _length(n, hparams):
     """Of a regime: whether N is a multiple of a size decides what is padded."""
     sizes = (hparams[name] for name in sorted(hparams) if type(hparams[name]) is int)
-    aligned = tuple(n % size == 0 for size in sizes if size > 0)
+    aligned = tuple(n % size == 0 for size in (TILE, *sizes) if size > 0)
     return Point(n, (1.0, n, n**1.5, n**2.0), aligned=aligned)
 
 
@@ -122,9 +123,11 @@ def _forecast(known, hparams, dims, cost: Cost):
         memory = Estimate(of.memory, "measured", 0.0) if of.memory else None
         return Forecast(Estimate(of.seconds, "measured", of.spread), memory)
     call = Point(cost.flops, (1.0, cost.flops))
-    points = memories(known, hparams, dims)
-    memory = estimates.estimate(points, _length(dims.q_len, hparams)) if points else None
-    return Forecast(estimates.estimate(times(known), call), memory)
+    points, length = memories(known, hparams, dims), _length(dims.q_len, hparams)
+    memory = estimates.estimate(points, length) if points else None
+    found = Forecast(estimates.estimate(times(known), call), memory)
+    regimes = {_length(s.config["n"], s.config["hparams"]).aligned for s in known}
+    return found if length.aligned in regimes else _unsure(found, "padded otherwise")
 
 
 def carried(known: list[Sample], n: int, compiled: int) -> Estimate | None:
@@ -139,8 +142,9 @@ def carried(known: list[Sample], n: int, compiled: int) -> Estimate | None:
     return Estimate(usual * compiled, "compiled", max(estimates.off(r / usual) for r in ratios))
 
 
-def _unsure(part):
-    return Estimate(part.value, "not causal", math.inf)
+def _unsure(found, how):
+    parts = (found.seconds, found.memory)
+    return Forecast(*(part and Estimate(part.value, how, math.inf) for part in parts))
 
 
 def held_out(sets: Mapping[str, list[Sample]]) -> dict[str, list[dict]]:

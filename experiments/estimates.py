@@ -45,6 +45,7 @@ HOW = {
     "interpolated": "the formula, calibrated on records of smaller and larger calls",
     "extrapolated": "the formula, calibrated on records of smaller or of larger calls alone",
     "not causal": "the causal form's formula, calibrated on records of the form that is not causal",
+    "padded otherwise": "the formula, calibrated on records whose N are other multiples of blocks",
     "compiled": "this program compiled here, times what records held over their compiled memory",
 }
 

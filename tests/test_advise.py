@@ -89,8 +89,8 @@ def test_the_fastest_comes_first_and_says_from_where(capsys, folder):
     assert local["seconds"]["value"] == pytest.approx(257 * 2048 * 2048 / 50e9 + 2e-4)
     assert local["seconds"]["error"] == pytest.approx(0.08)
     assert local["needs_bytes"] == local["memory"]["value"] + 3 * 4 * 2048 * 512
-    assert row(answer(capsys, folder, "--n", "3000"), "full")["seconds"]["how"] == "interpolated"
-    assert row(answer(capsys, folder, "--n", "9000"), "full")["seconds"]["how"] == "extrapolated"
+    assert row(answer(capsys, folder, "--n", "3072"), "full")["seconds"]["how"] == "interpolated"
+    assert row(answer(capsys, folder, "--n", "8192"), "full")["seconds"]["how"] == "extrapolated"
 
 
 def test_what_it_cannot_do_is_refused_with_reasons(capsys, folder):
@@ -138,9 +138,9 @@ def test_scores_are_of_the_nearest_length_of_the_same_form(capsys, folder):
 
 
 def test_the_text_names_all(capsys, folder):
-    code, out, _ = ask(capsys, folder, "--n", "3000", "--batch", "2", "--memory", "1GiB")
+    code, out, _ = ask(capsys, folder, "--n", "3072", "--batch", "2", "--memory", "1GiB")
     assert code == 0
-    for words in ("2 sequences of N = 3,000, 8 heads of 64, forward, float32, cpu-synthetic-2c",
+    for words in ("2 sequences of N = 3,072, 8 heads of 64, forward, float32, cpu-synthetic-2c",
                   "interpolated", "Refused:", "held out", "bits per byte"):  # fmt: skip
         assert words in out
 

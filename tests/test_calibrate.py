@@ -47,8 +47,8 @@ def test_what_was_measured_is_said_so(calibration):
 
 
 def test_other_sizes_are_predicted_by_a_fixed_cost_and_their_flops(calibration):
-    within = calibration.predict("local", {"window": 24}, size(700)).seconds
-    assert within.value == pytest.approx(1e-4 + local(700, 24) / 50e9, rel=0.02)
+    within = calibration.predict("local", {"window": 24}, size(768)).seconds
+    assert within.value == pytest.approx(1e-4 + local(768, 24) / 50e9, rel=0.02)
     assert within.how == "interpolated"
     assert within.error < 0.02
     beyond = calibration.predict("local", {"window": 16}, size(8192, batch=2)).seconds
@@ -58,10 +58,10 @@ def test_other_sizes_are_predicted_by_a_fixed_cost_and_their_flops(calibration):
 
 def test_memory_is_carried_over_to_other_sizes_by_the_formula(calibration):
     """The synthetic records hold 400 numbers of 32 bytes a position and one MiB."""
-    one = calibration.predict("local", {"window": 16}, size(1500)).memory
-    assert one.value == pytest.approx(32 * 400 * 1500 + 2**20, rel=0.01)
-    three = calibration.predict("local", {"window": 16}, size(1500, batch=3)).memory
-    cost = [zoo.make("local", window=16).cost(size(1500, batch=b)).bytes for b in (1, 3)]
+    one = calibration.predict("local", {"window": 16}, size(1536)).memory
+    assert one.value == pytest.approx(32 * 400 * 1536 + 2**20, rel=0.01)
+    three = calibration.predict("local", {"window": 16}, size(1536, batch=3)).memory
+    cost = [zoo.make("local", window=16).cost(size(1536, batch=b)).bytes for b in (1, 3)]
     assert three.value == pytest.approx(cost[1] / cost[0] * one.value, rel=0.05)
 
 
@@ -71,6 +71,14 @@ def test_a_form_without_records_has_no_known_error(calibration):
     assert not causal.seconds.within(1e9)
     flops = zoo.make("local", window=16).cost(size(700), causal=True).flops
     assert causal.seconds.value == pytest.approx(1e-4 + flops / 50e9, rel=0.02)
+
+
+def test_an_n_that_is_padded_as_none_was_has_no_known_error(calibration):
+    for n, window in ((700, 16), (768, 10)):
+        odd = calibration.predict("local", {"window": window}, size(n))
+        assert odd.seconds.how == odd.memory.how == "padded otherwise"
+        assert not odd.seconds.within(1e9)
+    assert calibration.predict("local", {"window": 16}, size(768)).memory.within(0.15)
 
 
 def test_hyperparameters_that_follow_n_follow_it_on():
