@@ -9,6 +9,8 @@ could be checked. Memory is inputs and parameters, the output, and what lies bet
 """
 
 import argparse
+import dataclasses
+import math
 import re
 import statistics
 import sys
@@ -23,6 +25,7 @@ from experiments import samples as timed
 from experiments.calibrate import TOLERANCES, Calibration
 from experiments.configuration import literal
 from experiments.environment import ROOT
+from experiments.estimates import Estimate
 
 UNITS = {"": 1, **{f"{p}B": 1000**i for i, p in enumerate(("", "k", "M", "G", "T"))},
          **{f"{p}iB": 1024**i for i, p in enumerate("KMGT", 1)}}  # fmt: skip
@@ -149,7 +152,7 @@ def forecast(point: dict, known: Calibration, platform: str | None) -> dict:
     unsure = memory is None or not memory.within(TOLERANCES["memory"])
     if unsure and platform == jax.default_backend():
         curve, _ = known.curve(*call, causal=point["causal"])
-        memory = compiled(point, curve) or memory
+        memory = compiled(point, curve, known=found.familiar) or memory
     needs = None if memory is None else round(inputs + memory.value)
     return {
         "seconds": found.seconds,
@@ -159,13 +162,15 @@ def forecast(point: dict, known: Calibration, platform: str | None) -> dict:
     }
 
 
-def compiled(point: dict, curve: list[timed.Sample]):
-    """The memory of the program as compiled here, an Estimate; None where XLA does not say."""
+def compiled(point: dict, curve: list[timed.Sample], *, known: bool) -> Estimate | None:
+    """The memory of the program as compiled here; None where XLA does not say. Its error is not
+    known where no record tells what such a program holds beside."""
     found = measure.memory_of(kernel.trace(point).lower())
     if found is None:
         return None
     held = found.temp_size_in_bytes + found.output_size_in_bytes
-    return calibrate.carried(curve, point["n"], held)
+    carried = calibrate.carried(curve, point["n"], held)
+    return carried if known or not carried else dataclasses.replace(carried, error=math.inf)
 
 
 class _Parser(argparse.ArgumentParser):

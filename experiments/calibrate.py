@@ -39,6 +39,11 @@ class Forecast:
     seconds: Estimate
     memory: Estimate | None
 
+    @property
+    def familiar(self) -> bool:
+        """Whether records are of such calls, but for their sizes."""
+        return self.seconds.how in ("measured", "interpolated", "extrapolated")
+
 
 @dataclasses.dataclass(frozen=True)
 class Calibration:
