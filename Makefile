@@ -4,7 +4,7 @@ BIN := .venv/bin
 OUT ?= out
 PEERS ?= ../shared/peers
 
-.PHONY: setup demo test test-all lint format report docs gallery bench peers accelerator
+.PHONY: setup demo test test-all lint format report results docs gallery bench peers accelerator
 setup: .venv/done
 
 .venv/done: pyproject.toml constraints.txt
@@ -43,6 +43,13 @@ gallery: setup
 	$(BIN)/python -m experiments.catalogue
 	$(BIN)/python -m experiments.cards
 	$(BIN)/python -m experiments.gallery
+
+# the committed reports and calibrations again, from the committed records
+results: setup
+	for file in results/*/*/records.jsonl; do \
+		$(BIN)/python -m experiments.report $$(dirname $$file) --out $$(dirname $$file)/report --figures= || exit; \
+	done
+	for folder in results/scaling/*/; do $(BIN)/python -m experiments.calibrate $$folder > /dev/null || exit; done
 
 # BENCH="--length 4096 --cores 2 -k local": shorter, on both cores, of one mechanism
 bench: setup

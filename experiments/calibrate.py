@@ -1,15 +1,14 @@
-"""A device's records -> how long a call would take there, by the mechanism's formula.
+"""A device's records -> how long a call would take there and what it would hold.
 
     python -m experiments.calibrate results/scaling/DEVICE
 
-writes calibration.json beside the records. A call's time is its FLOPs by formula times the seconds
-a FLOP of that mechanism and pass took: a line in log-log between the sizes that were measured,
-level beyond them. That one curve holds what a roofline has to model apart: the fixed cost of a
-small call, the matrix products' own rate, and the memory traffic of a large one. How far it can be
-trusted is measured by leaving every second length out.
+writes calibration.json beside the records. Time is a fixed cost, and FLOPs by the mechanism's
+formula times a rate; memory is a polynomial in N, carried over to other sizes by the formula for
+bytes. The rates are fitted to the records nearest in size (`experiments.estimates`)
+of the same mechanism, its switches, pass and dtype. How far that can be trusted is measured: every
+record is estimated from the others.
 """
 
-import bisect
 import dataclasses
 import json
 import math
@@ -19,38 +18,38 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import attention_zoo as zoo
-from attention_zoo.types import Dims
-from experiments import kernel, records
+from attention_zoo.types import Cost, Dims
+from experiments import estimates, records, samples
+from experiments.estimates import Estimate, Point
+from experiments.samples import Sample
 
 FILE = "calibration.json"
-TOLERANCE = 0.3
+TOLERANCES = {"seconds": 0.3, "memory": 0.15}
 DTYPES = {4: "float32", 2: "bfloat16"}
+# what a kernel's own blocks, where no hyperparameter says, divide
+TILE = 128
+# records that tell how much more than compiled a program holds
+NEAREST = 3
 
 
 @dataclasses.dataclass(frozen=True)
-class Curve:
-    """Seconds a FLOP at so many FLOPs, ascending."""
+class Forecast:
+    """Of a warm call; memory in bytes beside its inputs, None where no record has it."""
 
-    flops: tuple[int, ...]
-    seconds_per_flop: tuple[float, ...]
+    seconds: Estimate
+    memory: Estimate | None
 
-    def seconds(self, flops: int) -> float:
-        x = [math.log(known) for known in self.flops]
-        y = [math.log(rate) for rate in self.seconds_per_flop]
-        at = math.log(flops)
-        right = bisect.bisect(x, at)
-        if right in (0, len(x)):
-            return flops * math.exp(y[min(right, len(x) - 1)])
-        share = (at - x[right - 1]) / (x[right] - x[right - 1])
-        return flops * math.exp(y[right - 1] + share * (y[right] - y[right - 1]))
+    @property
+    def familiar(self) -> bool:
+        """Whether records are of such calls, but for their sizes."""
+        return self.seconds.how in ("measured", "interpolated", "extrapolated")
 
 
 @dataclasses.dataclass(frozen=True)
 class Calibration:
-    """A device's curves by what `key` makes of a call, and what they rest on."""
+    """A device's samples by what `key` makes of a call, and what they rest on."""
 
-    curves: Mapping[str, Curve]
+    curves: Mapping[str, list[Sample]]
     facts: Mapping[str, Any]
 
     def predict(
@@ -61,95 +60,157 @@ class Calibration:
         mode: str = "forward",
         *,
         causal: bool = False,
-    ) -> float:
-        """Seconds of a warm call. ValueError where nothing of the kind was measured here."""
-        name = key(mechanism, hparams, mode, causal, DTYPES.get(dims.itemsize, "?"))
-        if name not in self.curves:
-            alike = [other for other in self.curves if other.startswith(mechanism)]
-            known = "; ".join(alike or sorted(self.curves))
-            raise ValueError(f"no records of {name!r} to calibrate by; there are {known}")
-        flops = zoo.make(mechanism, **hparams).cost(dims, causal=causal).flops
-        return self.curves[name].seconds(flops)
+    ) -> Forecast:
+        """ValueError where nothing of the kind was measured here.
+
+        Of a causal call without records, by those that are not causal; of an N that is padded as
+        none was, by those that are padded otherwise. The error is not known then.
+        """
+        cost = samples.cost(mechanism, hparams, dims, causal=causal)
+        known, same_form = self.curve(mechanism, hparams, dims, mode, causal=causal)
+        found = _forecast(known, hparams, dims, cost)
+        return found if same_form else _unsure(found, "not causal")
+
+    def curve(
+        self, mechanism: str, hparams: Mapping, dims: Dims, mode: str, *, causal: bool
+    ) -> tuple[list[Sample], bool]:
+        """The samples that such a call is calibrated on, and whether they are causal as it is."""
+        names = [
+            samples.key(mechanism, hparams, mode, form, DTYPES.get(dims.itemsize, "?"))
+            for form in dict.fromkeys((causal, False))
+        ]
+        for name in names:
+            if name in self.curves:
+                return self.curves[name], name == names[0]
+        alike = [other for other in self.curves if other.startswith(mechanism)]
+        known = "; ".join(alike or sorted(self.curves))
+        raise ValueError(f"no records of {names[0]!r} to calibrate by; there are {known}")
 
 
 def load(path: str | Path) -> Calibration:
     """Of a calibration.json."""
     stored = json.loads(Path(path).read_text())
-    curves = {name: Curve(*map(tuple, curve.values())) for name, curve in stored["curves"].items()}
+    curves = {name: [Sample(**one) for one in curve] for name, curve in stored["curves"].items()}
     return Calibration(curves, {name: stored[name] for name in stored if name != "curves"})
 
 
-def key(mechanism: str, hparams: Mapping, mode: str, causal: bool, dtype: str) -> str:
-    """A call's curve: words and switches among its hyperparameters choose it, sizes do not."""
-    usual = zoo.defaults(mechanism)
-    chosen = [
-        f"{name}={value}"
-        for name, value in sorted(hparams.items())
-        if isinstance(value, str | bool) and value != usual.get(name)
+def times(known: Iterable[Sample]) -> list[Point]:
+    return [Point(s.flops, (1.0, s.flops), s.seconds) for s in known]
+
+
+def memories(known: list[Sample], hparams: Mapping, dims: Dims) -> list[Point]:
+    """What they held, carried over to these hyperparameters and sizes."""
+    known = [sample for sample in known if sample.memory]
+    follows = hparams == samples.at_length(known, dims.q_len) if known else False
+    return [
+        _memory(sample, sample.config["hparams"] if follows else hparams, dims) for sample in known
     ]
-    return ", ".join([" ".join([mechanism, *chosen]), mode, *["causal"] * causal, dtype])
 
 
-def samples(found: Iterable[dict]) -> dict[str, list[tuple[int, float, dict]]]:
-    """(FLOPs by formula, seconds, config), ascending, of the calls that were timed, by `key`."""
-    sets = {}
-    for record in found:
-        point, seconds = record["config"], record["metrics"].get("seconds")
-        if point["kind"] != "kernel" or record["status"] != "ok" or not seconds:
-            continue
-        name = key(*(point[field] for field in ("mechanism", "hparams", "mode", "causal", "dtype")))
-        cost = kernel.mechanism(point).cost(kernel.dims(point), causal=point["causal"])
-        sets.setdefault(name, []).append((cost.flops, seconds, point))
-    return {name: sorted(of_name, key=lambda s: s[0]) for name, of_name in sorted(sets.items())}
+def _memory(sample, hparams, dims):
+    n = sample.config["n"]
+    there = dataclasses.replace(dims, q_len=n, kv_len=n)
+    ratio = samples.cost(sample.config["mechanism"], hparams, there).bytes / sample.bytes
+    return dataclasses.replace(_length(n, hparams), value=ratio * sample.memory)
 
 
-def curve(of_name: list[tuple[int, float, dict]]) -> Curve:
-    by_flops = {}
-    for flops, seconds, _ in of_name:
-        by_flops.setdefault(flops, []).append(seconds / flops)
-    return Curve(tuple(by_flops), tuple(map(statistics.geometric_mean, by_flops.values())))
+def _length(n, hparams):
+    """Of a regime: whether N is a multiple of a size decides what is padded."""
+    sizes = (hparams[name] for name in sorted(hparams) if type(hparams[name]) is int)
+    aligned = tuple(n % size == 0 for size in (TILE, *sizes) if size > 0)
+    return Point(n, (1.0, n, n**1.5, n**2.0), aligned=aligned)
 
 
-def held_out(sets: Mapping[str, list]) -> list[dict]:
-    """{"curve", "n", "ratio"} of every second length, predicted from the others over measured."""
-    found = []
-    for name, of_name in sets.items():
-        kept, left = of_name[::2], of_name[1::2]
-        if len(kept) > 1:
-            rest = curve(kept)
-            found += [
-                {"curve": name, "n": point["n"], "ratio": rest.seconds(flops) / seconds}
-                for flops, seconds, point in left
+def _forecast(known, hparams, dims, cost: Cost):
+    same = [sample for sample in known if samples.same(sample, hparams, dims)]
+    if same:
+        of = same[-1]
+        memory = Estimate(of.memory, "measured", 0.0) if of.memory else None
+        return Forecast(Estimate(of.seconds, "measured", of.spread), memory)
+    call = Point(cost.flops, (1.0, cost.flops))
+    points, length = memories(known, hparams, dims), _length(dims.q_len, hparams)
+    memory = estimates.estimate(points, length) if points else None
+    found = Forecast(estimates.estimate(times(known), call), memory)
+    regimes = {_length(s.config["n"], s.config["hparams"]).aligned for s in known}
+    return found if length.aligned in regimes else _unsure(found, "padded otherwise")
+
+
+def carried(known: list[Sample], n: int, compiled: int) -> Estimate | None:
+    """Memory of a program that compiled to so many bytes: times what the samples nearest in N held
+    over theirs; None where none of them has both."""
+    both = [sample for sample in known if sample.memory and sample.compiled]
+    near = sorted(both, key=lambda sample: abs(math.log(sample.config["n"] / n)))[:NEAREST]
+    if not near:
+        return None
+    ratios = [sample.memory / sample.compiled for sample in near]
+    usual = statistics.geometric_mean(ratios)
+    return Estimate(usual * compiled, "compiled", max(estimates.off(r / usual) for r in ratios))
+
+
+def _unsure(found, how):
+    parts = (found.seconds, found.memory)
+    return Forecast(*(part and Estimate(part.value, how, math.inf) for part in parts))
+
+
+def held_out(sets: Mapping[str, list[Sample]]) -> dict[str, list[dict]]:
+    """{"curve", "n", "ratio"} of every record, estimated from the others over measured.
+
+    But for the smallest of a curve: from larger ones alone a fixed cost cannot be told.
+    """
+    found = {"seconds": [], "memory": []}
+    for name, known in sets.items():
+        with_memory = [sample for sample in known if sample.memory]
+        held = [dataclasses.replace(_length(s.config["n"], s.config["hparams"]), value=s.memory)
+                for s in with_memory]  # fmt: skip
+        for what, of, points in (("seconds", known, times(known)), ("memory", with_memory, held)):
+            found[what] += [
+                {"curve": name, "n": sample.config["n"], "ratio": ratio}
+                for sample, ratio in list(zip(of, estimates.held_out(points), strict=True))[1:]
+                if not math.isnan(ratio)
             ]
     return found
 
 
-def calibrate(found: list[dict]) -> dict:
-    """What calibration.json holds, of the records of one device."""
-    sets = samples(found)
+def summary(tests: list[dict], tolerance: float) -> dict:
+    """How far held-out records were off, and every one by more than the tolerance."""
+    errors = sorted(abs(test["ratio"] - 1) for test in tests)
+    misses = sorted((t for t in tests if abs(t["ratio"] - 1) > tolerance), key=lambda t: t["ratio"])
+    return {
+        "points": len(tests),
+        "median_error": round(statistics.median(errors), 4) if errors else None,
+        "error_of_90_percent": round(errors[int(0.9 * len(errors))], 4) if errors else None,
+        "within_tolerance": round(1 - len(misses) / len(tests), 4) if tests else None,
+        "tolerance": tolerance,
+        "misses": [{**miss, "ratio": round(miss["ratio"], 3)} for miss in misses],
+    }
+
+
+def calibration(found: list[dict]) -> Calibration:
+    """Of the records of one device."""
+    sets = samples.curves(found)
     if not sets:
         raise ValueError("no records of kind kernel with a time among them; run configs/scaling.py")
     used = [record["env"] for record in found if record["status"] == "ok"]
-    tests = held_out(sets)
-    errors = sorted(abs(test["ratio"] - 1) for test in tests)
-    misses = sorted((t for t in tests if abs(t["ratio"] - 1) > TOLERANCE), key=lambda t: t["ratio"])
 
     def said(name):
         return sorted({str(env.get(name)) for env in used})
 
-    return {
+    tests = held_out(sets)
+    facts = {
         "device": ", ".join(said("device")),
         "records": {name: said(name) for name in ("commit", "jax", "jaxlib", "cores")},
-        "held_out": {
-            "points": len(tests),
-            "median_error": round(statistics.median(errors), 4) if errors else None,
-            "error_of_90_percent": round(errors[int(0.9 * len(errors))], 4) if errors else None,
-            "within_tolerance": round(1 - len(misses) / len(tests), 4) if tests else None,
-            "tolerance": TOLERANCE,
-            "misses": [{**miss, "ratio": round(miss["ratio"], 3)} for miss in misses],
-        },
-        "curves": {name: dataclasses.asdict(curve(of_name)) for name, of_name in sets.items()},
+        "held_out": {what: summary(tests[what], TOLERANCES[what]) for what in TOLERANCES},
     }
+    return Calibration(sets, facts)
+
+
+def calibrate(found: list[dict]) -> dict:
+    """What calibration.json holds, of the records of one device."""
+    made = calibration(found)
+    curves = {
+        name: [dataclasses.asdict(one) for one in known] for name, known in made.curves.items()
+    }
+    return {**made.facts, "curves": curves}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -165,13 +226,13 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     path = folder / FILE
     path.write_text(json.dumps(made, indent=1) + "\n")
-    kept = made["held_out"]
-    print(
-        f"{path}: {kept['points']} points held out, median error {kept['median_error']}, "
-        f"{kept['within_tolerance']} of them within {TOLERANCE}; the others:"
-    )
-    for miss in kept["misses"]:
-        print(f"  {miss['curve']}, n={miss['n']}: predicted {miss['ratio']} of what was measured")
+    for what, kept in made["held_out"].items():
+        print(
+            f"{path}: {what}: {kept['points']} held out, median error {kept['median_error']}, "
+            f"{kept['within_tolerance']} of them within {kept['tolerance']}; the others:"
+        )
+        for miss in kept["misses"]:
+            print(f"  {miss['curve']}, n={miss['n']}: predicted {miss['ratio']} of measured")
     return 0
 
 

@@ -89,7 +89,7 @@ def override(config: ConfigDict, assignments: Iterable[tuple[str, str]]) -> None
             with node.ignore_type():
                 node[last] = value
         elif is_open:
-            node[last] = _literal(text)
+            node[last] = literal(text)
         else:
             raise ValueError(f"no config key {dotted!r}{_nearest(last, node)}")
 
@@ -165,7 +165,7 @@ def _plain(value):
 
 def _like(old, text, dotted):
     """The text as a value of the old one's type."""
-    value = _literal(text)
+    value = literal(text)
     if isinstance(old, tuple | list):
         value = value if isinstance(value, tuple | list) else (value,)
         if old and not all(_fits(item, old[0]) for item in value):
@@ -192,14 +192,15 @@ def _typed(values):
     return ",".join(map(str, values))
 
 
-def _literal(text):
+def literal(text: str) -> Any:
+    """A number, truth, None or tuple as typed on a command line, else the text."""
     words = {"true": True, "false": False, "none": None, "": ()}
     if text.lower() in words:
         return words[text.lower()]
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
-        return tuple(map(_literal, text.split(","))) if "," in text else text
+        return tuple(map(literal, text.split(","))) if "," in text else text
 
 
 def _nearest(word, known):

@@ -34,20 +34,20 @@ def objections(point: dict) -> list[str]:
 
 def predict(point: dict) -> dict:
     """{"flops", "bytes"} by the formulas; those of a training step are a rule of thumb."""
-    cost = _cost(point)
+    formula = cost(point)
     scale = TRAIN_FORWARDS if point["mode"] == "train" else 1
-    return {"flops": int(cost.flops * scale), "bytes": int(cost.bytes * scale)}
+    return {"flops": int(formula.flops * scale), "bytes": int(formula.bytes * scale)}
 
 
 def run_point(point: dict, out: Path) -> dict:
-    m, cost = mechanism(point), _cost(point)
+    m, formula = mechanism(point), cost(point)
     fn, args = program(m, point)
     forward = point["mode"] == "forward"
     return {
-        "flops_formula": cost.flops if forward else None,
-        "flops_ideal": cost.ideal_flops if forward else None,
-        "bytes_formula": cost.bytes if forward else None,
-        "state_bytes": cost.state_bytes if m.decode is not None else None,
+        "flops_formula": formula.flops if forward else None,
+        "flops_ideal": formula.ideal_flops if forward else None,
+        "bytes_formula": formula.bytes if forward else None,
+        "state_bytes": formula.state_bytes if m.decode is not None else None,
         **measure(fn, args, repeats=point["repeats"], budget=point.get("budget", 10.0)),
     }
 
@@ -67,6 +67,11 @@ def dims(point: dict) -> Dims:
         value_dim=point["value_dim"],
         itemsize=jnp.dtype(point["dtype"]).itemsize,
     )
+
+
+def cost(point: dict) -> Cost:
+    """Of a forward call, by the formulas."""
+    return mechanism(point).cost(dims(point), causal=point["causal"])
 
 
 def program(m: Mechanism, point: dict) -> tuple:
@@ -92,6 +97,15 @@ def program(m: Mechanism, point: dict) -> tuple:
     return jax.value_and_grad(loss, (0, 1)), (trained, inputs, frozen, cotangent)
 
 
+def input_bytes(point: dict) -> int:
+    """Of what the measured call reads: parameters, q, k and v, and in training a cotangent."""
+    forward = {**point, "mode": "forward"}
+    args = jax.eval_shape(lambda: program(mechanism(point), forward)[1])
+    held = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(args))
+    out = point["batch"] * point["n"] * point["heads"] * point["value_dim"]
+    return held + (4 * out if point["mode"] == "train" else 0)
+
+
 def trace(point: dict):
     """The measured call as `jax.jit(fn).trace(*args)` gives it; no array is made."""
     made = {}
@@ -113,10 +127,6 @@ def draw(m: Mechanism, point: dict, key: jax.Array) -> dict[str, jax.Array]:
         name: jax.random.normal(keys[name], (B, N, H, widths[name]), point["dtype"])
         for name in READS[m.streams]
     }
-
-
-def _cost(point) -> Cost:
-    return mechanism(point).cost(dims(point), causal=point["causal"])
 
 
 def _hashable(value):

@@ -8,6 +8,7 @@ from experiments import (
     analysis,
     canvas,
     closing,
+    crossovers,
     fits,
     frames,
     frontier,
@@ -55,7 +56,7 @@ def scaling(section: Section, *, octaves: float, start: int | None) -> list[Draw
             "curve is cheaper than full, x a failed point."
         )
         drawings.append(Drawing(f"{section.name}-{key.replace('_', '-')}-{mode}", text, figure))
-    return drawings
+    return drawings + crossovers.draw(section)
 
 
 def _overview(section, cells, panels, look):

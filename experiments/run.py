@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from experiments import configuration, environment, records, sweep
+from experiments import again, configuration, environment, records, sweep
 from experiments.measure import LEAST_REPEATS
 from experiments.worker import kind_module
 
@@ -42,17 +42,12 @@ def main(argv: list[str] | None = None) -> int:
 
 def _main(argv):
     options, assignments = _parse(argv)
-    if options.list and not options.config:
+    if options.list and not (options.config or options.again):
         for path, summary in configuration.available().items():
             print(f"{path:30} {summary}")
         return 0
-    if not options.config:
-        known = ", ".join(configuration.available())
-        raise ValueError(f"--config is missing; there are {known}")
-    module, config = configuration.load(options.config)
-    configuration.override(config, assignments)
+    config, points = _asked(options, assignments)
     settings = _settings(config)
-    points = configuration.points(module, config)
     if options.list:
         for point in points:
             print(f"{records.point_id(point)} {name(point)}")
@@ -61,6 +56,22 @@ def _main(argv):
         _print_plan(points)
         return 0
     return _run(points, settings, config, options)
+
+
+def _asked(options, assignments):
+    """(config, points) of a config file, or of records."""
+    if options.again:
+        if options.config or not options.out:
+            raise ValueError("--again takes --out and no --config: its points are those of records")
+        config = again.settings()
+        configuration.override(config, assignments)
+        return config, again.points(options.again, options.ids)
+    if not options.config:
+        known = ", ".join(configuration.available())
+        raise ValueError(f"--config is missing; there are {known}")
+    module, config = configuration.load(options.config)
+    configuration.override(config, assignments)
+    return config, configuration.points(module, config)
 
 
 def _run(points, settings, config, options):
@@ -206,6 +217,10 @@ def _stop(number, frame):
     raise Stopped(signal.Signals(number).name)
 
 
+def _ids(text):
+    return tuple(filter(None, text.split(",")))
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message):
         raise ValueError(message)
@@ -221,6 +236,10 @@ def _parse(argv):
         epilog="--config.KEY=VALUE replaces a value, --config.lengths=256,512 a tuple.",
     )
     parser.add_argument("--config", help="a config file, or its bare name, and :CHOICE of a size")
+    parser.add_argument("--again", metavar="FOLDER", help="the points of these records, exactly")
+    parser.add_argument(
+        "--ids", type=_ids, default=(), help="of --again only these, separated by commas"
+    )
     parser.add_argument("--out", type=Path, help="folder of the records: results/EXPERIMENT/DEVICE")
     parser.add_argument(
         "--list", action="store_true", help="print the configs, or a config's points"
@@ -232,7 +251,9 @@ def _parse(argv):
     while rest:
         key, equals, text = rest.pop(0).partition("=")
         if not key.startswith("--config.") or not (equals or rest):
-            known = "--config, --config.KEY=VALUE, --out, --list, --dry_run, --retry"
+            known = (
+                "--config, --config.KEY=VALUE, --again, --ids, --out, --list, --dry_run, --retry"
+            )
             raise ValueError(f"unknown argument {key!r}; known: {known}")
         assignments.append((key.removeprefix("--config."), text if equals else rest.pop(0)))
     return options, assignments

@@ -2,7 +2,17 @@
 
 import pandas as pd
 
-from experiments import analysis, closing, errors, formats, frames, pivots, quality_tables, shares
+from experiments import (
+    analysis,
+    closing,
+    crossovers,
+    errors,
+    formats,
+    frames,
+    pivots,
+    quality_tables,
+    shares,
+)
 from experiments.formats import Column, Table
 from experiments.frames import Section
 
@@ -126,6 +136,7 @@ def scaling(
             CROSSINGS,
             analysis.crossings(cells),
         ),
+        *crossovers.tables(section, text),
     ]
 
 

@@ -1,0 +1,242 @@
+"""The BibTeX of a table or figure, and the commands that make it again.
+
+    python -m experiments.cite results/scaling/DEVICE/report/scaling.csv
+    python -m experiments.cite scaling --where label=local n=4096 mode=forward
+
+prints an entry for this software, for every mechanism and data set in it and for what others
+published beside it; the records it is made of; and what to type. With --where only of the rows with
+these values: it is how one number is cited, and measured again.
+"""
+
+import argparse
+import difflib
+import functools
+import re
+import sys
+from pathlib import Path
+
+import pandas as pd
+import yaml
+
+import attention_zoo as zoo
+from experiments import closing, formats, frames, published, reading, references
+from experiments.configuration import literal
+from experiments.environment import ROOT
+from experiments.frames import Section
+
+SUFFIXES = (".csv", ".md", ".tex", ".png", ".svg", ".pdf")
+AGAIN = "out/again"
+# ids that are worth naming in a line
+FEW = 40
+
+
+def main(arguments: list[str] | None = None) -> int:
+    try:
+        options = parser().parse_args(arguments)
+        print(text(find(options.table), dict(options.where)))
+    except ValueError as error:
+        print(f"experiments.cite: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def text(file: Path, where: dict) -> str:
+    folder = home(file)
+    section, ids = of_table(file, reading.read([folder]).frame, where)
+    rows = section.frame[section.frame.id.isin(ids)]
+    parts = [f"% {shown(file)}: {facts(rows)}", "", software(rows), *cited(rows)]
+    commands = "\n".join(f"    {line}" for line in reproduce(file, folder, rows))
+    return "\n\n".join([*parts, f"% to make it again:\n{commands}"]).replace("\n\n\n", "\n\n")
+
+
+def find(table: str) -> Path:
+    """The file of a table or figure by its path, or by its name below results/."""
+    path = Path(table)
+    if path.is_file() and path.suffix in SUFFIXES:
+        return path
+    known = {}
+    for file in sorted((ROOT / "results").rglob("report/*")):
+        if file.suffix in SUFFIXES and file.stem != "records":
+            known.setdefault(file.stem, {}).setdefault(file.parent, file)
+    name = path.stem if path.suffix in SUFFIXES else path.name
+    files = list(known.get(name, {}).values())
+    if len(files) > 1:
+        raise ValueError(f"several are named {name!r}: {', '.join(map(shown, files))}")
+    if not files:
+        close = difflib.get_close_matches(name, known, n=5, cutoff=0.3)
+        raise ValueError(f"no table or figure {table!r}; near it are {', '.join(close) or 'none'}")
+    return files[0]
+
+
+def home(file: Path) -> Path:
+    """The nearest folder above that has records."""
+    for folder in file.resolve().parents:
+        if (folder / "records.jsonl").is_file() or (folder / "points").is_dir():
+            return folder
+    raise ValueError(f"no records.jsonl in a folder above {file}")
+
+
+def of_table(file: Path, frame: pd.DataFrame, where: dict) -> tuple[Section, set[str]]:
+    """The section that the table is of, and the ids of its records."""
+    if frame.empty:
+        raise ValueError(f"no records to cite {file} by")
+    sections = frames.sections(frame)
+    sections = [*sections, *closing.sections(sections)]
+    mine = [s for s in sections if file.stem == s.name or file.stem.startswith(f"{s.name}-")]
+    if not mine:
+        names = ", ".join(section.name for section in sections)
+        raise ValueError(f"{file.stem} is of no section of its records; there are {names}")
+    section = max(mine, key=lambda section: len(section.name))
+    rows = selected(section.frame, where)
+    return section, set(rows.id) & (named(file, where) or set(rows.id))
+
+
+def selected(frame: pd.DataFrame, where: dict) -> pd.DataFrame:
+    """The records with these values, by the names of a table's columns or of a config's fields."""
+    for name, value in where.items():
+        column = next((c for c in (name, f"config.{name}", f"env.{name}") if c in frame), None)
+        if column is None:
+            fields = sorted(c.removeprefix("config.") for c in frame if c.startswith("config."))
+            raise ValueError(f"--where knows no {name!r}; there are label, {', '.join(fields)}")
+        found = frame[column].map(functools.partial(_equal, value=value))
+        if not found.any():
+            known = ", ".join(sorted(set(frame[column].dropna().map(frames.plain))))
+            raise ValueError(f"--where {name}={value}: no such record; there are {known}")
+        frame = frame[found]
+    return frame
+
+
+def _equal(had, value):
+    return frames.plain(had) == frames.plain(literal(value)) or str(had) == value
+
+
+def named(file: Path, where: dict) -> set[str]:
+    """The ids that the table's own rows name; empty where they name none."""
+    table = file.with_suffix(".csv")
+    if not table.is_file():
+        return set()
+    rows = pd.read_csv(table, dtype=str, keep_default_na=False)
+    for name in where.keys() & set(rows):
+        rows = (
+            rows[[_equal(literal(had), where[name]) for had in rows[name]]] if len(rows) else rows
+        )
+    columns = [c for c in rows if c == "records" or c.endswith("_records")]
+    return {id for column in columns for cell in rows[column] for id in cell.split()}
+
+
+def facts(rows: pd.DataFrame) -> str:
+    parts = [f"{len(rows)} records"]
+    for words, name in (("of", "device"), ("commit", "commit"), ("jax", "jax")):
+        parts.append(f"{words} {', '.join(_values(rows, f'env.{name}'))}")
+    days = sorted({date[:10] for date in _values(rows, "env.date")})
+    parts.append(" to ".join(dict.fromkeys((days[0], days[-1]))) if days else "undated")
+    few = rows.id if len(rows) <= FEW else ()
+    return ", ".join(parts) + (f"; {' '.join(sorted(few))}" if len(few) else "")
+
+
+def software(rows: pd.DataFrame) -> str:
+    """Of CITATION.cff, with the commits of the records."""
+    known = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    authors = " and ".join(_author(author) for author in known["authors"])
+    commits = ", ".join(commit[:10] for commit in _values(rows, "env.commit"))
+    fields = {
+        "title": f"{{{known['title']}}}",
+        "author": authors,
+        "year": str(known["date-released"])[:4],
+        "version": str(known["version"]),
+        "note": f"Commit {commits}" if commits else None,
+        "url": known.get("repository-code") or known.get("url"),
+    }
+    lines = [f"  {name} = {{{value}}}," for name, value in fields.items() if value]
+    return "\n".join(["@software{attention_zoo,", *lines, "}"])
+
+
+def _author(author):
+    if "name" in author:
+        return f"{{{author['name']}}}"
+    return f"{author['family-names']}, {author['given-names']}"
+
+
+def cited(rows: pd.DataFrame) -> list[str]:
+    """The entries of the mechanisms, the data sets, and what others published of them."""
+    found = []
+    for name, hparams in _mechanisms(rows):
+        found += references.of_papers(zoo.make(name, **hparams).citation)
+    for task in _values(rows, "config.task"):
+        found += references.of_task(task)
+        others = published.figures()
+        found += references.of_papers(" ".join(others.source[others.task == task]))
+    return [entry.text for entry in dict.fromkeys(found)]
+
+
+def _mechanisms(rows):
+    """(name, hyperparameters) of each, once a citation could differ: words choose it."""
+    found = {}
+    prefix = "config.hparams."
+    words = [c for c in rows if c.startswith(prefix) and rows[c].map(type).eq(str).any()]
+    for row in rows.to_dict("records"):
+        names = row.get("config.mechanism")
+        if formats.missing(names):
+            continue
+        listed = literal(names) if names.startswith("[") else (names,)
+        chosen = {c.removeprefix(prefix): row[c] for c in words if isinstance(row[c], str)}
+        for name in listed:
+            known = zoo.defaults(name)
+            hparams = {k: v for k, v in chosen.items() if k in known and not v.startswith("[")}
+            found.setdefault((name, tuple(sorted(hparams.items()))), hparams)
+    return [(name, hparams) for (name, _), hparams in sorted(found.items())]
+
+
+def reproduce(file: Path, folder: Path, rows: pd.DataFrame) -> list[str]:
+    """To measure the records again, draw the table of them, and see what moved."""
+    everything = set(rows.id) == set(reading.read([folder]).frame.id)
+    ids = "" if everything else f" --ids {','.join(sorted(rows.id))}"
+    run = f"python -m experiments.run --again {shown(folder)}{ids} --out {AGAIN}"
+    commits = _values(rows, "env.commit")
+    lines = [f"# measured at {', '.join(commits)}"] if commits else []
+    return [
+        *lines,
+        run,
+        f"python -m experiments.report {AGAIN} --out {AGAIN}/report  # {file.stem}.csv in it",
+        f"python -m experiments.compare {shown(folder)} {AGAIN} --all",
+    ]
+
+
+def shown(path: Path) -> str:
+    """From the root of the project, where it is in it."""
+    path = path.resolve()
+    return str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
+
+
+def _values(rows, column):
+    found = rows[column].dropna().map(str).unique() if column in rows else []
+    return sorted(found)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message):
+        raise ValueError(message)
+
+
+def parser() -> argparse.ArgumentParser:
+    p = _Parser(
+        prog="python -m experiments.cite",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    p.add_argument("table", metavar="TABLE", help="a file of a report, or its name")
+    p.add_argument(
+        "--where", nargs="+", type=_pair, default=[], metavar="NAME=VALUE", help="only these rows"
+    )
+    return p
+
+
+def _pair(text):
+    found = re.fullmatch(r"([\w.]+)=(.+)", text)
+    if not found:
+        raise argparse.ArgumentTypeError(f"must be such as label=local, got {text!r}")
+    return found.groups()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,168 @@
+"""Two folders of records -> which points moved by more than noise: a table, a plot, an exit code.
+
+    python -m experiments.compare results/scaling/DEVICE out/again --ratio 1.2
+
+A and B may be two commits, devices or versions; points are the same where their configs are, and
+noise is what `experiments.moves` says. Exit code 1: something got slower in B by more than the
+ratio, or does not come through any more; 0: not so; 2: nothing to compare. Imports no jax.
+"""
+
+import argparse
+import collections
+import math
+import sys
+from pathlib import Path
+
+import matplotlib
+import pandas as pd
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter
+
+from experiments import canvas, formats, moves, palette, reading
+from experiments.canvas import Drawing
+from experiments.formats import Column, Table
+from experiments.frames import Section
+from experiments.palette import MUTED
+
+COLUMNS = (
+    Column("label", "mechanism"),
+    Column("what", "point"),
+    Column("n", "N", 12),
+    Column("quantity", "quantity"),
+    Column("a", "A", 4),
+    Column("b", "B", 4),
+    Column("ratio", "B / A", 4),
+    Column("noise", "noise of it", 2),
+    Column("verdict", "verdict"),
+)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = parser().parse_args(arguments)
+    both = []
+    for folder in (options.a, options.b):
+        found = reading.read([folder])
+        for note in found.notes:
+            print(note, file=sys.stderr)
+        both.append(found.frame)
+    try:
+        rows = moves.rows(*both, ratio=options.ratio, ignore=options.ignore)
+    except ValueError as error:
+        print(f"experiments.compare: {options.a} and {options.b}: {error}", file=sys.stderr)
+        return 2
+    made, drawing = table(rows, options), draw(rows, options)
+    try:
+        save(options.out, made, drawing)
+    except OSError as error:
+        print(f"cannot write to {options.out}: {error.strerror or error}", file=sys.stderr)
+        return 2
+    print(formats.markdown(made))
+    print(f"{summary(rows)}\ntable and plot: {options.out.resolve()}/compare.*")
+    return int(any(row["guarded"] for row in rows))
+
+
+def table(rows: list[dict], options: argparse.Namespace) -> Table:
+    """What moved, or all, the most first."""
+    moved = [row for row in rows if row["moved"] or options.all]
+    moved.sort(key=lambda row: -abs(math.log(row["ratio"])) if row["ratio"] > 0 else -math.inf)
+    text = f"A: {options.a}. B: {options.b}. {summary(rows)}"
+    title = "Points of both" if options.all else "Points that moved by more than noise"
+    return Table.of("compare", title, text, COLUMNS, moved)
+
+
+def summary(rows: list[dict]) -> str:
+    points = len({(row["label"], row["what"], row["n"]) for row in rows})
+    verdicts = {}
+    for row in (row for row in rows if row["moved"]):
+        verdicts.setdefault(row["quantity"], collections.Counter())[row["verdict"]] += 1
+    words = [
+        f"{quantity}: " + ", ".join(f"{count} {word}" for word, count in sorted(counts.items()))
+        for quantity, counts in verdicts.items()
+    ]
+    alarms = sum(row["guarded"] for row in rows)
+    moved = "; ".join(words) or "none moved"
+    return f"{points} points measured in both. {moved}. {alarms} beyond the ratio or lost."
+
+
+def draw(rows: list[dict], options: argparse.Namespace) -> Drawing | None:
+    """B over A of the times against N; hollow and grey what did not move."""
+    times = pd.DataFrame([row for row in rows if row["quantity"] in moves.TIMES])
+    if times.empty:
+        return None
+    with matplotlib.rc_context(canvas.RC):
+        return _figure(times, options)
+
+
+def _figure(times, options):
+    look = palette.styles(times)
+    whats = sorted(times.what.unique())
+    moved = sorted(times.label[times.moved].unique())
+    section = Section("compare", "compare", f"B {options.b} over A {options.a}", times)
+    handles = [Line2D([], [], **look[x].plot(), label=x) for x in moved]
+    figure, grid = canvas.panels(section, "Time of B over A", whats, handles=handles)
+    for ax, what in zip(grid[0], whats, strict=True):
+        here = times[times.what == what]
+        for label, curve in here.sort_values("n").groupby("label"):
+            ax.plot(curve.n, curve.ratio, color=MUTED, lw=0.6, zorder=1)
+            still, went = curve[~curve.moved], curve[curve.moved]
+            ax.plot(still.n, still.ratio, "o", ms=3, color=MUTED, mfc="none", zorder=2)
+            bars = {
+                "yerr": (went.noise * went.ratio).fillna(0),
+                "elinewidth": 1,
+                "linestyle": "",
+                "zorder": 3,
+            }
+            ax.errorbar(went.n, went.ratio, **(look[label].plot() | bars))
+        canvas.axes(ax, times.n, None, ticks=5)
+        ax.axhline(1, color=MUTED, lw=1, zorder=1)
+        ax.axhline(options.ratio, color=MUTED, lw=1, ls=(0, (4, 3)), zorder=1)
+        ax.set_yscale("log", base=2)
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
+    text = "Time of B over that of A against N; grey: not more than noise; dashed: the ratio."
+    return Drawing("compare", text, figure)
+
+
+def save(out: Path, made: Table, drawing: Drawing | None) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "compare.csv").write_text(formats.csv(made.frame))
+    (out / "compare.md").write_text(formats.markdown(made))
+    for suffix in ("svg", "png") if drawing else ():
+        (out / f"compare.{suffix}").write_bytes(drawing.save(suffix))
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message):
+        print(f"experiments.compare: {message}", file=sys.stderr)
+        raise SystemExit(2)
+
+
+def parser() -> argparse.ArgumentParser:
+    p = _Parser(
+        prog="python -m experiments.compare",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    p.add_argument("a", metavar="A", type=Path, help="a folder of records")
+    p.add_argument("b", metavar="B", type=Path, help="another")
+    p.add_argument("--ratio", type=_ratio, default=1.2, help="slower by more is an alarm (1.2)")
+    p.add_argument("--out", type=Path, default=Path("out/compare"), help="folder of table and plot")
+    p.add_argument("--all", action="store_true", help="in the table also what did not move")
+    p.add_argument(
+        "--ignore", type=lambda text: tuple(text.split(",")), default=(), metavar="FIELDS",
+        help="of the configs, such as dtype, that may differ",
+    )  # fmt: skip
+    return p
+
+
+def _ratio(text):
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 1 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a number from 1 up, got {text!r}")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

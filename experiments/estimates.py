@@ -1,0 +1,100 @@
+"""Measured values -> a value at another size, and how far such estimates were off.
+
+A value is the sum of two terms (a fixed cost and FLOPs, powers of N next to each other) times rates
+that are not negative, fitted to the points nearest in size. Imports no jax.
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.optimize import nnls
+
+# doublings of size at which a point counts half
+REACH = 1.0
+# held-out neighbours that an estimate's error is taken from
+NEIGHBOURS = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Point:
+    """`size` orders points and tells how near they are; `terms` are two or more; `aligned` is alike
+    for those of one regime."""
+
+    size: float
+    terms: tuple[float, ...]
+    value: float = math.nan
+    aligned: tuple[bool, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """`how` is one of HOW; `error` the relative error that held-out neighbours had."""
+
+    value: float
+    how: str
+    error: float
+
+    def within(self, tolerance: float) -> bool:
+        return self.error <= tolerance
+
+
+HOW = {
+    "measured": "a record of this very call; the error is its quartiles'",
+    "interpolated": "the formula, calibrated on records of smaller and larger calls",
+    "extrapolated": "the formula, calibrated on records of smaller or of larger calls alone",
+    "not causal": "the causal form's formula, calibrated on records of the form that is not causal",
+    "padded otherwise": "the formula, calibrated on records whose N are other multiples of blocks",
+    "compiled": "this program compiled here, times what records held over their compiled memory",
+}
+
+
+def fit(points: Sequence[Point], at: Point, reach: float = REACH) -> float:
+    """The value at `at`, by the two neighbouring terms that fit best. Points of its own regime
+    count alone where there are two of them."""
+    alike = [point for point in points if point.aligned == at.aligned]
+    points = alike if len(alike) > 1 else points
+    values = np.array([point.value for point in points])
+    sizes = np.array([point.size for point in points])
+    weights = 1 / (values * (1 + (np.log2(sizes / at.size) / reach) ** 2))
+    # in units of the term at `at`, so that the value there is the sum of the rates
+    terms = np.array([point.terms for point in points]) / np.array(at.terms)
+    fits = [
+        nnls(pair * weights[:, None], values * weights)
+        for pair in np.lib.stride_tricks.sliding_window_view(terms, 2, axis=1).swapaxes(0, 1)
+    ]
+    # of equally good ones the first, whatever the last digit says
+    rates, _ = min(fits, key=lambda fit: round(fit[1], 9))
+    return float(rates.sum())
+
+
+def held_out(points: Sequence[Point]) -> list[float]:
+    """The estimate of each point from the others, over its value."""
+    if len(points) < 3:
+        return [math.nan] * len(points)
+    others = [[*points[:i], *points[i + 1 :]] for i in range(len(points))]
+    return [fit(rest, point) / point.value for rest, point in zip(others, points, strict=True)]
+
+
+def estimate(points: Sequence[Point], at: Point) -> Estimate:
+    """The value at `at` with the worst error of the points nearest to it, each held out.
+
+    Beyond the points it grows as the root of the doublings; from fewer than three it is infinite:
+    not known.
+    """
+    points = sorted(points, key=lambda point: point.size)
+    low, high = points[0].size, points[-1].size
+    beyond = max(math.log2(low / at.size), math.log2(at.size / high), 0.0)
+    near = sorted(
+        zip(points, held_out(points), strict=True),
+        key=lambda pair: abs(math.log2(pair[0].size / at.size)),
+    )[:NEIGHBOURS]
+    error = max(off(ratio) for _, ratio in near) if len(points) > 2 else math.inf
+    how = "extrapolated" if beyond else "interpolated"
+    return Estimate(fit(points, at), how, error * max(1.0, beyond) ** 0.5)
+
+
+def off(ratio: float) -> float:
+    """A ratio's relative error, the same for a half and a double."""
+    return max(ratio, 1 / ratio) - 1 if ratio > 0 else math.inf

@@ -1,0 +1,132 @@
+"""Citations: every entry is there, and the printed commands make the cited records again."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+import attention_zoo as zoo
+from attention_zoo import scores
+from experiments import again, cite, published, reading, records, references, run, tasks
+from tests import synthetic_records as synthetic
+
+RESULTS = Path(__file__).parents[1] / "results"
+FOLDERS = sorted(file.parent for file in RESULTS.rglob("records.jsonl"))
+
+
+def test_entries_are_whole():
+    found = references.entries()
+    assert len({entry.key for entry in found}) == len(found)
+    numbers = [entry.arxiv for entry in found if entry.arxiv]
+    assert len(set(numbers)) == len(numbers)
+    for entry in found:
+        assert entry.text.count("{") == entry.text.count("}")
+        for field in ("title", "author", "year"):
+            assert re.search(rf"^  {field} = {{\S.*}},$", entry.text, re.MULTILINE), entry.key
+        assert "tasks = " not in entry.text
+
+
+@pytest.mark.parametrize("name", zoo.names())
+def test_every_mechanism_has_its_entries(name):
+    assert references.of_papers(zoo.make(name).citation)
+
+
+def test_scores_published_figures_and_tasks_have_theirs():
+    for form in scores.SCORES.values():
+        assert references.of_papers(form.citation)
+    for source in published.figures().source.unique():
+        assert references.of_papers(source)
+    for task in tasks.names():
+        assert references.of_task(task)
+    with pytest.raises(ValueError, match="no entry with eprint 9912"):
+        references.of_papers("9912.00001")
+
+
+@pytest.mark.parametrize("home", FOLDERS, ids=lambda path: "-".join(path.parts[-2:]))
+def test_every_committed_table_can_be_cited(home):
+    frame = reading.read([home]).frame
+    for table in sorted((home / "report").glob("*.md")):
+        if table.stem == "failures":
+            continue
+        section, ids = cite.of_table(table, frame, {})
+        used = section.frame[section.frame.id.isin(ids)]
+        text = "\n".join([cite.facts(used), cite.software(used), *cite.cited(used)])
+        mechanisms, of_tasks = (
+            used[column].dropna().unique() if column in used else []
+            for column in ("config.mechanism", "config.task")
+        )
+        expected = [references.of_papers(zoo.make(name).citation) for name in mechanisms]
+        expected += [references.of_task(task) for task in of_tasks]
+        for entry in (entry for entries in expected for entry in entries):
+            assert entry.key in text
+        assert "@software{attention_zoo," in text
+        assert " --out out/again" in " ".join(cite.reproduce(table, home, used))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A report's folder with records of two mechanisms, as the runner would name them."""
+    found = [synthetic.kernel(label, n) for label in ("local", "linear") for n in (16, 32)]
+    synthetic.write(tmp_path / "device", found)
+    (tmp_path / "device" / "report").mkdir()
+    (tmp_path / "device" / "report" / "scaling.csv").write_text("label,n,records\n")
+    return tmp_path / "device"
+
+
+def test_one_number_is_measured_again_by_the_printed_command(folder, tmp_path, capsys):
+    table = folder / "report" / "scaling.csv"
+    assert cite.main([str(table), "--where", "label=local", "n=32"]) == 0
+    text = capsys.readouterr().out
+    assert "beltagy2020longformer" in text
+    assert "katharopoulos2020" not in text
+    command = next(line for line in text.splitlines() if "experiments.run" in line)
+    words = shlex.split(command)[3:]
+    words[words.index("--out") + 1] = str(tmp_path / "again")
+    assert run.main([*words, "--config.isolate=none"]) == 0
+    (made,) = records.load(tmp_path / "again")
+    asked = next(r for r in records.load(folder) if r["id"] == made["id"])
+    assert (asked["config"]["label"], asked["config"]["n"]) == ("local", 32)
+    assert made["status"] == "ok"
+
+
+def test_a_table_that_names_its_records_is_of_those(folder, capsys):
+    (local, *_), table = records.load(folder), folder / "report" / "scaling.csv"
+    table.write_text(f"label,n,records\nlinear,16,{local['id']}\n")
+    assert cite.main([str(table)]) == 0
+    assert f"--ids {local['id']} " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["nothing-like-it"], "no table or figure 'nothing-like-it'; near it are"),
+        (["{table}", "--where", "label=locl"], "label=locl: no such record; there are linear, loc"),
+        (["{table}", "--where", "lable=local"], "--where knows no 'lable'; there are label, "),
+        (["{table}", "--where", "local"], "must be such as label=local, got 'local'"),
+        (["{other}"], "accuracy is of no section of its records; there are scaling"),
+    ],
+)
+def test_bad_input_is_one_line(folder, capsys, arguments, words):
+    other = folder / "report" / "accuracy.md"
+    other.write_text("")
+    places = {"table": folder / "report" / "scaling.csv", "other": other}
+    assert cite.main([text.format(**places) for text in arguments]) == 2
+    err = capsys.readouterr().err
+    assert words in err
+    assert err.count("\n") == 1
+
+
+def test_points_again_are_those_of_the_records(folder):
+    ids = [record["id"] for record in records.load(folder)]
+    assert sorted(map(records.point_id, again.points(folder))) == sorted(ids)
+    assert list(map(records.point_id, again.points(folder, ids[:1]))) == ids[:1]
+    with pytest.raises(ValueError, match="has no record 0123456789"):
+        again.points(folder, ["0123456789"])
+    with pytest.raises(ValueError, match="no records under"):
+        again.points(folder / "report")
+
+
+def test_again_takes_no_config(folder, capsys):
+    assert run.main(["--again", str(folder), "--config", "scaling", "--out", "x"]) == 2
+    assert "--again takes --out and no --config" in capsys.readouterr().err

@@ -1,0 +1,153 @@
+"""Two folders of records: what moved by more than noise, and the exit code that guards a kernel."""
+
+import copy
+import json
+
+import pandas as pd
+import pytest
+
+from experiments import compare, moves, reading
+from tests import synthetic_records as synthetic
+from tests import synthetic_training as training
+
+
+def slowed(found, factor, label="local", **where):
+    """A copy in which the times of a label are `factor` of what they were."""
+    found = copy.deepcopy(found)
+    for record in found:
+        config = record["config"]
+        if config["label"] == label and all(config[k] == v for k, v in where.items()):
+            for key in ("seconds", "seconds_q1", "seconds_q3"):
+                if key in record["metrics"]:
+                    record["metrics"][key] *= factor
+    return found
+
+
+@pytest.fixture
+def run(tmp_path, capsys):
+    def call(a, b, *arguments):
+        folders = [synthetic.write(tmp_path / name, of) for name, of in (("a", a), ("b", b))]
+        out = tmp_path / "out"
+        code = compare.main([*map(str, folders), "--out", str(out), *arguments])
+        said, err = capsys.readouterr()
+        return code, said, err, out
+
+    return call
+
+
+SCALING = [r for r in synthetic.scaling() if r["config"]["label"] in ("full", "local")]
+
+
+def test_the_same_records_have_not_moved(run):
+    code, said, _, out = run(SCALING, SCALING)
+    assert code == 0
+    assert "none moved" in said
+    assert (out / "compare.png").stat().st_size > 1000
+
+
+def test_what_got_slower_is_named_and_sounds_the_alarm(run):
+    code, said, _, out = run(SCALING, slowed(SCALING, 1.4, n=1024))
+    assert code == 1
+    table = pd.read_csv(out / "compare.csv")
+    assert list(table.label) == ["local", "local"]
+    assert set(table.n) == {1024}
+    assert table.ratio.to_numpy() == pytest.approx(1.4)
+    assert "2 beyond the ratio" in said
+    assert run(SCALING, slowed(SCALING, 1.4, n=1024), "--ratio", "1.5")[0] == 0
+    assert run(SCALING, slowed(SCALING, 0.5))[0] == 0
+
+
+def test_noise_is_no_move(run):
+    """The quartiles are 3 % below and 8 % above the median of ten repeats."""
+    assert run(SCALING, slowed(SCALING, 1.05), "--ratio", "1.01")[0] == 0
+    wide = copy.deepcopy(SCALING)
+    for record in wide:
+        if record["metrics"]:
+            record["metrics"] |= {"seconds_q3": 2 * record["metrics"]["seconds"]}
+    assert run(wide, slowed(wide, 1.4))[0] == 0
+    # however often it was repeated: the next run may be another of those in between
+    many = copy.deepcopy(SCALING)
+    for record in many:
+        if record["metrics"]:
+            record["metrics"]["repeats"] = 1000
+    assert run(many, slowed(many, 1.1), "--ratio", "1.05")[0] == 0
+    few = copy.deepcopy(SCALING)
+    for record in few:
+        if record["metrics"]:
+            record["metrics"]["repeats"] = 2
+    assert run(few, slowed(few, 1.2), "--ratio", "1.1")[0] == 0
+    assert run(SCALING, slowed(SCALING, 1.2), "--ratio", "1.1")[0] == 1
+
+
+def test_what_no_longer_comes_through_sounds_the_alarm(run):
+    lost = copy.deepcopy(SCALING)
+    lost[0] |= {"status": "oom", "reason": "no room", "metrics": {}}
+    code, _, _, out = run(SCALING, lost)
+    assert code == 1
+    assert "ok -> oom" in (out / "compare.md").read_text()
+    assert run(lost, SCALING)[0] == 0
+
+
+def test_flops_and_compiled_memory_do_not_jitter(run):
+    more = copy.deepcopy(SCALING)
+    more[0]["metrics"]["bytes_compiled"] *= 1.01
+    code, said, _, _ = run(SCALING, more)
+    assert (code, "bytes compiled: 1 more" in said) == (0, True)
+
+
+def test_scores_move_by_more_than_the_seeds_do(run):
+    found = training.language()
+    worse = copy.deepcopy(found)
+    for record in worse:
+        if record["metrics"].get("test_bpb"):
+            record["metrics"]["test_bpb"] *= 2
+    code, said, _, _ = run(found, worse)
+    assert code == 0
+    assert "bits per byte: " in said
+    assert "worse" in said
+
+
+def test_repeats_and_devices_do_not_make_another_point(run):
+    other = copy.deepcopy(SCALING)
+    for record in other:
+        record["config"]["repeats"] = 3
+        record["env"]["device"] = "another"
+    assert "19 points measured in both" in run(SCALING, other)[1]
+
+
+def test_an_ignored_field_may_differ(run):
+    other = [synthetic.kernel("local", n, dtype="bfloat16") for n in synthetic.LENGTHS]
+    code, _, err, _ = run(SCALING, other)
+    assert code == 2
+    assert "no point is in both" in err
+    assert "config.dtype: float32 in A, bfloat16 in B" in err
+    assert run(SCALING, other, "--ignore", "dtype")[0] == 0
+
+
+def test_bad_input_is_one_line(tmp_path, capsys):
+    folder = synthetic.write(tmp_path / "a", SCALING)
+    for arguments, words in (
+        ([str(folder), str(tmp_path / "none")], "no records in B"),
+        ([str(folder), str(folder), "--ratio", "0.5"], "--ratio: must be a number from 1 up"),
+        ([str(folder)], "required: B"),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            raise SystemExit(compare.main(arguments))
+        assert stop.value.code == 2
+        assert words in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_damage_is_told_and_the_rest_is_compared(tmp_path, capsys):
+    folder = synthetic.write(tmp_path / "a", SCALING)
+    with open(folder / "records.jsonl", "a") as file:
+        file.write("{broken\n" + json.dumps({**SCALING[0], "schema": 2}) + "\n")
+    assert compare.main([str(folder), str(folder), "--out", str(tmp_path / "out")]) == 0
+    assert capsys.readouterr().err.count("schema 2") == 2
+
+
+def test_moves_need_no_order(tmp_path):
+    frames = [
+        reading.read([synthetic.write(tmp_path / str(i), order)]).frame
+        for i, order in enumerate((SCALING, SCALING[::-1]))
+    ]
+    assert not any(row["moved"] for row in moves.rows(*frames, ratio=1.2))

@@ -1,0 +1,57 @@
+"""Rates fitted to the nearest points: exact where the model is, honest where it is not."""
+
+import pytest
+
+from experiments import estimates
+from experiments.estimates import Point
+
+
+def roofline(size, fixed=3.0, rate=2.0):
+    return Point(size, (1.0, size), fixed + rate * size)
+
+
+KNOWN = [roofline(2.0**e) for e in range(5)]
+
+
+@pytest.mark.parametrize("size", [0.5, 3.0, 100.0])
+def test_a_sum_of_its_terms_is_found_everywhere(size):
+    found = estimates.estimate(KNOWN, Point(size, (1.0, size)))
+    assert found.value == pytest.approx(3 + 2 * size, rel=1e-6)
+    assert found.error < 1e-6
+    assert found.how == ("interpolated" if 1 < size < 16 else "extrapolated")
+
+
+def test_near_points_count_more():
+    """A rate that doubles at size 100 does not change what small calls cost."""
+    known = [*KNOWN, *(roofline(100 * 2.0**e, rate=4.0) for e in range(5))]
+    assert estimates.fit(known, Point(3.0, (1.0, 3.0))) == pytest.approx(9, rel=0.05)
+
+
+def test_points_of_the_same_regime_count_alone():
+    odd = [Point(s, (1.0, s), 10 * s, (False,)) for s in (2.0, 8.0)]
+    even = [Point(s, (1.0, s), s, (True,)) for s in (1.0, 4.0, 16.0)]
+    assert estimates.fit([*odd, *even], Point(4.0, (1.0, 4.0), aligned=(True,))) == pytest.approx(4)
+    assert estimates.fit([*odd, *even], Point(4.0, (1.0, 4.0), aligned=(False,))) == pytest.approx(
+        40
+    )
+
+
+def test_the_error_is_that_of_the_nearest_held_out():
+    known = [*KNOWN[:2], Point(4.0, (1.0, 4.0), 22.0), *KNOWN[3:]]
+    ratios = estimates.held_out(known)
+    near = estimates.estimate(known, Point(4.5, (1.0, 4.5)))
+    assert near.error >= estimates.off(ratios[2]) > 0.4
+    assert near.error >= abs(ratios[2] - 1)
+    assert not near.within(0.3)
+
+
+def test_the_error_grows_beyond_the_points():
+    known = [Point(s, (1.0, s), s * f) for s, f in ((1.0, 1), (2.0, 1.2), (4.0, 1), (8.0, 1.2))]
+    errors = [estimates.estimate(known, Point(s, (1.0, s))).error for s in (16.0, 64.0)]
+    assert errors[1] == pytest.approx(errors[0] * 3**0.5)
+
+
+def test_two_points_tell_no_error():
+    found = estimates.estimate(KNOWN[:2], Point(3.0, (1.0, 3.0)))
+    assert found.value == pytest.approx(9)
+    assert not found.within(1e9)

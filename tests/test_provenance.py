@@ -1,0 +1,86 @@
+"""Every committed table and every figure of the README, again from the committed records."""
+
+import io
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from experiments import closing, formats, frames, plots, reading, report, tables
+
+ROOT = Path(__file__).parents[1]
+FOLDERS = sorted(file.parent for file in (ROOT / "results").rglob("records.jsonl"))
+FIGURES = sorted(set(re.findall(r"!\[[^]]*\]\(([^)]+)\)", (ROOT / "README.md").read_text())))
+AGAIN = "run make results, look at what differs, and commit it"
+
+
+def sections(records):
+    found = frames.sections(records.frame)
+    return [*found, *closing.sections(found)]
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda path: "-".join(path.parts[-2:]))
+def test_committed_tables_are_those_of_their_records(folder, tmp_path):
+    records = reading.read([folder])
+    assert records.notes == []
+    (tmp_path / "records.csv").write_text(formats.csv(records.frame))
+    made = [table for section in sections(records) for table in tables.build(section)]
+    for table in [*made, tables.failures(records.frame)]:
+        report._save_table(tmp_path, table)
+    committed = {file.name for file in (folder / "report").iterdir()}
+    committed = {name for name in committed if Path(name).suffix in (".csv", ".md", ".tex")}
+    assert committed == {file.name for file in tmp_path.iterdir()}, AGAIN
+    for name in sorted(committed):
+        assert same(folder / "report" / name, tmp_path / name), f"{name}: {AGAIN}"
+
+
+def same(committed, made):
+    """Texts to the letter; exact numbers but for the last digits, which processors differ in."""
+    if committed.suffix != ".csv":
+        return committed.read_text() == made.read_text()
+    pair = [pd.read_csv(file, keep_default_na=False, na_values=[""]) for file in (committed, made)]
+    try:
+        pd.testing.assert_frame_equal(*pair, rtol=1e-9, atol=1e-12)
+    except AssertionError:
+        return False
+    return True
+
+
+def test_a_table_that_differs_is_seen(tmp_path):
+    one, other = tmp_path / "a.csv", tmp_path / "b.csv"
+    one.write_text("label,n\nlocal,1.000000001\n")
+    for text, equal in (
+        ("local,1.0000000010000001", True),
+        ("local,1.001", False),
+        ("full,1", False),
+    ):
+        other.write_text(f"label,n\n{text}\n")
+        assert same(one, other) == equal
+
+
+def test_every_figure_of_the_readme_is_derived_by_a_test():
+    """Those below results here, the gallery's in test_gallery.py."""
+    assert FIGURES
+    for figure in FIGURES:
+        assert figure.startswith(("results/", "docs/gallery/"))
+
+
+@pytest.mark.parametrize("figure", [name for name in FIGURES if name.startswith("results/")])
+def test_figures_of_the_readme_are_those_of_their_records(figure):
+    file = ROOT / figure
+    home = next(folder for folder in file.parents if (folder / "records.jsonl").is_file())
+    records = reading.read([home])
+    mine = [section for section in sections(records) if file.stem.startswith(section.name)]
+    drawn = plots.draw(max(mine, key=lambda section: len(section.name)), records.curves)
+    drawing = next(drawing for drawing in drawn if drawing.name == file.stem)
+    committed, made = pixels(file.read_bytes()), pixels(drawing.save("png"))
+    assert committed.shape == made.shape, AGAIN
+    # fonts may be hinted a little differently elsewhere
+    assert (np.abs(committed - made) > 64).mean() < 1e-3, AGAIN
+
+
+def pixels(content):
+    return np.asarray(Image.open(io.BytesIO(content)).convert("L"), float)
