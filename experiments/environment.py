@@ -51,6 +51,7 @@ def facts() -> dict:
     return {
         "device": device_slug(device.platform, device.device_kind, jax.device_count()),
         "platform": device.platform,
+        "devices": jax.device_count(),
         "cores": _cores(),
         **{name: _version(name) for name in ("jax", "jaxlib", "flax", "numpy")},
         "python": platform.python_version(),

@@ -15,6 +15,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from experiments.checkpoint import Checkpoints
 from experiments.curves import Curve
@@ -104,7 +105,7 @@ class Run:
             self.program = self.programs.of(state, batch)
             # compiling is no training
             self.mark += time.perf_counter() - begin
-            state, loss = self.program.run(state, batch, jnp.int32(progress.step))
+            state, loss = self.program.run(state, batch, np.int32(progress.step))
             progress.step += 1
             self.flight.append((progress.step, loss))
             self.land(progress, flying=1)

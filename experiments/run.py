@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from experiments import configuration, environment, records, sweep
+from experiments import configuration, environment, mesh, records, sweep
 from experiments.measure import LEAST_REPEATS
 from experiments.worker import kind_module
 
@@ -53,6 +53,7 @@ def _main(argv):
     configuration.override(config, assignments)
     settings = _settings(config)
     points = configuration.points(module, config)
+    mesh.check_points(points, settings.mesh)
     if options.list:
         for point in points:
             print(f"{records.point_id(point)} {name(point)}")
@@ -69,6 +70,7 @@ def _run(points, settings, config, options):
     store = None
     try:
         env = environment.facts() if settings.isolate == "none" else environment.probe()
+        mesh.sizes(settings.mesh, env.get("devices", 1))
         out = options.out or Path("results") / config.experiment / env["device"]
         store = records.Store(out)
         todo = sweep.pending(points, store, retry=options.retry)
@@ -198,7 +200,7 @@ def _print_summary(points, store, held):
 
 
 def _settings(config):
-    fields = ("isolate", "time_limit", "memory_limit_gb")
+    fields = ("isolate", "time_limit", "memory_limit_gb", "mesh")
     return sweep.Settings(**{key: config[key] for key in fields if key in config})
 
 

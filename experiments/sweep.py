@@ -4,12 +4,13 @@ import contextlib
 import dataclasses
 import functools
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import psutil
 
 from experiments import configuration, environment, progress, records, worker
+from experiments import mesh as meshes
 from experiments.isolate import Worker
 
 ISOLATION = ("point", "mechanism", "none")
@@ -21,11 +22,13 @@ class Settings:
 
     `isolate`: a process a point, a process a mechanism, or none (then the limits do not hold).
     `time_limit` in seconds a point; `memory_limit_gb` of its process, 0 for 4/5 of the machine.
+    `mesh`: of the devices that a point is spread over, see mesh.py.
     """
 
     isolate: str = "point"
     time_limit: float = 600.0
     memory_limit_gb: float = 0.0
+    mesh: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
         if self.isolate not in ISOLATION:
@@ -34,6 +37,7 @@ class Settings:
             raise ValueError(f"time_limit must be positive seconds, got {self.time_limit!r}")
         if not self.memory_limit_gb >= 0:
             raise ValueError(f"memory_limit_gb must be 0 or more, got {self.memory_limit_gb!r}")
+        meshes.check(self.mesh)
 
     @property
     def memory_bytes(self) -> int:
@@ -118,18 +122,19 @@ def _groups(points, isolate):
 @contextlib.contextmanager
 def _measurer(settings):
     if settings.isolate == "none":
-        yield _measure_here
+        yield functools.partial(_measure_here, mesh=dict(settings.mesh))
         return
     limits = {"seconds": settings.time_limit, "memory": settings.memory_bytes}
+    limits["mesh"] = dict(settings.mesh)
     variables = environment.worker_variables()
     with Worker({**os.environ, **variables}) as process:
         yield functools.partial(process.measure, **limits)
 
 
-def _measure_here(point, out, listen):
+def _measure_here(point, out, listen, mesh):
     progress.listener = listen
     try:
-        return worker.perform(point, out)
+        return worker.perform(point, out, mesh)
     finally:
         progress.listener = None
 
