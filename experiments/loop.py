@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments import distributed
 from experiments.checkpoint import Checkpoints
 from experiments.curves import Curve
 from experiments.progress import tell
@@ -49,12 +50,16 @@ class Progress:
 
 
 class Stop:
-    """Whether SIGTERM came, while the block lasts. Only the main thread may listen."""
+    """Whether SIGTERM came, while the block lasts. Only the main thread may listen.
+
+    Of several processes jax's runtime listens, and has all of them stop at one step.
+    """
 
     requested = False
 
     def __enter__(self):
-        self.listens = threading.current_thread() is threading.main_thread()
+        in_main = threading.current_thread() is threading.main_thread()
+        self.listens = in_main and distributed.count == 1
         if self.listens:
             self.before = signal.signal(signal.SIGTERM, self._request)
         return self
@@ -62,6 +67,10 @@ class Stop:
     def __exit__(self, *exception):
         if self.listens:
             signal.signal(signal.SIGTERM, self.before)
+
+    def now(self) -> bool:
+        """To be asked once after every step."""
+        return self.requested or distributed.stops()
 
     def _request(self, *_):
         self.requested = True
@@ -111,15 +120,16 @@ class Run:
             self.land(progress, flying=1)
             evaluates = progress.step % c["eval_every"] == 0 or progress.step == c["steps"]
             saves = progress.step % (c["checkpoint_every"] or c["eval_every"]) == 0
-            if not (evaluates or saves or self.stop.requested):
+            stops = self.stop.now()
+            if not (evaluates or saves or stops):
                 continue
             self.land(progress, flying=0)
             if evaluates and self.measure(progress, state):
                 best = _copy_variables(state)
-            if saves or self.stop.requested:
+            if saves or stops:
                 notes = dataclasses.asdict(progress)
                 self.checkpoints.save(progress.step, {"state": state, "best": best}, notes)
-            if self.stop.requested:
+            if stops:
                 raise SystemExit(128 + signal.SIGTERM)
             self.mark = time.perf_counter()
         return progress, best

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 
-from experiments import configuration, environment, progress, records, worker
+from experiments import configuration, distributed, environment, progress, records, worker
 from experiments import mesh as meshes
 from experiments.isolate import Worker
 
@@ -66,29 +66,40 @@ def run(
     `done(point, record)` is called after each point, with None where another runner has it;
     `told(point, text)` while one runs that says how far it is.
     """
+    first = distributed.is_first()
     # a second pass takes over what another runner had claimed and then died on
-    held = pending(points, store, retry=retry)
+    held = distributed.agree(lambda: pending(points, store, retry=retry))
     for last in (False, True):
         todo, held = held, []
         for group in _groups(todo, settings.isolate):
             with _measurer(settings) as measure:
                 for point in group:
                     id = records.point_id(point)
-                    with store.claim(id) as mine:
-                        if not mine or _waits(point, store):
+                    with store.claim(id) if first else contextlib.nullcontext() as mine:
+                        free = distributed.agree(lambda: mine and not _waits(point, store))  # noqa: B023
+                        if not free:
                             held.append(point)
                             continue
-                        record = store.get(id)
+                        record = distributed.agree(lambda: store.get(id))  # noqa: B023
                         if not _final(record, retry):
                             listen = functools.partial(told, point)
                             outcome = _refusal(point) or measure(point, store.folder, listen)
-                            record = records.make(point, **outcome, env=env)
-                            store.write(record)
+                            record = records.make(point, **_of_all(outcome), env=env)
+                            if first:
+                                store.write(record)
                     done(point, record)
         if last:
             for point in held:
                 done(point, None)
     return held
+
+
+def _of_all(outcome):
+    """The outcome of a point on all processes; LostError where one is gone."""
+    failed = distributed.count - distributed.total(outcome["status"] == "ok")
+    if outcome["status"] == "ok" and failed:
+        return worker.outcome("error", f"it failed on {failed} of {distributed.count} processes")
+    return outcome
 
 
 def memory_of_machine() -> int:

@@ -19,7 +19,7 @@ import attention_zoo as zoo
 from attention_zoo import model
 from attention_zoo.types import Dims
 from experiments import checkpoint as checkpointing
-from experiments import choice, curves, loop, pretraining, records, steps, tasks
+from experiments import choice, curves, distributed, loop, pretraining, records, steps, tasks
 from experiments import mesh as meshes
 
 OPTIONAL = {
@@ -135,7 +135,9 @@ def run_point(point: Mapping, out: Path, asked: Mapping[str, int] | None = None)
     c, name = _resolve(point), records.point_id(point)
     mesh = meshes.make(asked, c["batch"] // c["microbatches"])
     better = {"higher_is_better": _task(c).higher_is_better}
-    c["lr"], chosen = choice.choose(point, Path(out), _task(c).metric, **better)
+    c["lr"], chosen = distributed.agree(
+        lambda: choice.choose(point, Path(out), _task(c).metric, **better)
+    )
     *before, (c, task) = _stages(c)
     with loop.Stop() as stop:
         metrics, best = chosen, None
