@@ -50,8 +50,8 @@ def join(coordinator: str | None, processes: int | None, process: int | None) ->
         )
     except ValueError as error:
         raise ValueError(
-            f"no group of processes to join: {error} Give --coordinator HOST:PORT --processes N "
-            "--process I, or start under srun, mpirun or Kubernetes"
+            f"--distributed: {error} Start under srun, mpirun or Kubernetes, or give --coordinator "
+            "HOST:PORT --processes N --process I"
         ) from error
     count, number = jax.process_count(), jax.process_index()
 

@@ -3,7 +3,9 @@
 import contextlib
 import dataclasses
 import functools
+import itertools
 import os
+import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
@@ -14,6 +16,8 @@ from experiments import mesh as meshes
 from experiments.isolate import Worker
 
 ISOLATION = ("point", "mechanism", "none")
+# between looks at the points that other runners hold
+WAIT_SECONDS = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,8 +48,11 @@ class Settings:
         return int(self.memory_limit_gb * 1e9) or memory_of_machine() * 4 // 5
 
 
-def pending(points: Iterable[dict], store: records.Store, *, retry: bool = False) -> list[dict]:
-    """The points without a final record; with `retry` an error is not final."""
+def pending(
+    points: Iterable[dict], store: records.Store, *, retry: bool | str = False
+) -> list[dict]:
+    """The points without a final record; with `retry` an error, or one of before that date, is not
+    final."""
     known = store.all()
     return [p for p in points if not _final(known.get(records.point_id(p)), retry)]
 
@@ -56,20 +63,22 @@ def run(
     settings: Settings,
     env: dict,
     *,
-    retry: bool = False,
+    retry: bool | str = False,
+    wait: bool = False,
     done: Callable[[dict, dict | None], None] = lambda point, record: None,
     told: Callable[[dict, str], None] = lambda point, text: None,
 ) -> list[dict]:
     """Measure what is pending and return the points that another runner still holds.
 
-    A point that requires what another runner is measuring is left to that one too.
+    A point that requires what another runner is measuring is left to that one too; with `wait` this
+    one stays until all points have records, and takes over from a runner that dies.
     `done(point, record)` is called after each point, with None where another runner has it;
     `told(point, text)` while one runs that says how far it is.
     """
     first = distributed.is_first()
     # a second pass takes over what another runner had claimed and then died on
     held = distributed.agree(lambda: pending(points, store, retry=retry))
-    for last in (False, True):
+    for last in itertools.repeat(False) if wait else (False, True):
         todo, held = held, []
         for group in _groups(todo, settings.isolate):
             with _measurer(settings) as measure:
@@ -91,6 +100,10 @@ def run(
         if last:
             for point in held:
                 done(point, None)
+        if wait and not held:
+            break
+        if wait:
+            time.sleep(WAIT_SECONDS)
     return held
 
 
@@ -111,7 +124,9 @@ def memory_of_machine() -> int:
 
 
 def _final(record, retry):
-    return record is not None and not (retry and record["status"] == "error")
+    if record is None or record["status"] != "error":
+        return record is not None
+    return not retry or (retry is not True and record["env"]["date"] >= retry)
 
 
 def _waits(point, store):
