@@ -1,4 +1,4 @@
-"""Runners that share a sweep by submitit: on this machine for real, on a cluster as far as sbatch."""
+"""Runners that share a sweep by submitit: here for real, on a cluster as far as sbatch."""
 
 import os
 import random
@@ -32,7 +32,7 @@ def runners(process):
     return found
 
 
-@pytest.mark.parametrize("kills", [3, pytest.param(12, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [2, pytest.param(12, marks=pytest.mark.slow)])
 def test_workers_killed_at_random_lose_nothing(config, tmp_path, kills):
     """Each kill costs at most the point in flight."""
     moments, out = random.Random(kills), tmp_path / "out"
@@ -59,6 +59,7 @@ def test_workers_killed_at_random_lose_nothing(config, tmp_path, kills):
     assert sorted(os.listdir(out)) == ["measured.log", "records.jsonl"]
 
 
+@pytest.mark.slow
 def test_a_stopped_launcher_ends_its_workers_and_goes_on(config, tmp_path):
     out = tmp_path / "out"
     arguments = ["--launcher", "local", "--workers", "2", "--config.seconds=0.1"]
@@ -88,6 +89,7 @@ def test_a_preempted_job_is_queued_again_and_goes_on(config, tmp_path):
     assert len(measured(out)) <= 25
 
 
+@pytest.mark.slow
 def test_workers_measure_an_error_again_once(tmp_path, config):
     out = tmp_path / "out"
     arguments = ["--launcher", "local", "--workers", "2", "--config.lengths=1,2,3"]
