@@ -6,7 +6,6 @@ a collective that it leaves fails, or its heartbeat is missed.
 """
 
 import contextlib
-import itertools
 import json
 import os
 import sys
@@ -25,7 +24,6 @@ END_SECONDS = 20
 LOST = 75
 
 count, number = 1, 0
-_calls = itertools.count(1)
 
 
 class LostError(RuntimeError):
@@ -83,9 +81,9 @@ def total(value: int) -> int:
     return sum((int(high) << 32) + int(low) for high, low in found)
 
 
-def stops() -> bool:
-    """Whether all processes stop here, for one was asked to. To be called after every step."""
-    return count > 1 and multihost_utils.reached_preemption_sync_point(next(_calls))
+def stops(step: int) -> bool:
+    """Whether all processes stop after this step, for one of them was asked to."""
+    return count > 1 and multihost_utils.reached_preemption_sync_point(step)
 
 
 @contextlib.contextmanager

@@ -68,9 +68,9 @@ class Stop:
         if self.listens:
             signal.signal(signal.SIGTERM, self.before)
 
-    def now(self) -> bool:
-        """To be asked once after every step."""
-        return self.requested or distributed.stops()
+    def after(self, step: int) -> bool:
+        """To be asked after every step."""
+        return self.requested or distributed.stops(step)
 
     def _request(self, *_):
         self.requested = True
@@ -120,7 +120,7 @@ class Run:
             self.land(progress, flying=1)
             evaluates = progress.step % c["eval_every"] == 0 or progress.step == c["steps"]
             saves = progress.step % (c["checkpoint_every"] or c["eval_every"]) == 0
-            stops = self.stop.now()
+            stops = self.stop.after(progress.step)
             if not (evaluates or saves or stops):
                 continue
             self.land(progress, flying=0)

@@ -111,6 +111,11 @@ def _run(points, settings, experiment, options, share):
                 summary.stopped(stop)
                 summary.show(points, store)
             return stop.code
+        except SystemExit:
+            # training in this very process, which has saved where it was
+            if first:
+                summary.stopped("SIGTERM")
+            raise
         finally:
             if store is not None:
                 store.close()
