@@ -43,7 +43,7 @@ def check(asked: Mapping[str, int]) -> None:
 def check_points(points: Iterable[Mapping], asked: Mapping[str, int]) -> None:
     """ValueError unless every point can be spread over the mesh that is asked for."""
     asked = DEFAULT | dict(asked)
-    if asked == DEFAULT:
+    if asked == DEFAULT or math.prod(asked.values()) == 1:
         return
     for point in points:
         module, where = kind_module(point["kind"]), repr(point.get("label", point["kind"]))
@@ -89,8 +89,12 @@ def sizes(
 
 
 def make(asked: Mapping[str, int] | None, rows: int) -> Mesh | None:
-    """The mesh for batches of so many sequences; None where it would be one device."""
-    found = sizes(asked or {}, jax.device_count(), rows, all=jax.process_count() > 1)
+    """The mesh for batches of so many sequences; None where it would be one device, or where one
+    process does not ask for any."""
+    several = jax.process_count() > 1
+    if not (asked or several):
+        return None
+    found = sizes(asked or {}, jax.device_count(), rows, all=several)
     count = math.prod(found.values())
     if count == 1:
         return None
@@ -108,7 +112,7 @@ def facts(mesh: Mesh | None) -> dict[str, str | int]:
 
 
 def words(sizes: Mapping[str, int]) -> str:
-    return ",".join(f"{axis}={size}" for axis, size in sizes.items())
+    return ",".join(f"{axis}={sizes[axis]}" for axis in DEFAULT if axis in sizes)
 
 
 def shardings(tree, mesh: Mesh | None):
