@@ -13,6 +13,7 @@ KINDS = {
     "step": "steps",
     "fidelity": "fidelity",
     "numbers": "numbers",
+    "compiled": "compiled",
 }
 
 TRAINING = (
@@ -32,6 +33,8 @@ SETTINGS = {
                  "config.value_dim", "config.causal"),
     "numbers": ("env.device", "config.batch", "config.heads", "config.head_dim",
                 "config.value_dim"),
+    "compiled": ("env.device", "config.dtype", "config.batch", "config.heads", "config.head_dim",
+                 "config.value_dim", "config.causal"),
 }  # fmt: skip
 SHORT = {
     **{"batch": "b", "heads": "h", "head_dim": "d", "value_dim": "e"},
@@ -57,6 +60,7 @@ CELL = {
         "config.budget.value",
     ],
     "numbers": ["label", "config.n", "config.causal", "config.dtype"],
+    "compiled": ["label", "config.mode", "config.topology", "config.n"],
 }
 # may differ between the points of one cell without making them different experiments
 REPETITION = ("config.seed", "config.repeats", "config.budget", "config.eval_every", "config.lr.")

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from experiments import analysis, closing, errors, formats, frames, quality_tables, shares
+from experiments import analysis, chips, closing, errors, formats, frames, quality_tables, shares
 from experiments.formats import Column, Table
 from experiments.frames import Section
 
@@ -148,6 +148,7 @@ TABLES = {
     "grid": quality_tables.grid,
     "arena": closing.tables,
     "step": shares.tables,
+    "compiled": chips.tables,
     **errors.TABLES,
 }
 

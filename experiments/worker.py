@@ -29,6 +29,7 @@ KINDS = {
     "step": "experiments.whole_step",
     "fidelity": "experiments.fidelity",
     "numbers": "experiments.numbers",
+    "compiled": "experiments.compiled",
 }
 
 
