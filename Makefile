@@ -4,7 +4,7 @@ BIN := .venv/bin
 OUT ?= out
 PEERS ?= ../shared/peers
 
-.PHONY: setup demo test test-all lint format report results docs gallery bench peers accelerator
+.PHONY: setup demo test test-all lint format report results docs gallery bench peers accelerator tpu-check
 setup: .venv/done
 
 .venv/done: pyproject.toml constraints.txt
@@ -65,6 +65,16 @@ peers: setup .venv-peers/done
 	$(PYTHON) -m venv .venv-peers
 	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
 	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/peers.txt
+	touch $@
+
+# every mechanism through the real TPU compiler, without a TPU; libtpu has an environment of its own,
+# for jax would look for a TPU wherever it is installed
+tpu-check: .venv-tpu/done
+	JAX_PLATFORMS=cpu .venv-tpu/bin/python -m pytest -n 2 tests/test_compiled.py
+
+.venv-tpu/done: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-tpu
+	.venv-tpu/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[experiments,tests,tpu]'
 	touch $@
 
 # on a machine whose python has jax for its device (PYTHON=python3); records come out merged, and

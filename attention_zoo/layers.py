@@ -10,7 +10,11 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from attention_zoo import sharding
 from attention_zoo.types import Dims, Mechanism, objections
+
+# axes of a mesh that split [B, T, C] and [B, T, H, D]
+TOKENS, HEADS = ("data", "sequence"), ("data", "sequence", "model")
 
 
 class Buffer(nnx.Variable):
@@ -88,8 +92,8 @@ class SequenceMixer(nnx.Module):
         dims = Dims(B, T, context.shape[1], self.heads, self.head_dim, itemsize=self.dtype.itemsize)
         refuse(objections(m, dims, causal=self.causal, masked=mask is not None))
         params = self._params()
-        q, k, v = self._project(x, context)
-        mixed = m.apply(params, q, k, v, mask=mask, causal=self.causal)
+        q, k, v = (sharding.constrain(x, *HEADS) for x in self._project(x, context))
+        mixed = sharding.apply(m, params, q, k, v, mask=mask, causal=self.causal)
         if key is not None and m.refresh is not None:
             moved = m.refresh(key, *jax.lax.stop_gradient((params, q, k)), mask=mask)
             for name in m.frozen:
@@ -282,6 +286,7 @@ class Stack(nnx.Module):
         def call(graph, variables, x, extra):
             block = nnx.merge(graph, variables)
             x, extra = visit(block, x, extra)
+            x = jax.tree.map(lambda x: sharding.constrain(x, *TOKENS), x)
             return x, (extra, nnx.state(block, Buffer))
 
         if self.remat:

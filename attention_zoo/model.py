@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from attention_zoo import ops, registry
+from attention_zoo import ops, registry, sharding
 from attention_zoo.embedding import Embedding, patches_of
 from attention_zoo.generate import generate
 from attention_zoo.layers import Block, SequenceMixer, Stack, check_heads, refuse
@@ -218,6 +218,7 @@ class Transformer(nnx.Module):
         """The first stack's output, and its mask a position (an encoder's or a decoder's)."""
         keys = self._layer_keys(key)
         embedded = self.embed(x, mask, key=None if key is None else keys[-1])
+        embedded = jax.tree.map(lambda x: sharding.constrain(x, "data", "sequence"), embedded)
 
         def visit(block, carry, key):
             h, mask = carry

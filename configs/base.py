@@ -12,6 +12,8 @@ def settings(experiment: str, **fields: Any) -> ConfigDict:
     """A config with what every experiment has; what it means is said in experiments/sweep.py."""
     common = {
         "experiment": experiment,
+        # devices along each axis; -1 for all that are left
+        "mesh": {"data": -1, "sequence": 1, "model": 1},
         "isolate": "point",
         "time_limit": 600.0,
         "memory_limit_gb": 0.0,

@@ -5,6 +5,8 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from experiments import distributed
+
 try:
     import tensorboardX
 except ImportError:
@@ -16,8 +18,9 @@ class Curve:
 
     def __init__(self, out: Path, name: str):
         self._file = Path(out) / "curves" / f"{name}.jsonl"
+        self._writes = distributed.is_first()
         self._told, self._events = 0, None
-        if tensorboardX is not None:
+        if tensorboardX is not None and self._writes:
             folder = Path(out) / "tensorboard" / name
             # a run that goes on tells all of its curve again
             shutil.rmtree(folder, ignore_errors=True)
@@ -32,6 +35,8 @@ class Curve:
 
     def write(self, lines: Sequence[Mapping]) -> None:
         """The whole curve so far; `lines` before are the same as in the call before."""
+        if not self._writes:
+            return
         self._file.parent.mkdir(parents=True, exist_ok=True)
         draft = self._file.with_suffix(".tmp")
         draft.write_text("".join(json.dumps(line) + "\n" for line in lines))

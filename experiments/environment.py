@@ -17,11 +17,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def probe() -> dict:
-    """The facts, asked of a process of its own."""
+def probe(**variables: str) -> dict:
+    """The facts, asked of a process of its own, with these environment variables."""
     asked = subprocess.run(
         [sys.executable, "-m", "experiments.environment"],
-        env={**os.environ, **worker_variables()},
+        env={**os.environ, **worker_variables(), **variables},
         capture_output=True,
         text=True,
     )
@@ -51,6 +51,7 @@ def facts() -> dict:
     return {
         "device": device_slug(device.platform, device.device_kind, jax.device_count()),
         "platform": device.platform,
+        "devices": jax.device_count(),
         "cores": _cores(),
         **{name: _version(name) for name in ("jax", "jaxlib", "flax", "numpy")},
         "python": platform.python_version(),

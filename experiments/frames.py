@@ -15,6 +15,7 @@ KINDS = {
     "step": "steps",
     "fidelity": "fidelity",
     "numbers": "numbers",
+    "compiled": "compiled",
 }
 
 TRAINING = (
@@ -34,6 +35,8 @@ SETTINGS = {
                  "config.value_dim", "config.causal"),
     "numbers": ("env.device", "config.batch", "config.heads", "config.head_dim",
                 "config.value_dim"),
+    "compiled": ("env.device", "config.dtype", "config.batch", "config.heads", "config.head_dim",
+                 "config.value_dim", "config.causal"),
 }  # fmt: skip
 SHORT = {
     **{"batch": "b", "heads": "h", "head_dim": "d", "value_dim": "e"},
@@ -59,6 +62,7 @@ CELL = {
         "config.budget.value",
     ],
     "numbers": ["label", "config.n", "config.causal", "config.dtype"],
+    "compiled": ["label", "config.mode", "config.topology", "config.n"],
 }
 # may differ between the points of one cell without making them different experiments
 REPETITION = ("config.seed", "config.repeats", "config.budget", "config.eval_every", "config.lr.")

@@ -43,6 +43,7 @@ class Worker:
         out: Path,
         listen: Callable[[str], None] = lambda text: None,
         *,
+        mesh: Mapping[str, int] | None = None,
         seconds: float,
         memory: int,
     ) -> dict:
@@ -52,7 +53,7 @@ class Worker:
         """
         if self._process is None:
             self._start()
-        request = json.dumps({"point": point, "out": str(out)}) + "\n"
+        request = json.dumps({"point": point, "out": str(out), "mesh": mesh}) + "\n"
         try:
             self._process.stdin.write(request.encode())
             self._process.stdin.flush()

@@ -15,7 +15,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from experiments import distributed
 from experiments.checkpoint import Checkpoints
 from experiments.curves import Curve
 from experiments.progress import tell
@@ -48,12 +50,16 @@ class Progress:
 
 
 class Stop:
-    """Whether SIGTERM came, while the block lasts. Only the main thread may listen."""
+    """Whether SIGTERM came, while the block lasts. Only the main thread may listen.
+
+    Of several processes jax's runtime listens, and has all of them stop at one step.
+    """
 
     requested = False
 
     def __enter__(self):
-        self.listens = threading.current_thread() is threading.main_thread()
+        in_main = threading.current_thread() is threading.main_thread()
+        self.listens = in_main and distributed.count == 1
         if self.listens:
             self.before = signal.signal(signal.SIGTERM, self._request)
         return self
@@ -61,6 +67,10 @@ class Stop:
     def __exit__(self, *exception):
         if self.listens:
             signal.signal(signal.SIGTERM, self.before)
+
+    def after(self, step: int) -> bool:
+        """To be asked after every step."""
+        return self.requested or distributed.stops(step)
 
     def _request(self, *_):
         self.requested = True
@@ -104,21 +114,22 @@ class Run:
             self.program = self.programs.of(state, batch)
             # compiling is no training
             self.mark += time.perf_counter() - begin
-            state, loss = self.program.run(state, batch, jnp.int32(progress.step))
+            state, loss = self.program.run(state, batch, np.int32(progress.step))
             progress.step += 1
             self.flight.append((progress.step, loss))
             self.land(progress, flying=1)
             evaluates = progress.step % c["eval_every"] == 0 or progress.step == c["steps"]
             saves = progress.step % (c["checkpoint_every"] or c["eval_every"]) == 0
-            if not (evaluates or saves or self.stop.requested):
+            stops = self.stop.after(progress.step)
+            if not (evaluates or saves or stops):
                 continue
             self.land(progress, flying=0)
             if evaluates and self.measure(progress, state):
                 best = _copy_variables(state)
-            if saves or self.stop.requested:
+            if saves or stops:
                 notes = dataclasses.asdict(progress)
                 self.checkpoints.save(progress.step, {"state": state, "best": best}, notes)
-            if self.stop.requested:
+            if stops:
                 raise SystemExit(128 + signal.SIGTERM)
             self.mark = time.perf_counter()
         return progress, best

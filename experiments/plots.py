@@ -186,4 +186,5 @@ DRAW = {
     "step": lambda section, curves: shares.draw(section),
     "fidelity": lambda section, curves: frontier.draw(section),
     "numbers": lambda section, curves: [],
+    "compiled": lambda section, curves: [],
 }

@@ -170,6 +170,11 @@ class Store:
             fcntl.lockf(self._lock, how, length, start)
         except (BlockingIOError, PermissionError):
             return False
+        except OSError as error:
+            raise StorageError(
+                f"cannot lock {self._lock_path}: {error.strerror}; the folder must be in a file "
+                "system with POSIX locks, such as NFSv4 or Lustre mounted with flock"
+            ) from error
         return True
 
 

@@ -3,11 +3,11 @@
     python -m experiments.run --config configs/scaling.py --config.lengths=256,512 --out out/scaling
 
 Run it again to go on where it stopped: only what has no record is measured. Several runners may
-share a folder.
+share a folder: `--launcher local --workers 4` starts four of them here, `--launcher slurm` queues
+them on a cluster. With `--distributed` this process is one of several that train as one.
 """
 
-import argparse
-import collections
+import dataclasses
 import signal
 import sys
 import time
@@ -16,7 +16,18 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from experiments import again, configuration, environment, records, sweep
+from experiments import (
+    again,
+    arguments,
+    configuration,
+    distributed,
+    environment,
+    mesh,
+    records,
+    stopping,
+    summary,
+    sweep,
+)
 from experiments.measure import LEAST_REPEATS
 from experiments.worker import kind_module
 
@@ -27,35 +38,47 @@ START_SECONDS = 1.0
 UNTIMED_CALLS = 2
 
 
-class Stopped(BaseException):
-    """A signal asked us to end."""
+def main(argv: list[str] | None = None, share=None) -> int:
+    """The exit code: 0 after a sweep, 2 for a mistake that one line on stderr names.
 
-
-def main(argv: list[str] | None = None) -> int:
-    """The exit code: 0 after a sweep, 2 for a mistake that one line on stderr names."""
+    `share`: a jobs.Share, of a worker that shares the sweep.
+    """
     try:
-        return _main(sys.argv[1:] if argv is None else argv)
+        return _main(sys.argv[1:] if argv is None else argv, share)
+    except distributed.LostError as error:
+        summary.complain(f"{error}; the same command goes on from here")
+        distributed.leave(distributed.LOST)
     except (ValueError, records.StorageError, RuntimeError) as error:
-        print(f"experiments.run: {' '.join(str(error).split())}", file=sys.stderr)
+        summary.complain(error)
         return 2
 
 
-def _main(argv):
-    options, assignments = _parse(argv)
+def _main(argv, share):
+    options, assignments, slurm = arguments.parse(argv, __doc__)
     if options.list and not (options.config or options.again):
-        for path, summary in configuration.available().items():
-            print(f"{path:30} {summary}")
+        for path, words in configuration.available().items():
+            print(f"{path:30} {words}")
         return 0
     config, points = _asked(options, assignments)
     settings = _settings(config)
+    mesh.check_points(points, settings.mesh)
     if options.list:
         for point in points:
-            print(f"{records.point_id(point)} {name(point)}")
+            print(f"{records.point_id(point)} {summary.name(point)}")
         return 0
     if options.dry_run:
         _print_plan(points)
         return 0
-    return _run(points, settings, config, options)
+    if options.launcher:
+        # it takes half a second to import
+        from experiments import launch
+
+        works = launch.Works(options, assignments, config.experiment, points)
+        return works.start(slurm)
+    if options.distributed:
+        distributed.join(options.coordinator, options.processes, options.process)
+        settings = dataclasses.replace(settings, isolate="none")
+    return _run(points, settings, config.experiment, options, share)
 
 
 def _asked(options, assignments):
@@ -74,43 +97,40 @@ def _asked(options, assignments):
     return config, configuration.points(module, config)
 
 
-def _run(points, settings, config, options):
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _stop)
-    store = None
-    try:
-        env = environment.facts() if settings.isolate == "none" else environment.probe()
-        out = options.out or Path("results") / config.experiment / env["device"]
-        store = records.Store(out)
-        todo = sweep.pending(points, store, retry=options.retry)
-        with _Bar(points, todo) as bar:
-            heard = {"done": bar.done, "told": bar.told}
-            held = sweep.run(points, store, settings, env, retry=options.retry, **heard)
-        store.merge()
-        _print_summary(points, store, held)
-        return 0
-    except Stopped as stop:
-        if store is not None:
-            store.merge()
-            print(f"stopped by {stop}; the same command goes on from here", file=sys.stderr)
-            _print_summary(points, store, [])
-        return 128 + signal.Signals[str(stop)]
-    finally:
-        if store is not None:
-            store.close()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else 0)
-
-
-def name(point: dict) -> str:
-    """A point in a few words."""
-    words = [point.get("experiment"), point.get("label"), f"n={point['n']}"]
-    words += [point[key] for key in ("mode", "order", "feature_map") if key in point]
-    words += [f"{key}={point[key]}" for key in ("value_dim", "seed") if point.get(key)]
-    words += [f"lr={point['lr']}"] if point.get("role") == "grid" else []
-    return " ".join(str(word) for word in words if word) + (
-        " causal" if point.get("causal") else ""
-    )
+def _run(points, settings, experiment, options, share):
+    # of several processes jax's runtime heeds SIGTERM, to stop all of them at one step
+    numbers = [signal.SIGINT] + [signal.SIGTERM] * (distributed.count == 1)
+    store, first = None, distributed.is_first()
+    with stopping.heeded(*numbers):
+        try:
+            env = environment.facts() if settings.isolate == "none" else environment.probe()
+            mesh.sizes(settings.mesh, env.get("devices", 1))
+            store = records.Store(options.out or Path("results") / experiment / env["device"])
+            retry, waits = options.retry, share is not None
+            if waits:
+                retry, points = share.retry, share.order(points)
+            todo = sweep.pending(points, store, retry=retry)
+            with _Bar(points, todo, shown=first) as bar:
+                heard = {"done": bar.done, "told": bar.told}
+                held = sweep.run(points, store, settings, env, retry=retry, wait=waits, **heard)
+            if first:
+                store.merge()
+                summary.show(points, store, held)
+            return 0
+        except stopping.Stopped as stop:
+            if store is not None and first:
+                store.merge()
+                summary.stopped(stop)
+                summary.show(points, store)
+            return stop.code
+        except SystemExit:
+            # training in this very process, which has saved where it was
+            if first:
+                summary.stopped("SIGTERM")
+            raise
+        finally:
+            if store is not None:
+                store.close()
 
 
 def predicted(point: dict, flops_per_second: float) -> tuple[dict, float]:
@@ -144,7 +164,7 @@ def flops_per_second() -> float:
 class _Bar:
     """Progress in predicted seconds, so that the time left is not fooled by dear points."""
 
-    def __init__(self, points, todo):
+    def __init__(self, points, todo, *, shown=True):
         rate = flops_per_second()
         self._weights = {records.point_id(p): predicted(p, rate)[1] for p in todo}
         self._count, self._total = len(points) - len(todo), len(points)
@@ -154,14 +174,14 @@ class _Bar:
             total=sum(self._weights.values()),
             bar_format="{percentage:3.0f}% |{bar:24}| {desc} [{elapsed}, {remaining} left]",
             mininterval=self._every,
-            disable=not todo,
+            disable=not (todo and shown),
         )
 
     def done(self, point, record):
         self._count += 1
         status = record["status"] if record else "with another runner"
         self._bar.set_description_str(
-            f"{self._count}/{self._total} {name(point)}: {status}", refresh=False
+            f"{self._count}/{self._total} {summary.name(point)}: {status}", refresh=False
         )
         self._bar.update(self._weights.get(records.point_id(point), 0))
 
@@ -169,7 +189,8 @@ class _Bar:
         """Show how far the point is that runs now."""
         if time.monotonic() - self._said >= self._every:
             self._said = time.monotonic()
-            self._bar.set_description_str(f"{self._count + 1}/{self._total} {name(point)}: {text}")
+            at = f"{self._count + 1}/{self._total} {summary.name(point)}"
+            self._bar.set_description_str(f"{at}: {text}")
 
     def __enter__(self):
         return self
@@ -188,75 +209,15 @@ def _print_plan(points):
             f"{cost[key]:9.2e}" if cost.get(key) else f"{'?':>9}" for key in ("flops", "bytes")
         )
         speed = f", {point['steps'] / seconds:.3g} steps/s" if seconds and "steps" in point else ""
-        print(f"{records.point_id(point)} {flops} {held} {seconds:8.1f}  {name(point)}{speed}")
+        words = f"{summary.name(point)}{speed}"
+        print(f"{records.point_id(point)} {flops} {held} {seconds:8.1f}  {words}")
     print(f"{len(points)} points, about {total / 60:.1f} min at {rate / 1e9:.0f} GFLOP/s")
 
 
-def _print_summary(points, store, held):
-    known = store.all()
-    mine = [known[id] for id in map(records.point_id, points) if id in known]
-    failed = [record for record in mine if record["status"] != "ok"]
-    for record in failed[:20]:
-        print(f"{record['status']:8} {name(record['config'])}: {record['reason']}")
-    if len(failed) > 20:
-        print(f"... and {len(failed) - 20} more that are not ok")
-    counts = collections.Counter(record["status"] for record in mine)
-    words = ", ".join(f"{counts[status]} {status}" for status in records.STATUSES if counts[status])
-    missing = len(points) - len(mine) - len(held)
-    words += f", {len(held)} with another runner" if held else ""
-    words += f", {missing} not measured yet" if missing else ""
-    print(f"{len(mine)} of {len(points)} points: {words}\nrecords: {store.merged}")
-
-
 def _settings(config):
-    fields = ("isolate", "time_limit", "memory_limit_gb")
-    return sweep.Settings(**{key: config[key] for key in fields if key in config})
-
-
-def _stop(number, frame):
-    raise Stopped(signal.Signals(number).name)
-
-
-def _ids(text):
-    return tuple(filter(None, text.split(",")))
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message):
-        raise ValueError(message)
-
-
-def _parse(argv):
-    """(options, [(dotted key, text)]) of a command line."""
-    parser = _Parser(
-        prog="python -m experiments.run",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-        epilog="--config.KEY=VALUE replaces a value, --config.lengths=256,512 a tuple.",
-    )
-    parser.add_argument("--config", help="a config file, or its bare name, and :CHOICE of a size")
-    parser.add_argument("--again", metavar="FOLDER", help="the points of these records, exactly")
-    parser.add_argument(
-        "--ids", type=_ids, default=(), help="of --again only these, separated by commas"
-    )
-    parser.add_argument("--out", type=Path, help="folder of the records: results/EXPERIMENT/DEVICE")
-    parser.add_argument(
-        "--list", action="store_true", help="print the configs, or a config's points"
-    )
-    parser.add_argument("--dry_run", action="store_true", help="print points and predicted costs")
-    parser.add_argument("--retry", action="store_true", help="measure again what ended in an error")
-    options, rest = parser.parse_known_args(argv)
-    assignments = []
-    while rest:
-        key, equals, text = rest.pop(0).partition("=")
-        if not key.startswith("--config.") or not (equals or rest):
-            known = (
-                "--config, --config.KEY=VALUE, --again, --ids, --out, --list, --dry_run, --retry"
-            )
-            raise ValueError(f"unknown argument {key!r}; known: {known}")
-        assignments.append((key.removeprefix("--config."), text if equals else rest.pop(0)))
-    return options, assignments
+    fields = ("isolate", "time_limit", "memory_limit_gb", "mesh")
+    given = {key: config[key] for key in fields if key in config}
+    return sweep.Settings(**{**given, "mesh": dict(given.get("mesh", {}))})
 
 
 if __name__ == "__main__":

@@ -128,13 +128,15 @@ class Program:
 class Programs:
     """A step's program for each shape of batch, compiled when it comes first."""
 
-    def __init__(self, step: Callable):
-        self._step, self._known = jax.jit(step, donate_argnums=0), {}
+    def __init__(self, step: Callable, shardings=None):
+        """`shardings` of the state after a step, where it is spread over a mesh."""
+        leave = {} if shardings is None else {"out_shardings": (shardings, None)}
+        self._step, self._known = jax.jit(step, donate_argnums=0, **leave), {}
 
     def of(self, state: Mapping, batch: Mapping) -> Program:
         shape = tuple((name, array.shape) for name, array in sorted(batch.items()))
         if shape not in self._known:
-            traced = self._step.trace(state, batch, jnp.int32(0))
+            traced = self._step.trace(state, batch, np.int32(0))
             lowered = traced.lower()
             begin = time.perf_counter()
             run = lowered.compile()
@@ -145,9 +147,8 @@ class Programs:
 
 
 def held_out_sums(graph, task: tasks.Task) -> Callable:
-    """`sums(params, buffers, batch)`: the task's, compiled."""
+    """`sums(params, buffers, batch)`: the task's."""
 
-    @jax.jit
     def sums(params, buffers, batch):
         return task.sums(_apply(nnx.merge(graph, params, buffers), task, batch), batch)
 

@@ -3,16 +3,21 @@
 import contextlib
 import dataclasses
 import functools
+import itertools
 import os
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import psutil
 
-from experiments import configuration, environment, progress, records, worker
+from experiments import configuration, distributed, environment, progress, records, worker
+from experiments import mesh as meshes
 from experiments.isolate import Worker
 
 ISOLATION = ("point", "mechanism", "none")
+# between looks at the points that other runners hold
+WAIT_SECONDS = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,11 +26,13 @@ class Settings:
 
     `isolate`: a process a point, a process a mechanism, or none (then the limits do not hold).
     `time_limit` in seconds a point; `memory_limit_gb` of its process, 0 for 4/5 of the machine.
+    `mesh`: of the devices that a point is spread over, see mesh.py.
     """
 
     isolate: str = "point"
     time_limit: float = 600.0
     memory_limit_gb: float = 0.0
+    mesh: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
         if self.isolate not in ISOLATION:
@@ -34,14 +41,18 @@ class Settings:
             raise ValueError(f"time_limit must be positive seconds, got {self.time_limit!r}")
         if not self.memory_limit_gb >= 0:
             raise ValueError(f"memory_limit_gb must be 0 or more, got {self.memory_limit_gb!r}")
+        meshes.check(self.mesh)
 
     @property
     def memory_bytes(self) -> int:
         return int(self.memory_limit_gb * 1e9) or memory_of_machine() * 4 // 5
 
 
-def pending(points: Iterable[dict], store: records.Store, *, retry: bool = False) -> list[dict]:
-    """The points without a final record; with `retry` an error is not final."""
+def pending(
+    points: Iterable[dict], store: records.Store, *, retry: bool | str = False
+) -> list[dict]:
+    """The points without a final record; with `retry` an error, or one of before that date, is not
+    final."""
     known = store.all()
     return [p for p in points if not _final(known.get(records.point_id(p)), retry)]
 
@@ -52,39 +63,56 @@ def run(
     settings: Settings,
     env: dict,
     *,
-    retry: bool = False,
+    retry: bool | str = False,
+    wait: bool = False,
     done: Callable[[dict, dict | None], None] = lambda point, record: None,
     told: Callable[[dict, str], None] = lambda point, text: None,
 ) -> list[dict]:
     """Measure what is pending and return the points that another runner still holds.
 
-    A point that requires what another runner is measuring is left to that one too.
+    A point that requires what another runner is measuring is left to that one too; with `wait` this
+    one stays until all points have records, and takes over from a runner that dies.
     `done(point, record)` is called after each point, with None where another runner has it;
     `told(point, text)` while one runs that says how far it is.
     """
+    first = distributed.is_first()
     # a second pass takes over what another runner had claimed and then died on
-    held = pending(points, store, retry=retry)
-    for last in (False, True):
+    held = distributed.agree(lambda: pending(points, store, retry=retry))
+    for last in itertools.repeat(False) if wait else (False, True):
         todo, held = held, []
         for group in _groups(todo, settings.isolate):
             with _measurer(settings) as measure:
                 for point in group:
                     id = records.point_id(point)
-                    with store.claim(id) as mine:
-                        if not mine or _waits(point, store):
+                    with store.claim(id) if first else contextlib.nullcontext() as mine:
+                        free = distributed.agree(lambda: mine and not _waits(point, store))  # noqa: B023
+                        if not free:
                             held.append(point)
                             continue
-                        record = store.get(id)
+                        record = distributed.agree(lambda: store.get(id))  # noqa: B023
                         if not _final(record, retry):
                             listen = functools.partial(told, point)
                             outcome = _refusal(point) or measure(point, store.folder, listen)
-                            record = records.make(point, **outcome, env=env)
-                            store.write(record)
+                            record = records.make(point, **_of_all(outcome), env=env)
+                            if first:
+                                store.write(record)
                     done(point, record)
         if last:
             for point in held:
                 done(point, None)
+        if wait and not held:
+            break
+        if wait:
+            time.sleep(WAIT_SECONDS)
     return held
+
+
+def _of_all(outcome):
+    """The outcome of a point on all processes; LostError where one is gone."""
+    failed = distributed.count - distributed.total(outcome["status"] == "ok")
+    if outcome["status"] == "ok" and failed:
+        return worker.outcome("error", f"it failed on {failed} of {distributed.count} processes")
+    return outcome
 
 
 def memory_of_machine() -> int:
@@ -96,7 +124,9 @@ def memory_of_machine() -> int:
 
 
 def _final(record, retry):
-    return record is not None and not (retry and record["status"] == "error")
+    if record is None or record["status"] != "error":
+        return record is not None
+    return not retry or (retry is not True and record["env"]["date"] >= retry)
 
 
 def _waits(point, store):
@@ -118,18 +148,19 @@ def _groups(points, isolate):
 @contextlib.contextmanager
 def _measurer(settings):
     if settings.isolate == "none":
-        yield _measure_here
+        yield functools.partial(_measure_here, mesh=dict(settings.mesh))
         return
     limits = {"seconds": settings.time_limit, "memory": settings.memory_bytes}
+    limits["mesh"] = dict(settings.mesh)
     variables = environment.worker_variables()
     with Worker({**os.environ, **variables}) as process:
         yield functools.partial(process.measure, **limits)
 
 
-def _measure_here(point, out, listen):
+def _measure_here(point, out, listen, mesh):
     progress.listener = listen
     try:
-        return worker.perform(point, out)
+        return worker.perform(point, out, mesh)
     finally:
         progress.listener = None
 

@@ -4,6 +4,7 @@ import pandas as pd
 
 from experiments import (
     analysis,
+    chips,
     closing,
     crossovers,
     errors,
@@ -160,6 +161,7 @@ TABLES = {
     "grid": quality_tables.grid,
     "arena": closing.tables,
     "step": shares.tables,
+    "compiled": chips.tables,
     **errors.TABLES,
 }
 

@@ -19,7 +19,8 @@ import attention_zoo as zoo
 from attention_zoo import model
 from attention_zoo.types import Dims
 from experiments import checkpoint as checkpointing
-from experiments import choice, curves, loop, pretraining, records, steps, tasks
+from experiments import choice, curves, distributed, loop, pretraining, records, steps, tasks
+from experiments import mesh as meshes
 
 OPTIONAL = {
     "task_args": {},
@@ -76,6 +77,15 @@ def check_point(point: Mapping) -> None:
             _mechanisms(model_config({**stage, "hparams": hparams}, task))
 
 
+def check_mesh(point: Mapping, asked: Mapping[str, int]) -> None:
+    """ValueError names what the devices along an axis do not divide."""
+    for c, task in _stages(_resolve(point)):
+        config = model_config(c, task)
+        meshes.divides("data", asked, **{meshes.ROWS: c["batch"] // c["microbatches"]})
+        meshes.divides("model", asked, heads=config.heads, ff=config.ff)
+        meshes.divides("sequence", asked, n=c["n"])
+
+
 def objections(point: Mapping) -> list[str]:
     found = {}
     for c, task in _stages(_resolve(point)):
@@ -117,20 +127,26 @@ def _predict(c, config):
     return {"flops": step * c["steps"], "bytes": held}
 
 
-def run_point(point: Mapping, out: Path) -> dict:
-    """Train, pick the best by validation, score it on the test split: the metrics of a record."""
+def run_point(point: Mapping, out: Path, asked: Mapping[str, int] | None = None) -> dict:
+    """Train, pick the best by validation, score it on the test split: the metrics of a record.
+
+    `asked`: the mesh of devices, see mesh.py.
+    """
     c, name = _resolve(point), records.point_id(point)
+    mesh = meshes.make(asked, c["batch"] // c["microbatches"])
     better = {"higher_is_better": _task(c).higher_is_better}
-    c["lr"], chosen = choice.choose(point, Path(out), _task(c).metric, **better)
+    c["lr"], chosen = distributed.agree(
+        lambda: choice.choose(point, Path(out), _task(c).metric, **better)
+    )
     *before, (c, task) = _stages(c)
     with loop.Stop() as stop:
         metrics, best = chosen, None
         for number, (first, pretext) in enumerate(before):
             stage = f"{name}-pretraining"
-            done = _train(first, pretext, number, out, stage, stop)
+            done = _train(first, pretext, number, out, stage, stop, mesh)
             metrics |= {"pretrain_steps": done.progress.step, "pretrain_nats": done.progress.best}
             best = done.best
-        done = _train(c, task, len(before), out, name, stop, best)
+        done = _train(c, task, len(before), out, name, stop, mesh, best)
     progress, best, evaluate = done.progress, done.best, done.evaluate
     metric, last = task.metric, progress.curve[-1]
     metrics |= {
@@ -139,7 +155,7 @@ def run_point(point: Mapping, out: Path) -> dict:
         f"val_{metric}_last": last[f"val_{metric}"],
         **_tested(task, evaluate("test", best)),
         **{f"test_{metric}@{split}": evaluate(split, best)[metric] for split in task.also},
-        **_otherwise(c, task, best),
+        **_otherwise(c, task, best, mesh),
         "best_step": progress.best_step,
         "steps": progress.step,
         "tokens_per_step": c["batch"] * c["n"],
@@ -151,6 +167,7 @@ def run_point(point: Mapping, out: Path) -> dict:
         "compile_seconds": done.program.compile_seconds,
         **task.oracles(),
         **task.facts,
+        **meshes.facts(mesh),
     }
     if not c["keep_checkpoints"]:
         for stage in (name, f"{name}-pretraining"):
@@ -178,13 +195,14 @@ def model_config(point: Mapping, task: tasks.Task) -> model.TransformerConfig:
 
 
 @functools.lru_cache(maxsize=2)
-def _programs(key, number):
+def _programs(key, number, mesh):
     """(programs, sums) of a stage of the point that the JSON is of, but for what is UNCOMPILED."""
     c, task = _stages({**json.loads(key), "lr": 0.0, "seed": 0})[number]
     network = zoo.Transformer(model_config(c, task), rngs=nnx.Rngs(0))
-    graph, optimiser, _ = steps.start(network, c)
+    graph, optimiser, state = steps.start(network, c)
     step = steps.train_step(graph, task, optimiser, c["microbatches"])
-    return steps.Programs(step), steps.held_out_sums(graph, task)
+    programs = steps.Programs(meshes.on(mesh, step), meshes.shardings(state, mesh))
+    return programs, jax.jit(meshes.on(mesh, steps.held_out_sums(graph, task)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -197,14 +215,15 @@ class Trained:
     durations: list[float]
 
 
-def _train(c, task, number, out, name, stop, pretrained=None):
+def _train(c, task, number, out, name, stop, mesh, pretrained=None):
     """The stage of this number, from its last checkpoint to its end."""
     key = {field: value for field, value in c.items() if field not in UNCOMPILED}
-    programs, sums = _programs(json.dumps(key, sort_keys=True), number)
+    programs, sums = _programs(json.dumps(key, sort_keys=True), number, mesh)
     network = zoo.Transformer(model_config(c, task), rngs=nnx.Rngs(c["seed"]))
     _, _, state = steps.start(network, c)
     if pretrained is not None:
         state = pretraining.transfer(pretrained, state)
+    state, task = meshes.place(state, mesh), meshes.feed(task, mesh)
 
     def evaluate(split, variables):
         return steps.evaluate(sums, task, split, c["batch"], variables)
@@ -219,7 +238,7 @@ def _train(c, task, number, out, name, stop, pretrained=None):
     return Trained(progress, best, evaluate, program, run.durations)
 
 
-def _otherwise(c, task, best):
+def _otherwise(c, task, best, mesh):
     """The test metric of the best model with each of `eval_hparams`.
 
     A buffer keeps its trained value, unless its shape is another: then it is drawn.
@@ -237,8 +256,9 @@ def _otherwise(c, task, best):
         if jax.tree.map(jnp.shape, params) != jax.tree.map(jnp.shape, best["params"]):
             raise ValueError(f"eval_hparams {words!r} have parameters of other shapes than trained")
         variables = {"params": best["params"], "buffers": jax.tree.map_with_path(fitting, buffers)}
-        sums = steps.held_out_sums(graph, task)
-        scores = steps.evaluate(sums, task, "test", c["batch"], variables)
+        sums = jax.jit(meshes.on(mesh, steps.held_out_sums(graph, task)))
+        fed = meshes.feed(task, mesh)
+        scores = steps.evaluate(sums, fed, "test", c["batch"], meshes.place(variables, mesh))
         found[f"test_{task.metric}@{words}"] = scores[task.metric]
     return found
 

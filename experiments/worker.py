@@ -20,7 +20,8 @@ from experiments import progress
 # `check_point(point)` (ValueError), `objections(point) -> list of reasons`,
 # `trace_point(point) -> metrics` of a refused point, `requires(point) -> points` whose records it
 # reads, `predict(point) -> {"flops", "bytes"}` and, where it is known, the "share" of a matrix
-# product's rate that it reaches and "seconds" beside
+# product's rate that it reaches and "seconds" beside. One with `check_mesh(point, mesh)`
+# (ValueError) spreads its points over devices: `run_point(point, out, mesh)`
 KINDS = {
     "kernel": "experiments.kernel",
     "reorder": "experiments.reorder",
@@ -28,6 +29,7 @@ KINDS = {
     "step": "experiments.whole_step",
     "fidelity": "experiments.fidelity",
     "numbers": "experiments.numbers",
+    "compiled": "experiments.compiled",
 }
 
 
@@ -47,10 +49,12 @@ def kind_module(kind: str) -> ModuleType:
         raise ValueError(f"kind must be one of {known} or a module, got {kind!r}") from error
 
 
-def perform(point: dict, out: Path) -> dict:
+def perform(point: dict, out: Path, mesh: dict | None = None) -> dict:
     """{"status", "reason", "metrics"} of measuring a point here; nothing it does wrong raises."""
     try:
-        metrics = kind_module(point["kind"]).run_point(point, out)
+        module = kind_module(point["kind"])
+        spread = (mesh,) if hasattr(module, "check_mesh") else ()
+        metrics = module.run_point(point, out, *spread)
     except MemoryError as error:
         return outcome("oom", _line(error))
     except FloatingPointError as error:
@@ -94,7 +98,7 @@ def main() -> None:
     progress.listener = lambda text: answer({"progress": text})
     while True:
         request = requests.get()
-        answer(perform(request["point"], Path(request["out"])))
+        answer(perform(request["point"], Path(request["out"]), request["mesh"]))
 
 
 if __name__ == "__main__":

@@ -191,3 +191,13 @@ def test_closing_leaves_the_folder_to_a_runner_still_at_work(tmp_path):
         assert mine
         assert other.stdout.readline() == "False\n"
         other.stdin.close()
+
+
+def test_a_file_system_without_locks_is_one_clear_error(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(records.fcntl, "lockf", refuse)
+    store = records.Store(tmp_path)
+    with pytest.raises(records.StorageError, match=r"cannot lock .*POSIX locks, such as NFSv4"):
+        store.claim("0" * 10).__enter__()

@@ -165,7 +165,9 @@ def chunked(q, k, v, mask, causal, bias, layout):
 
 
 def cudnn(q, k, v, mask, causal, bias, layout=None):
-    keys = None if mask is None else mask[:, None, None, :]
+    B, T, S = len(q), q.shape[1], k.shape[1]
+    # it takes no mask that is one for all queries
+    keys = None if mask is None else jnp.broadcast_to(mask[:, None, None, :], (B, 1, T, S))
     out = jax.nn.dot_product_attention(
         q, k, v, bias=bias, mask=keys, is_causal=causal, implementation="cudnn"
     )

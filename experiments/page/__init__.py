@@ -12,6 +12,7 @@ from plotly.offline import get_plotlyjs
 
 from experiments import (
     analysis,
+    chips,
     errors,
     formats,
     frames,
@@ -179,6 +180,7 @@ def headlines(section: Section) -> list[dict]:
         "step": shares.lines,
         "fidelity": errors.fidelity_lines,
         "numbers": errors.numbers_lines,
+        "compiled": chips.lines,
     }
     target = f"section-{section.name}"
     return [
