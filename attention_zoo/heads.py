@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 # numbers of one intermediate that a group may hold: so many stay in one core's cache on a CPU, and
 # fill an accelerator elsewhere
@@ -40,7 +41,7 @@ def each(call: Callable, group: int, arrays, mask, tables=()):
     [B, N] or None as it is; call gives [B, g, T, E], and all together [B, T, H, E].
     """
     H = arrays[0].shape[2]
-    starts = jnp.arange(0, H, group)
+    starts = np.arange(0, H, group, dtype=np.int32)
 
     def part(arrays, tables, head):
         rows = [jax.lax.dynamic_slice_in_dim(x, head, group, 0) for x in tables]
