@@ -81,7 +81,7 @@ def over(m: Mechanism, mesh: Mesh, axis: str = AXIS, *, batch_axis: str | None =
 def objections(
     m: Mechanism, dims: Dims, devices: int, *, causal: bool = False, masked: bool = False
 ) -> list[str]:
-    """Why `m` cannot do this call with its positions split over so many devices; empty if it can."""
+    """Why `m` cannot do this call split over so many devices; empty where it can."""
     found = types.objections(m, dims, causal=causal, masked=masked)
     if m.parallel is None:
         why = m.reasons.get("parallel", types.REFUSALS["parallel"])

@@ -19,8 +19,8 @@ from attention_zoo.types import Dims, Traffic
 def attend(q, k, v, mask, *, axis: str, own: tuple, others: tuple, causal: bool):
     """(out, logsumexp) of the queries here over the keys of every device.
 
-    `own` and `others` are (schedule, sees) for the keys from here and from elsewhere; `sees(source)`
-    gives the `sees(i, j)` of `tiles.attend` for keys of the device `source`, or None.
+    `own` and `others` are (schedule, sees) for the keys from here and from elsewhere;
+    `sees(source)` is what `tiles.attend` takes for keys of that device: a function, or None.
     """
     P, here = jax.lax.axis_size(axis), jax.lax.axis_index
 
