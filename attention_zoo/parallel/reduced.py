@@ -47,6 +47,27 @@ def _here(n, positions, axis):
     return here, (here >= 0) & (here < n)
 
 
+def columns(q, k, v, positions: np.ndarray, rows: int, keys: int, *, axis, mask=None, causal=False):
+    """(out, logsumexp) of the queries here over the keys at some positions of the whole sequence,
+    the first ones where causal; in tiles of `rows` by `keys`."""
+    n, count = q.shape[1], len(positions)
+
+    def past(i, j):
+        return j <= i + jax.lax.axis_index(axis) * n
+
+    k, v, mask = (None if x is None else pick(x, positions, axis) for x in (k, v, mask))
+    schedule = tiles.everything(n, count, False, rows, keys)
+    return tiles.attend(q, k, v, schedule, past if causal else None, mask=mask)
+
+
+def both_traffic(dims: Dims, P: int, count: int, masked: bool) -> Traffic:
+    """Of `columns` for so many positions, and of `rows` for their queries."""
+    width = 2 * dims.head_dim + dims.value_dim
+    picked = traffic.reduce(P, dims.batch * dims.heads * count * width * dims.itemsize)
+    mask = traffic.reduce(P, 4 * dims.batch * count * masked, gradient=False)
+    return picked + mask + merge_traffic(dims, P, count)
+
+
 def rows(q, k, v, schedule, *, axis: str, mask=None, causal: bool = False):
     """(out, logsumexp) of queries that every device has, over all keys; those of a causal call
     stand at the first positions."""
