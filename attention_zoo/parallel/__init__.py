@@ -86,7 +86,8 @@ def objections(
     if m.parallel is None:
         why = m.reasons.get("parallel", types.REFUSALS["parallel"])
         return [*found, f"{m.name}: {why} (got {devices} devices)"]
-    for name, length in dict.fromkeys([("q_len", dims.q_len), ("kv_len", dims.kv_len)]):
+    lengths = {dims.kv_len: "kv_len", dims.q_len: "q_len"}
+    for length, name in lengths.items():
         if length % devices:
             longer = -(-length // devices) * devices
             found.append(
