@@ -13,6 +13,8 @@ KINDS = {
     "step": "steps",
     "fidelity": "fidelity",
     "numbers": "numbers",
+    "sharding": "bytes sent",
+    "plan": "plan",
 }
 
 TRAINING = (
@@ -32,6 +34,10 @@ SETTINGS = {
                  "config.value_dim", "config.causal"),
     "numbers": ("env.device", "config.batch", "config.heads", "config.head_dim",
                 "config.value_dim"),
+    "sharding": ("env.device", "config.dtype", "config.batch", "config.heads", "config.head_dim",
+                 "config.value_dim"),
+    "plan": ("env.device", "config.dtype", "config.batch", "config.heads", "config.head_dim",
+             "config.value_dim"),
 }  # fmt: skip
 SHORT = {
     **{"batch": "b", "heads": "h", "head_dim": "d", "value_dim": "e"},
@@ -57,6 +63,8 @@ CELL = {
         "config.budget.value",
     ],
     "numbers": ["label", "config.n", "config.causal", "config.dtype"],
+    "sharding": ["label", "config.scaling", "config.n", "config.devices", "config.causal"],
+    "plan": ["label", "config.n", "config.devices", "config.causal", "config.link.name"],
 }
 # may differ between the points of one cell without making them different experiments
 REPETITION = ("config.seed", "config.repeats", "config.budget", "config.eval_every", "config.lr.")

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from experiments import analysis, closing, errors, formats, frames, quality_tables, shares
+from experiments import analysis, closing, errors, formats, frames, messages, quality_tables, shares
 from experiments.formats import Column, Table
 from experiments.frames import Section
 
@@ -149,6 +149,7 @@ TABLES = {
     "arena": closing.tables,
     "step": shares.tables,
     **errors.TABLES,
+    **messages.TABLES,
 }
 
 
@@ -216,8 +217,9 @@ def failures(frame: pd.DataFrame) -> Table:
 
 def _what(row):
     """The label, and what else tells a point from its neighbours."""
-    if row["config.kind"] in errors.TABLES:
-        return errors.name(row)
+    for module in (errors, messages):
+        if row["config.kind"] in module.TABLES:
+            return module.name(row)
     if row["config.kind"] != "reorder":
         return row["config.label"]
     d, e = row["config.head_dim"], row["config.value_dim"]

@@ -28,6 +28,8 @@ KINDS = {
     "step": "experiments.whole_step",
     "fidelity": "experiments.fidelity",
     "numbers": "experiments.numbers",
+    "sharding": "experiments.sharding",
+    "plan": "experiments.plan",
 }
 
 

@@ -7,12 +7,11 @@ import itertools
 import jax
 import jax.numpy as jnp
 import pytest
-from jax.sharding import AxisType, NamedSharding
-from jax.sharding import PartitionSpec as Spec
+from jax.sharding import AxisType
 
 import attention_zoo as zoo
 from attention_zoo import parallel
-from experiments import communication
+from experiments import communication, kernel, sharding
 from tests.cases import CASES, EXTRA, MODES, SIZES, Case, assert_close, inputs
 
 P, N = 4, 64
@@ -43,13 +42,6 @@ OTHERS = {"full-chunked", "full-general", "local-0", "global-learned", "linear-r
 OTHERS |= {"fourier-fft", "synthesizer-random", "query_reduction-strided", "compressed", "global"}
 # in one mode only
 ONCE = {"mixed", "lsh", "routing", "sinkhorn", "synthesizer"}
-
-
-def make_mesh(count=P, names=("sequence",), shape=None):
-    shape = shape or (count,)
-    return jax.make_mesh(
-        shape, names, axis_types=(AxisType.Auto,) * len(names), devices=jax.devices()[:count]
-    )
 
 
 def dims(length=N):
@@ -88,50 +80,15 @@ def results(name, mode, masked, devices=P):
     m = case.m
     params, q, k, v, cotangent = inputs(case, N)
     mask = hidden() if masked else None
-    frozen = {key: params[key] for key in m.frozen}
-    trained = {key: x for key, x in params.items() if key not in m.frozen}
-    arrays = {letter: x for letter, x in zip("qkv", (q, k, v), strict=True) if letter in reads(m)}
-
-    def program(apply):
-        def run(trained, arrays, frozen, mask, cotangent):
-            def call(trained, arrays):
-                read = (arrays.get(letter) for letter in "qkv")
-                return apply(trained | frozen, *read, mask=mask, causal=causal)
-
-            out, pull = jax.vjp(call, trained, arrays)
-            return out, pull(cotangent)
-
-        return run
-
-    mesh = make_mesh(devices)
-    placed = place(m, mesh, trained, arrays, frozen, mask, cotangent)
-    one = jax.jit(program(m.apply))(trained, arrays, frozen, mask, cotangent)
-    compiled = jax.jit(program(parallel.over(m, mesh).apply)).lower(*placed).compile()
-    return one, compiled(*placed), communication.bytes_sent(compiled.as_text(), devices)
-
-
-def place(m, mesh, trained, arrays, frozen, mask, cotangent):
-    """Arguments where a program on shards finds them."""
-
-    def put(x, *spec):
-        return jax.device_put(x, NamedSharding(mesh, Spec(*spec)))
-
-    def param(name, x):
-        at = 0 if m.parallel.by_head else m.parallel.by_position.get(name)
-        spec = [None] * x.ndim
-        if at is not None:
-            spec[at] = "sequence"
-        return put(x, *spec)
-
-    params = ({name: param(name, x) for name, x in group.items()} for group in (trained, frozen))
-    trained, frozen = params
-    split = jax.tree.map(lambda x: put(x, None, "sequence"), (arrays, mask))
-    cotangent = put(cotangent) if m.parallel.whole else put(cotangent, None, "sequence")
-    return trained, split[0], frozen, split[1], cotangent
-
-
-def reads(m):
-    return {"x": "v"}.get(m.streams, m.streams)
+    arrays = dict(zip("qkv", (q, k, v), strict=True))
+    inputs_ = {letter: arrays[letter] for letter in kernel.READS[m.streams]}
+    mesh = sharding.mesh_of(devices)
+    args = sharding.place(m, mesh, params, inputs_, mask, cotangent)
+    many = jax.jit(sharding.program(m, mesh, causal=causal)).lower(*args).compile()
+    alone = sharding.mesh_of(1)
+    one = jax.jit(sharding.call(m.apply, causal=causal))
+    one = one(*sharding.place(m, alone, params, inputs_, mask, cotangent))
+    return one, many(*args), communication.bytes_sent(many.as_text(), devices)
 
 
 @pytest.mark.parametrize(("name", "mode", "masked"), list(runs()))
@@ -193,9 +150,11 @@ def test_what_cannot_be_split_is_refused(what):
 def test_an_axis_that_does_not_exist_is_named():
     x = jnp.zeros((2, N, 4, 8))
     with pytest.raises(ValueError, match="no axis 'sequences'; it has sequence"):
-        parallel.apply(zoo.make("local"), {}, x, x, x, mesh=make_mesh(), axis="sequences")
+        parallel.apply(zoo.make("local"), {}, x, x, x, mesh=sharding.mesh_of(P), axis="sequences")
     with pytest.raises(ValueError, match="batch=2 must be a multiple of the 4 devices"):
-        parallel.apply(zoo.make("local"), {}, x, x, x, mesh=make_mesh(4), batch_axis="sequence")
+        parallel.apply(
+            zoo.make("local"), {}, x, x, x, mesh=sharding.mesh_of(4), batch_axis="sequence"
+        )
 
 
 @pytest.mark.parametrize("name", ["full", "performer"])
@@ -203,7 +162,8 @@ def test_batch_and_positions_split_over_two_axes(name):
     """And a third axis left to jit."""
     m = CASES[name].m
     params, q, k, v, _ = inputs(CASES[name], N)
-    mesh = make_mesh(8, ("data", "sequence", "model"), (2, 2, 2))
+    names = ("data", "sequence", "model")
+    mesh = jax.make_mesh((2, 2, 2), names, axis_types=(AxisType.Auto,) * 3)
     call = {"mesh": mesh, "batch_axis": "data", "causal": True, "mask": hidden()}
     out = jax.jit(lambda *args: parallel.apply(m, *args, **call))(params, q, k, v)
     assert out.sharding.spec[:2] == ("data", "sequence")
@@ -216,7 +176,7 @@ def test_batch_and_positions_split_over_two_axes(name):
 def test_parameters_longer_than_the_sequence(name):
     m = CASES[name].m
     params, q, k, v, _ = inputs(CASES[name], N)
-    out = jax.jit(parallel.over(m, make_mesh()).apply)(params, q, k, v)
+    out = jax.jit(parallel.over(m, sharding.mesh_of(P)).apply)(params, q, k, v)
     assert_close(out, jax.jit(m.apply)(params, q, k, v))
 
 
@@ -228,7 +188,7 @@ def test_states_are_float32_whatever_the_arrays_are(name):
     m = CASES[name].m
     params, *arrays, _ = inputs(CASES[name], N)
     arrays = [x.astype(jnp.bfloat16) for x in arrays]
-    many = jax.jit(functools.partial(parallel.over(m, make_mesh()).apply, causal=True))
+    many = jax.jit(functools.partial(parallel.over(m, sharding.mesh_of(P)).apply, causal=True))
     one = jax.jit(functools.partial(m.apply, causal=True))
     exact = one(params, *(x.astype(jnp.float32) for x in arrays))
     errors = [jnp.abs(form(params, *arrays) - exact).max() for form in (many, one)]
@@ -240,7 +200,7 @@ def test_a_ring_holds_two_shards_however_many_devices():
 
     def held(devices):
         x = jax.ShapeDtypeStruct((1, 128 * devices, 1, 64), jnp.float32)
-        m = parallel.over(zoo.make("full", block=128, key_block=128), make_mesh(devices))
+        m = parallel.over(zoo.make("full", block=128, key_block=128), sharding.mesh_of(devices))
         loss = jax.jit(jax.grad(lambda *args: m.apply({}, *args).sum(), (0, 1, 2)))
         return loss.lower(x, x, x).compile().memory_analysis().temp_size_in_bytes
 

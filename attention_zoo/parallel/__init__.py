@@ -52,7 +52,7 @@ def apply(
         else x
         for name, x in params.items()
     }
-    specs = {name: _spec(form, name, x.ndim, axis) for name, x in params.items()}
+    specs = {name: spec(m, name, x.ndim, axis) for name, x in params.items()}
 
     def run(params, q, k, v, mask):
         return form.apply(params, q, k, v, axis=axis, mask=mask, causal=causal)
@@ -123,10 +123,11 @@ def is_split(m: Mechanism, name: str) -> bool:
     return m.parallel.by_head or name in m.parallel.by_position
 
 
-def _spec(form, name, ndim, axis):
-    at = 0 if form.by_head else form.by_position.get(name)
-    if at is None:
+def spec(m: Mechanism, name: str, ndim: int, axis: str = AXIS) -> PartitionSpec:
+    """How a parameter of so many axes is split."""
+    if not is_split(m, name):
         return PartitionSpec()
+    at = 0 if m.parallel.by_head else m.parallel.by_position[name]
     return PartitionSpec(*(axis if d == at % ndim else None for d in range(ndim)))
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import jinja2
 
-from experiments import analysis, errors, formats, frames, palette, quality_tables, shares
+from experiments import analysis, errors, formats, frames, messages, palette, quality_tables, shares
 from experiments.canvas import Drawing
 from experiments.formats import Column, Table
 from experiments.frames import Section
@@ -82,6 +82,8 @@ def headlines(section: Section) -> list[dict]:
         "step": shares.lines,
         "fidelity": errors.fidelity_lines,
         "numbers": errors.numbers_lines,
+        "sharding": messages.sharding_lines,
+        "plan": messages.plan_lines,
     }
     return [
         {"figure": figure, "words": words, "where": section.title}
