@@ -13,7 +13,7 @@ KINDS = {
     "step": "steps",
     "fidelity": "fidelity",
     "numbers": "numbers",
-    "sharding": "bytes sent",
+    "sharding": "bytes-sent",
     "plan": "plan",
 }
 

@@ -195,6 +195,15 @@ def test_states_are_float32_whatever_the_arrays_are(name):
     assert errors[0] <= 1.5 * errors[1]
 
 
+def test_a_prefix_without_keys_has_no_peak():
+    """It would drown keys that are all far below 0."""
+    m = CASES["efficient"].m
+    params, q, k, v, _ = inputs(CASES["efficient"], N)
+    k, call = k - 300, {"causal": True, "mask": hidden()}
+    out = jax.jit(functools.partial(parallel.over(m, sharding.mesh_of(P)).apply, **call))
+    assert_close(out(params, q, k, v), jax.jit(functools.partial(m.apply, **call))(params, q, k, v))
+
+
 def test_a_ring_holds_two_shards_however_many_devices():
     """Neither pass keeps what has come by."""
 

@@ -222,11 +222,11 @@ def draw(seed: int, head: int, row: int, pool: int, known: set[int], count: int)
 
 
 def expected_moves(count: int, rows: int, P: int, causal: bool) -> int:
-    """About how many blocks a device sends to others, of `count` a row of `rows` rows a device.
-
-    Where a row draws from earlier blocks alone, the first device has to send most: log P as many.
-    """
-    return round(count * rows * (math.log(P) if causal else (P - 1) / P))
+    """How many of its `rows` blocks a device sends to others, where a row draws `count`: in hop s
+    all but those that no row there has drawn. Rows draw from earlier blocks if causal, and then the
+    first device has most to send."""
+    missed = ((hop / (hop + 1)) ** count if causal else math.exp(-count / P) for hop in range(1, P))
+    return round(rows * sum(1 - share for share in missed))
 
 
 def hash_of(state: int) -> int:

@@ -4,6 +4,7 @@ In P - 1 hops: in hop s a device sends to the s-th after it, as many blocks as t
 that needs most. A block goes once to a device, however many rows there see it.
 """
 
+import collections
 import dataclasses
 from fractions import Fraction
 
@@ -33,19 +34,20 @@ class Routes:
 def routes(table: list[list[list[int]]], P: int) -> Routes:
     """Of `table[head][row]`, the blocks that every row of blocks asks for."""
     H, count = len(table), len(table[0]) // P
-    wanted = [[{} for _ in range(P)] for _ in range(P)]  # [hop][sender] -> {entry: place}
+    wanted = collections.defaultdict(dict)  # (hop, sender) -> {entry: its place in the message}
+    sizes = [0] * P
     for head, rows in enumerate(table):
         for row, blocks in enumerate(rows):
             for block in blocks:
                 sender = block // count
-                places = wanted[(row // count - sender) % P][sender]
+                hop = (row // count - sender) % P
+                places = wanted[hop, sender]
                 places.setdefault(head * count + block % count, len(places))
-    sizes = [max(map(len, hop)) for hop in wanted]
+                sizes[hop] = max(sizes[hop], len(places))
     starts = np.cumsum([0, *sizes])
     sends = [np.zeros((P, size), np.int32) for size in sizes]
-    for hop, senders in enumerate(wanted):
-        for sender, places in enumerate(senders):
-            sends[hop][sender, : len(places)] = list(places)
+    for (hop, sender), places in wanted.items():
+        sends[hop][sender, : len(places)] = list(places)
     width = max((len(blocks) for rows in table for blocks in rows), default=0)
     takes = np.full((P, H, count, width), -1, np.int32)
     for head, rows in enumerate(table):
@@ -53,7 +55,7 @@ def routes(table: list[list[list[int]]], P: int) -> Routes:
             for at, block in enumerate(sorted(blocks)):
                 sender, device = block // count, row // count
                 hop = (device - sender) % P
-                place = wanted[hop][sender][head * count + block % count]
+                place = wanted[hop, sender][head * count + block % count]
                 takes[device, head, row % count, at] = starts[hop] + place
     return Routes(sends, takes)
 

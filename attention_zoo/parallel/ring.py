@@ -86,6 +86,8 @@ def attend(q, k, v, mask, *, axis: str, own: tuple, others: tuple, causal: bool)
 def shift(arrays, axis: str):
     """Every array to the next device, from the last one to the first."""
     P = jax.lax.axis_size(axis)
+    if P == 1:
+        return arrays
     ways = [(source, (source + 1) % P) for source in range(P)]
     return jax.tree.map(lambda x: jax.lax.ppermute(x, axis, ways), arrays)
 
@@ -97,8 +99,11 @@ def traffic_of(dims: Dims, P: int, keys: int, masked: bool) -> Traffic:
     there = traffic.permute(traffic.keys_and_values(dims, keys), times=P - 1)
     mask = dims.batch * keys * masked * (P - 1)
     widths = dims.head_dim + dims.value_dim
-    grads = P * traffic.FLOAT * dims.batch * dims.heads * keys * widths
-    return Traffic(there.forward + mask, there.backward + mask + grads, 2 * there.held + grads / P)
+    grads = traffic.FLOAT * dims.batch * dims.heads * keys * widths
+    forward = there.forward + mask
+    # what came from the only other device is there still
+    again = 0 if P == 2 else forward
+    return Traffic(forward, again + P * grads, 2 * there.held + grads)
 
 
 def nothing(source: int) -> Callable | None:
