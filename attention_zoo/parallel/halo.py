@@ -12,23 +12,29 @@ from attention_zoo.types import Dims, Traffic
 
 def exchange(x, left: int, right: int, axis: str):
     """x [B, n, ...] with `left` positions before it and `right` after it; 0 beyond the ends."""
-    P, n = jax.lax.axis_size(axis), x.shape[1]
-
-    def come(part, hop):
-        ways = [(source, source + hop) for source in range(P) if 0 <= source + hop < P]
-        return jax.lax.ppermute(part, axis, ways) if ways else jnp.zeros_like(part)
-
-    before = [come(x[:, n - size :], hop) for hop, size in _hops(left, n)]
-    after = [come(x[:, :size], -hop) for hop, size in _hops(right, n)]
+    n = x.shape[1]
+    before = [pass_on(x[:, n - size :], hop, axis) for hop, size in _hops(left, n)]
+    after = [pass_on(x[:, :size], -hop, axis) for hop, size in _hops(right, n)]
     return jnp.concatenate([*before[::-1], x, *after], 1)
+
+
+def pass_on(x, hops: int, axis: str):
+    """What the device so many before this one has; 0 where there is none."""
+    P = jax.lax.axis_size(axis)
+    ways = [(source, source + hops) for source in range(P) if 0 <= source + hops < P]
+    return jax.lax.ppermute(x, axis, ways) if ways else jnp.zeros_like(x)
 
 
 def attend(q, k, v, sees: Callable, sides: tuple[int, int], *, axis: str, mask=None, schedule=None):
     """(out, logsumexp) of the queries here over keys at -left <= j - i <= right, sides (left,
     right), of those that `sees(i, j)` allows, given positions in the whole sequence."""
     n, P = q.shape[1], jax.lax.axis_size(axis)
-    # beyond the sequence there is nothing
-    left, right = (min(side, (P - 1) * n) for side in sides) if schedule is None else sides
+    left, right = sides
+    if schedule is None:
+        # beyond the sequence there is nothing
+        left, right = (min(side, (P - 1) * n) for side in sides)
+        window = (min(side, P * n) for side in sides)
+        schedule = tiles.band(n, *window, halo=(left, right))
     k, v, mask = (None if x is None else exchange(x, left, right, axis) for x in (k, v, mask))
 
     def near(i, j):
@@ -36,7 +42,6 @@ def attend(q, k, v, sees: Callable, sides: tuple[int, int], *, axis: str, mask=N
         i, j = i + start, j + start - left
         return (j >= 0) & (j < P * n) & sees(i, j)
 
-    schedule = schedule or tiles.band(n, left, right, halo=(left, right))
     return tiles.attend(q, k, v, schedule, near, mask=mask)
 
 

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from attention_zoo import exponential, heads, ops, recurrence
-from attention_zoo.parallel import traffic
+from attention_zoo.parallel import halo, traffic
 from attention_zoo.types import Dims, Parallel, Traffic
 
 
@@ -74,8 +74,7 @@ def earlier(kind: Kind, state, axis: str):
 
     def from_before(state, hops):
         """That of the device so many before; without keys where there is none."""
-        ways = [(source, source + hops) for source in range(P - hops)]
-        come = jax.lax.ppermute(state, axis, ways)
+        come = halo.pass_on(state, hops, axis)
         if not kind.nothing:
             return come
         return come.at[:, -1].set(jnp.where(here >= hops, come[:, -1], kind.nothing))
