@@ -4,12 +4,12 @@ BIN := .venv/bin
 OUT ?= out
 PEERS ?= ../shared/peers
 
-.PHONY: setup demo test test-all lint format report bench peers accelerator
+.PHONY: setup demo test test-all lint format report docs gallery bench peers accelerator
 setup: .venv/done
 
 .venv/done: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[experiments,tests]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[experiments,tests,docs]'
 	touch $@
 
 demo: setup
@@ -30,8 +30,19 @@ format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# the page, all its figures and tables, from the committed records
 report: setup
 	$(BIN)/python -m experiments.report results --out $(OUT)/report
+
+# the API reference
+docs: setup
+	$(BIN)/python docs/api.py $(OUT)/docs
+
+# what is generated from the mechanisms and the records: README's tables and pictures, the page's cards
+gallery: setup
+	$(BIN)/python -m experiments.catalogue
+	$(BIN)/python -m experiments.cards
+	$(BIN)/python -m experiments.gallery
 
 # BENCH="--length 4096 --cores 2 -k local": shorter, on both cores, of one mechanism
 bench: setup
@@ -49,10 +60,13 @@ peers: setup .venv-peers/done
 	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/peers.txt
 	touch $@
 
-# on a machine whose python has jax for its device (PYTHON=python3); records come out merged.
-# XLA_FLAGS that are set, be it to nothing, keep the tests' own for quick compiling away
+# on a machine whose python has jax for its device (PYTHON=python3); records come out merged, and
+# the same command goes on where it was cut. Tests with exact products, which are off by default on
+# a GPU; XLA_FLAGS that are set keep the tests' own for quick compiling away
+accelerator: export PYTHONPATH := .:$(PYTHONPATH)
+accelerator: export XLA_FLAGS ?= --xla_gpu_enable_triton_gemm=false
 accelerator:
-	PYTHONPATH=. XLA_FLAGS="$(XLA_FLAGS)" $(PYTHON) -m pytest tests/test_mechanisms.py -x -p no:xdist -o addopts="-q --strict-markers" > $(OUT)/tests.log 2>&1; tail -n 3 $(OUT)/tests.log
-	PYTHONPATH=. $(PYTHON) -m experiments.run --config configs/accelerator.py --out $(OUT)/scaling
-	PYTHONPATH=. $(PYTHON) -m experiments.run --config configs/reordering.py --out $(OUT)/reordering
-	PYTHONPATH=. $(PYTHON) -m experiments.run --config configs/language.py --config.isolate=mechanism --config.tasks=stdlib --out $(OUT)/language
+	XLA_PYTHON_CLIENT_PREALLOCATE=false JAX_DEFAULT_MATMUL_PRECISION=highest $(PYTHON) -m pytest tests/test_mechanisms.py tests/test_tiles.py -n 8 -m 'not slow' --tb=short > $(OUT)/tests.log 2>&1; tail -n 20 $(OUT)/tests.log
+	$(PYTHON) -m experiments.run --config configs/accelerator.py --out $(OUT)/scaling
+	$(PYTHON) -m experiments.run --config configs/reordering.py --out $(OUT)/reordering
+	JAX_DEFAULT_MATMUL_PRECISION=highest $(PYTHON) -m experiments.run --config configs/accuracy/mqar.py:medium --out $(OUT)/accuracy-mqar

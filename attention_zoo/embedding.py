@@ -27,6 +27,7 @@ class Embedding(nnx.Module):
         vocab: int | None = None,
         features: int | None = None,
         patch: int = 1,
+        patch_stride: int | None = None,
         positions: str = "learned",
         dropout: float = 0.0,
         dtype="float32",
@@ -35,6 +36,7 @@ class Embedding(nnx.Module):
         self.inputs, self.width, self.max_len = inputs, width, max_len
         self.features, self.sinusoidal, self.dtype = features, positions == "sinusoidal", dtype
         self.patch = patch if inputs == "patches" else 1
+        self.stride = (patch_stride or patch) if inputs == "patches" else 1
         if inputs == "tokens":
             self.table = nnx.Embed(vocab, width, rngs=rngs)
         else:
@@ -51,7 +53,7 @@ class Embedding(nnx.Module):
         if self.inputs == "tokens":
             x = self.table(x) * self.width**0.5
         else:
-            x, mask = fold(ops.hide(x, mask), mask, self.patch)
+            x, mask = fold(ops.hide(x, mask), mask, self.patch, self.stride)
             x = self.linear(x)
         T = x.shape[1]
         if self.max_len < T:
@@ -74,7 +76,18 @@ def check_inputs(x, mask, inputs, features):
         raise ValueError(f"mask must be bool {x.shape[:2]}, got {mask.dtype} {mask.shape}")
 
 
-def fold(x, mask, patch: int):
-    """[B, T, F] to [B, ceil(T / patch), patch * F]; a patch is seen if any of its steps is."""
-    x = ops.blocks(x, patch)
-    return x.reshape(*x.shape[:2], -1), None if mask is None else ops.blocks(mask, patch).any(-1)
+def fold(x, mask, patch: int, stride: int):
+    """[B, T, F] to [B, patches, patch * F], one every `stride` steps, the last one padded; a patch
+    is seen if any of its steps is."""
+    T = patch + stride * (patches_of(x.shape[1], patch, stride) - 1)
+    at = np.arange(0, T - patch + 1, stride)[:, None] + np.arange(patch)
+    if stride == patch:
+        pieces, seen = (None if y is None else ops.blocks(y, patch) for y in (x, mask))
+    else:
+        pieces, seen = (None if y is None else ops.pad_to(y, T, 1)[:, at] for y in (x, mask))
+    return pieces.reshape(*pieces.shape[:2], -1), None if seen is None else seen.any(-1)
+
+
+def patches_of(steps: int, patch: int, stride: int) -> int:
+    """How many patches hold so many steps."""
+    return 1 + max(0, -(-(steps - patch) // stride))

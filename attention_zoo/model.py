@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from attention_zoo import ops, registry
-from attention_zoo.embedding import Embedding
+from attention_zoo.embedding import Embedding, patches_of
 from attention_zoo.generate import generate
 from attention_zoo.layers import Block, SequenceMixer, Stack, check_heads, refuse
 from attention_zoo.types import Dims, objections
@@ -23,7 +23,7 @@ from attention_zoo.types import Dims, objections
 CHOICES = {
     "kind": ("encoder", "decoder", "encoder_decoder"),
     "inputs": ("tokens", "continuous", "patches"),
-    "outputs": ("sequence", "position", "value"),
+    "outputs": ("sequence", "position", "value", "flat"),
     "positions": ("learned", "sinusoidal", "rotary", "none"),
     "norm": ("pre", "post"),
     "dtype": ("float32", "bfloat16"),
@@ -41,8 +41,11 @@ class TransformerConfig:
     """Numbers a step of continuous and patches inputs."""
     patch: int = 16
     """Steps a patch; a patch is one position of the model."""
+    patch_stride: int | None = None
+    """Steps from a patch to the next; None: `patch`, so that none overlap."""
     outputs: str = "sequence"
-    """An encoder's: `classes` numbers a "sequence", a "position" (labels) or a step ("value")."""
+    """An encoder's: `classes` numbers a "sequence" (of the mean of its positions, or "flat": of
+    `max_len` positions side by side), a "position" (labels) or a step ("value")."""
     classes: int | None = None
     width: int = 128
     depth: int = 2
@@ -80,6 +83,13 @@ class TransformerConfig:
         if self.ff != 0:
             ops.positive(ff=self.ff)
         check_heads(self.width, self.heads)
+        if self.patch_stride is not None:
+            ops.positive(patch_stride=self.patch_stride)
+            if self.outputs in ("position", "value") and self.patch_stride != self.patch:
+                raise ValueError(
+                    f"patch_stride must be patch={self.patch}, or None, for an output a step, got "
+                    f"{self.patch_stride}"
+                )
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be at least 0 and below 1, got {self.dropout}")
         if self.kind == "decoder" and self.inputs != "tokens":
@@ -92,6 +102,12 @@ class TransformerConfig:
                     f"{name} must be given for a {self.kind} of {self.inputs}, got None"
                 )
             ops.positive(**{name: getattr(self, name)})
+
+    def positions_of(self, steps: int) -> int:
+        """How many positions of the model a sequence of so many steps takes."""
+        if self.inputs != "patches":
+            return steps
+        return patches_of(steps, self.patch, self.patch_stride or self.patch)
 
     @property
     def per_position(self) -> bool:
@@ -134,7 +150,7 @@ class Transformer(nnx.Module):
         for m in mixers:
             refuse(objections(m, longest, per_position=c.per_position))
         around = {"positions": c.positions, "dropout": c.dropout, "dtype": c.dtype, "rngs": rngs}
-        steps = {"features": c.features, "patch": c.patch}
+        steps = {"features": c.features, "patch": c.patch, "patch_stride": c.patch_stride}
         self.embed = Embedding(c.inputs, c.width, c.max_len, vocab=c.vocab, **steps, **around)
         common = {"norm": c.norm, "dropout": c.dropout}
         common |= {"rotary": c.positions == "rotary", "dtype": jnp.dtype(c.dtype), "rngs": rngs}
@@ -165,9 +181,10 @@ class Transformer(nnx.Module):
             )
             self.target_stack = stack(mixers, causal=True, cross_mechanism=cross)
             self.target_norm = final_norm()
-        elif c.inputs == "patches" and c.outputs != "sequence":
+        elif c.inputs == "patches" and c.outputs in ("position", "value"):
             numbers *= c.patch
-        self.head = nnx.Linear(c.width, numbers, rngs=rngs)
+        sides = c.max_len if c.kind == "encoder" and c.outputs == "flat" else 1
+        self.head = nnx.Linear(sides * c.width, numbers, rngs=rngs)
 
     def __call__(self, x, target=None, *, mask=None, target_mask=None, train=False, rngs=None):
         """Float32: an encoder's [B, classes] or [B, T, classes], a decoder's logits [B, T, vocab].
@@ -187,8 +204,10 @@ class Transformer(nnx.Module):
             h = self._decode(target, target_mask, h, folded, keys[1])
         elif c.kind == "encoder" and c.outputs == "sequence":
             h = pool(h, folded)
+        elif c.kind == "encoder" and c.outputs == "flat":
+            h = flatten(h, folded, c.max_len)
         out = self.head(h.astype(jnp.float32))
-        if c.kind == "encoder" and c.inputs == "patches" and c.outputs != "sequence":
+        if c.kind == "encoder" and c.inputs == "patches" and c.outputs in ("position", "value"):
             B, N, _ = out.shape
             out = out.reshape(B, N * c.patch, c.classes)[:, : x.shape[1]]
         return out
@@ -245,6 +264,13 @@ def pool(h, mask):
     return ops.safe_divide(ops.hide(h, mask).sum(1), mask.sum(1, keepdims=True))
 
 
+def flatten(h, mask, max_len: int):
+    """All positions side by side, hidden ones as 0: [B, max_len * C]."""
+    if h.shape[1] != max_len:
+        raise ValueError(f'outputs="flat" needs max_len={max_len} positions, got {h.shape[1]}')
+    return ops.hide(h, mask).reshape(len(h), -1)
+
+
 def num_params(model: Transformer) -> dict[str, int]:
     """Trained numbers: `total`, and of those `by_length`, which grow with the longest sequence.
 
@@ -261,4 +287,6 @@ def num_params(model: Transformer) -> dict[str, int]:
             by_length += sum(count(trained.get(name)) for name in module.sized_by_length())
         elif isinstance(module, Embedding) and module.learned:
             by_length += count(nnx.state(module)["positions"])
+    if model.config.kind == "encoder" and model.config.outputs == "flat":
+        by_length += count(nnx.state(model.head)["kernel"])
     return {"total": count(nnx.state(model, nnx.Param)), "by_length": by_length}

@@ -2,11 +2,12 @@
 
     python -m experiments.run --config configs/scaling.py
 
-336 points, 48 minutes on two CPU cores with --config.isolate=mechanism, an hour without. Expect
+406 points, an hour on two CPU cores with --config.isolate=mechanism, more without. Expect
 exponents in N of 2 for full, compressed, synthesizer, spatial_gating, mixed and strided query
-reduction, 1.5 for strided, routing and sinkhorn, N log N for fourier, 1 for the others; full does
-not fit or end in time at 16,384. Other lengths and hyperparameters: --config.lengths=256,65536
---config.mechanisms=local,linear --config.variants.local.window=64.
+reduction, 1.5 for strided, routing and sinkhorn, N log N for fourier, probsparse and
+auto_correlation, 1 for the others; full does not fit or end in time at 16,384. Other lengths and
+hyperparameters: --config.lengths=256,65536 --config.mechanisms=local,linear
+--config.variants.local.window=64.
 """
 
 from configs import base
@@ -48,6 +49,11 @@ def get_config():
         "spatial_gating": {},
         "mlp_mixer": {"hidden": 256},
         "mixed": {},
+        "probsparse": {},
+        "auto_correlation": {},
+        "fourier_enhanced": {},
+        "recurrent": {},
+        "convolution": {},
     }
     config.mechanisms = tuple(config.variants)
     config.lengths = base.powers(256, 16384)

@@ -17,7 +17,7 @@ def get_config():
     config = base.settings("sharding", isolate="mechanism", time_limit=300.0)
     config.variants = scaling.get_config().variants
     del config.variants["full_chunked"]
-    config.mechanisms = tuple(config.variants)
+    config.mechanisms = (*config.variants, "none")
     config.devices = (1, 2, 4, 8)
     config.strong_n = 2048
     config.weak_n = 512

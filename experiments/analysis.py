@@ -52,6 +52,7 @@ def exponents(cells: pd.DataFrame, *, octaves: float = 3, start: int | None = No
                 "from_n": fit.low,
                 "to_n": fit.high,
                 "points": fit.points,
+                "records": frames.sources(curve.records[curve.n.between(fit.low, fit.high)]),
             }
             growth = not key.startswith("bytes")
             if growth and fits.has_log(mechanism):
@@ -85,9 +86,18 @@ def crossings(cells: pd.DataFrame) -> list[dict]:
                         "from_n": met.low,
                         "to_n": met.high,
                         "verdict": met.text,
+                        "records": _of_meeting(cells, (label, baseline), mode, met),
                     }
                 )
     return rows
+
+
+def _of_meeting(cells, labels, mode, met):
+    """The points beside the crossing, or all where there is none."""
+    rows = cells[(cells["mode"] == mode) & cells.label.isin(labels)]
+    return frames.sources(
+        rows.records if met.at is None else rows.records[rows.n.isin([met.low, met.high])]
+    )
 
 
 def meeting(cells: pd.DataFrame, label: str, mode: str, key: str) -> fits.Crossing | None:
@@ -169,6 +179,7 @@ def reorder_crossings(cells: pd.DataFrame) -> list[dict]:
                 "verdict": time.text,
                 "last_n": None if last is None else int(seconds.index[-1]),
                 "speedup": None if last is None else last.qk_v / last.q_kv,
+                "records": frames.sources(panel.records),
             }
         )
     return rows

@@ -180,6 +180,7 @@ def end_labels(ax, ends, heading):
     figure = ax.figure
     right = 1 - (0.5 + 0.072 * longest) / figure.get_figwidth()
     figure.subplots_adjust(right=float(np.clip(right, 0.4, figure.subplotpars.right)))
+    _thin(ax)
     tall = 72 * figure.get_figheight() * ax.get_position().height
     transform = ax.transData + ax.transAxes.inverted()
     ends = [(*end, float(transform.transform(end[:2])[1])) for end in ends]
@@ -195,6 +196,17 @@ def end_labels(ax, ends, heading):
         )
     spot = {"transform": ax.transAxes, "fontsize": 7.5, "color": MUTED, "va": "top"}
     ax.text(1.045, 1.02, heading, **spot)
+
+
+def _thin(ax):
+    """Only as many marks of N as there is room for, the last one kept."""
+    locator = ax.xaxis.get_major_locator()
+    if isinstance(locator, FixedLocator):
+        marks = sorted(locator.locs)
+        longest = max(len(ax.xaxis.get_major_formatter()(mark)) for mark in marks)
+        room = ax.figure.get_figwidth() * ax.get_position().width / (0.1 * longest)
+        step = -(-len(marks) // max(1, int(room)))
+        ax.xaxis.set_major_locator(FixedLocator(marks[::-1][::step][::-1]))
 
 
 def spread(heights: list[float], gap: float, top: float) -> list[float]:

@@ -30,8 +30,7 @@ N, CALL = 4096, {"batch": 1, "heads": 8, "head_dim": 64}
 def row(name: str) -> tuple[str, ...]:
     """The cells of a mechanism with its default hyperparameters."""
     m = zoo.make(name)
-    papers = re.findall(r"\d{4}\.\d{4,5}", m.citation)
-    links = ", ".join(f"[{paper}](https://arxiv.org/abs/{paper})" for paper in papers)
+    links = ", ".join(f"[{paper}](https://arxiv.org/abs/{paper})" for paper in papers(m))
     causal = {(True, False): "exact", (True, True): "paper's form only"}.get((m.causal, m.leaks))
     return (
         f"[`{name}`](attention_zoo/mechanisms/{Path(m.apply.__code__.co_filename).name})",
@@ -44,6 +43,11 @@ def row(name: str) -> tuple[str, ...]:
         m.formula,
         parameters(m),
     )
+
+
+def papers(m: zoo.Mechanism) -> list[str]:
+    """arXiv numbers, the source first."""
+    return re.findall(r"\d{4}\.\d{4,5}", m.citation)
 
 
 def state(m: zoo.Mechanism) -> str:

@@ -7,7 +7,7 @@ import dataclasses
 
 import pandas as pd
 
-from experiments import bubbles, palette, published, quality, quality_plots, quality_tables
+from experiments import bubbles, frames, palette, published, quality, quality_plots, quality_tables
 from experiments.canvas import Drawing
 from experiments.formats import Column, Table, missing
 from experiments.frames import Section
@@ -102,6 +102,7 @@ def _line(rows, tasks):
     for row in rows:
         line |= mean_cell(row["task"], row)
     line |= quality_tables.spans(rows)
+    line["records"] = frames.sources(row.get("records") for row in rows)
     known = [row for row in rows if not missing(row.get("score"))]
     if len(known) == tasks:
         line["score"] = sum(row["score"] for row in known) / tasks

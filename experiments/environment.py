@@ -54,6 +54,7 @@ def facts() -> dict:
         "cores": _cores(),
         **{name: _version(name) for name in ("jax", "jaxlib", "flax", "numpy")},
         "python": platform.python_version(),
+        "matmul_precision": jax.config.jax_default_matmul_precision or "",
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
         "glibc_tunables": os.environ.get("GLIBC_TUNABLES", ""),
         "commit": commit,

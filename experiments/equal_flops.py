@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from experiments import fits
+from experiments import fits, frames
 from experiments.formats import Column
 
 # of full attention's FLOPs
@@ -37,6 +37,7 @@ def at(curve: pd.DataFrame, ratio: float) -> dict:
     """A label's error at this ratio, in log-log between its nearest budgets below and above."""
     first = curve.iloc[0]
     row = {"label": first.label, "target": first.target, "budget": first.budget, "error": None}
+    row["records"] = frames.sources(curve.records)
     known = curve[(curve.error > 0) & (curve.flops_ratio > 0)]
     # the better one of two budgets of the same FLOPs
     known = known.sort_values(["flops_ratio", "error"]).drop_duplicates("flops_ratio")
@@ -49,6 +50,7 @@ def at(curve: pd.DataFrame, ratio: float) -> dict:
     ends = pd.DataFrame([below.iloc[-1], above.iloc[0]])
     error = fits.interpolate(ends.flops_ratio, ends.error, ratio)
     low, high = np.sort(ends.value.astype(float))
+    row["records"] = frames.sources(ends.records)
     verdict = "measured" if below.index[-1] == above.index[0] else "interpolated"
     return row | {"error": error, "from_value": low, "to_value": high, "verdict": verdict}
 

@@ -28,7 +28,10 @@ THEORY = {
     "mlp_mixer": "1",
     "probsparse": "1, times log N",
     "auto_correlation": "1, times log N",
-    "fourier_enhanced": "1, times log N",
+    "fourier_enhanced": "1",
+    "recurrent": "1",
+    "none": "1",
+    "convolution": "1",
 }
 
 

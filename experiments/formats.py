@@ -1,13 +1,10 @@
-"""A table as CSV (exact numbers), Markdown and LaTeX booktabs (rounded)."""
+"""A table, as CSV (exact numbers) and as Markdown (rounded)."""
 
 import dataclasses
 import math
 from collections.abc import Iterable
 
 import pandas as pd
-
-# more rows than fit a page go to longtable
-PAGE_ROWS = 40
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +26,11 @@ class Column:
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """`frame` has the exact values; `columns` are what people read of it, `bold` (row, key)."""
+    """`frame` has the exact values; `columns` are what people read of it, `bold` (row, key).
+
+    Its column `records` has the ids of the records that a row is made of, `KEY_records` those of
+    one cell of it.
+    """
 
     name: str
     title: str
@@ -45,12 +46,24 @@ class Table:
         columns = tuple(columns)
         keys = [key for column in columns for key in (column.key, *(column.beside or ()))]
         shown = tuple(column for column in columns if column.shown)
-        return cls(name, title, caption, shown, pd.DataFrame(rows, columns=keys), frozenset(bold))
+        frame = pd.DataFrame(rows)
+        sources = [f"{key}_records" for key in keys] + ["records"]
+        frame = frame.reindex(columns=keys + [key for key in sources if key in frame])
+        return cls(name, title, caption, shown, frame, frozenset(bold))
 
     def text(self) -> list[list[str]]:
         """Cells as people read them."""
         records = self.frame.to_dict("records")
         return [[self._cell(row, column) for column in self.columns] for row in records]
+
+    def records(self) -> list[list[str]]:
+        """Of each cell the ids of its records, separated by spaces; "" where it has none."""
+        found = []
+        for row in self.frame.to_dict("records"):
+            whole = row.get("records")
+            ids = [row.get(f"{column.key}_records", whole) for column in self.columns]
+            found.append(["" if missing(of) else of for of in ids])
+        return found
 
     def emphatic(self, row: int, column: int) -> bool:
         return (row, self.columns[column].key) in self.bold
@@ -59,13 +72,13 @@ class Table:
         return column.digits is not None or column.decimals is not None
 
     def _cell(self, row, column):
-        text = cell(row[column.key], column)
         if column.beside is None:
-            return text
+            return cell(row[column.key], column)
         error, seeds, word = (row[key] for key in column.beside)
+        text, error = pair(row[column.key], error, column)
         if not text:
             return "" if missing(word) else str(word)
-        text += "" if missing(error) else f" ± {cell(error, column)}"
+        text += f" ± {error}" if error else ""
         return text if missing(seeds) else f"{text} ({seeds:g})"
 
 
@@ -78,6 +91,23 @@ def cell(value, column: Column) -> str:
     if column.decimals is not None:
         return f"{value:.{column.decimals}f}"
     return significant(value, column.digits)
+
+
+def pair(value, error, column: Column) -> tuple[str, str]:
+    """A number and its standard error in the column's unit.
+
+    Of an error the first digit is enough, and of the number those before and at it, unless the
+    column says how many decimals.
+    """
+    text = cell(value, column)
+    if not text or missing(error) or column.decimals is not None:
+        return text, cell(error, column)
+    value, error = value / column.scale, error / column.scale
+    if error > 0 and value:
+        kept = column.digits - 1 - math.floor(math.log10(abs(value)))
+        decimals = min(-math.floor(math.log10(float(f"{error:.0e}"))), kept)
+        text = f"{round(value, decimals):,.{max(decimals, 0)}f}"
+    return text, significant(error, 1)
 
 
 def significant(value: float, digits: int) -> str:
@@ -108,68 +138,12 @@ def markdown(table: Table) -> str:
     """The caption, then a pipe table."""
     marks = ["---:" if table.numeric(column) else "---" for column in table.columns]
     heads = [_markdown(column.header) for column in table.columns]
-    lines = [heads, marks, *_emphasised(table, _markdown, "**{}**")]
+    lines = [heads, marks]
+    for i, line in enumerate(table.text()):
+        cells = enumerate(map(_markdown, line))
+        lines.append([f"**{text}**" if table.emphatic(i, j) else text for j, text in cells])
     body = "\n".join("| " + " | ".join(line) + " |" for line in lines)
     return f"**{table.title}.** {table.caption}\n\n{body}\n"
-
-
-def latex(table: Table) -> str:
-    """Needs booktabs, and longtable where the rows do not fit a page."""
-    align = "".join("r" if table.numeric(column) else "l" for column in table.columns)
-    head = " & ".join(_latex(column.header) for column in table.columns) + r" \\"
-    lines = _emphasised(table, _latex, r"\textbf{{{}}}")
-    rows = [" & ".join(line) + r" \\" for line in lines]
-    caption = rf"\caption{{{_latex(f'{table.title}. {table.caption}')}}}"
-    label = rf"\label{{tab:{table.name}}}"
-    small = [r"\scriptsize", r"\setlength{\tabcolsep}{3pt}"]
-    if len(rows) > PAGE_ROWS:
-        lines = [
-            "% needs booktabs and longtable", "{", *small, rf"\begin{{longtable}}{{{align}}}",
-            caption + label + r" \\", r"\toprule", head, r"\midrule", r"\endfirsthead",
-            r"\toprule", head, r"\midrule", r"\endhead", *rows,
-            r"\bottomrule", r"\end{longtable}", "}",
-        ]  # fmt: skip
-    else:
-        lines = [
-            "% needs booktabs", r"\begin{table}", r"\centering", *small, caption, label,
-            rf"\begin{{tabular}}{{{align}}}", r"\toprule", head, r"\midrule", *rows,
-            r"\bottomrule", r"\end{tabular}", r"\end{table}",
-        ]  # fmt: skip
-    return "\n".join(lines) + "\n"
-
-
-LATEX = {
-    "\\": r"\textbackslash{}",
-    "&": r"\&",
-    "%": r"\%",
-    "$": r"\$",
-    "#": r"\#",
-    "_": r"\_",
-    "{": r"\{",
-    "}": r"\}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    "√": r"$\sqrt{}$",
-    "±": r"$\pm$",
-    "φ": r"$\phi$",
-    "ᵀ": r"$^\top$",
-    "²": r"$^2$",
-    "\n": " ",
-}
-
-
-def _emphasised(table, escape, mark):
-    """The escaped cells, row by row, the bold ones within the mark."""
-    for i, line in enumerate(table.text()):
-        marks = [mark if table.emphatic(i, j) else "{}" for j in range(len(line))]
-        yield [of.format(escape(text)) for of, text in zip(marks, line, strict=True)]
-
-
-def _latex(text):
-    return "".join(LATEX.get(character, character) for character in text)
 
 
 def _markdown(text):

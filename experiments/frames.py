@@ -1,7 +1,9 @@
 """The table of records -> sections that may share a figure -> cells: a row a point of a curve."""
 
 import dataclasses
+import functools
 import math
+from collections.abc import Iterable
 
 import pandas as pd
 
@@ -79,6 +81,11 @@ class Section:
     title: str
     frame: pd.DataFrame
 
+    @functools.cached_property
+    def cells(self) -> pd.DataFrame:
+        """See the function of this name, which hands out copies."""
+        return _cells(self)
+
 
 def sections(frame: pd.DataFrame) -> list[Section]:
     """The known kinds of records, split by experiment and setting; names suit files."""
@@ -119,8 +126,14 @@ def kinds(frame: pd.DataFrame) -> pd.Series:
 
 def cells(section: Section) -> pd.DataFrame:
     """A row a cell: medians over the seeds that came through, and how many did not."""
+    return section.cells.copy()
+
+
+def _cells(section):
     rows = []
     metrics = [c for c in section.frame if c.startswith("metrics.")]
+    numbers = section.frame[metrics].apply(pd.to_numeric, errors="coerce").astype(float)
+    numbers = numbers.rename(columns=lambda c: c.removeprefix("metrics."))
     for keys, group in section.frame.groupby(CELL[section.kind], sort=False, dropna=False):
         good, bad = group[group.status == "ok"], group[group.status != "ok"]
         row = {c.removeprefix("config."): v for c, v in zip(CELL[section.kind], keys, strict=True)}
@@ -128,16 +141,17 @@ def cells(section: Section) -> pd.DataFrame:
             group["config.mechanism"].iloc[0] if "config.mechanism" in group else None
         )
         row |= {"status": failure(group), "failed": len(bad), "seeds": len(good)}
+        row["records"] = sources(group.id)
         row["word"] = bad.status.iloc[0] if good.empty else "ok"
         # a point that failed may still have been counted
         source = bad if good.empty else good
-        for column in metrics:
-            values = pd.to_numeric(source[column], errors="coerce")
-            row[column.removeprefix("metrics.")] = (
-                values.median() if values.notna().any() else math.nan
-            )
-        rows.append(row)
+        rows.append(row | numbers.loc[source.index].median().to_dict())
     return pd.DataFrame(rows)
+
+
+def sources(ids: Iterable[str]) -> str:
+    """Ids of records, or several of them a text, each once, as tables name them."""
+    return " ".join(sorted({id for text in ids if isinstance(text, str) for id in text.split()}))
 
 
 def failure(group: pd.DataFrame) -> str:

@@ -69,7 +69,7 @@ class Stop:
 class Run:
     """The loop. One step is in flight while the next batch is made.
 
-    `evaluate(split, variables) -> score`.
+    `evaluate(split, variables) -> {metric: value}`.
     """
 
     def __init__(
@@ -148,7 +148,7 @@ class Run:
 
     def measure(self, progress, state) -> bool:
         """Add a line to the curve; whether it is the best so far."""
-        score = self.evaluate("val", state)
+        score = self.evaluate("val", state)[self.task.metric]
         line = {
             "step": progress.step,
             "train_loss": math.fsum(progress.recent) / len(progress.recent),

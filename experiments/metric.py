@@ -36,6 +36,7 @@ class Metric:
 METRICS = (
     Metric("accuracy", "accuracy", True, 2, 0.01, " %", ("majority_accuracy", "chance_accuracy")),
     Metric("bpb", "bits per byte", False, 4, floor=("unigram_bpb",)),
+    Metric("mse", "mean squared error", False, 4, floor=("seasonal_mse", "last_value_mse")),
 )
 UNKNOWN = Metric("score", "score", True, 4)
 # in this order; others follow by name
@@ -53,4 +54,8 @@ RULES = {
     "depth2_accuracy": "exact to depth 2",
     "bytes_accuracy": "naive Bayes of bytes",
     "fourgram_accuracy": "naive Bayes of 4-grams",
+    "last_value_mse": "last value",
+    "seasonal_mse": "a period before",
+    "linear_mse": "linear, least squares (DLinear)",
+    "nlinear_mse": "linear, less the last value (NLinear)",
 }

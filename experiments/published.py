@@ -41,6 +41,13 @@ def of(task: str, metric: str) -> pd.DataFrame:
     return found[(found.task == task) & (found.metric == metric)]
 
 
+def task_of(frame: pd.DataFrame) -> str:
+    """What the figures call the task of a section: its experiment where that is one, as where a
+    task has several horizons."""
+    experiment = frame["config.experiment"].iloc[0]
+    return experiment if (figures().task == experiment).any() else frame["config.task"].iloc[0]
+
+
 def of_width(found: pd.DataFrame, width: float | None) -> pd.DataFrame:
     """Of figures given by model width those of `width`; where there are none, all."""
     same = found[found.width.isna() | (found.width == width)]

@@ -57,7 +57,7 @@ def variant(label: str, n: int, group: pd.DataFrame, metric: Metric, held=None) 
     good = group[group.status == "ok"]
     values, status = scores(good, metric), frames.failure(group)
     row = {"what": "model", "label": label, "n": n, **facts(group), **mean(values)}
-    row["status"], row["word"] = status, ""
+    row |= {"status": status, "word": "", "records": frames.sources(group.id)}
     if not len(values):
         row["word"] = next((word for word in group.status if word != "ok"), "")
         return row
@@ -115,13 +115,15 @@ def rules(frame: pd.DataFrame, metric: Metric) -> list[dict]:
         words = RULES.get(key, key.removesuffix(f"_{metric.key}").replace("_", " "))
         for n, value in list(by_n.items())[:1] if same else by_n.items():
             row = {"what": "rule", "label": words, "n": None if same else n, "score": value}
+            known = values.notna() & (same or frame["config.n"] == n)
+            row["records"] = frames.sources(frame.id[known])
             found.append(row | {"word": "", "status": "no model"})
     return found
 
 
 def others(section: Section, metric: Metric) -> list[dict]:
     """Rows of published figures of the section's task, of its width where there are widths."""
-    task = section.frame["config.task"].iloc[0]
+    task = published.task_of(section.frame)
     width = _only(section.frame, "config.model.width")
     found = published.of_width(published.of(task, metric.key), width)
     return [_published(row) for row in found[found.setting.isna()].itertuples()]

@@ -84,7 +84,7 @@ def _frontier(section, metric, rows, models, look):
     """A panel an N: ours against the state, above what was published by model width."""
     models = [row for row in models if row.get("decode_state_bytes")]
     lengths = sorted({row["n"] for row in models})
-    theirs = published.of(section.frame["config.task"].iloc[0], metric.key)
+    theirs = published.of(published.task_of(section.frame), metric.key)
     theirs = theirs.dropna(subset=["width", "value"]).query("n in @lengths")
     handles = [legend_entry(label, look[label]) for label in quality.ordered(models)]
     lines = theirs.drop_duplicates("model").reset_index(drop=True)

@@ -114,9 +114,10 @@ def _by_setting(section, text, metric, settings):
         line |= mean_cell("trained", line)
         for key in settings:
             values = pd.to_numeric(analysis.column(good, f"metrics.test_{metric.key}@{key}"))
-            line |= mean_cell(key, quality.mean(values.dropna()) | {"word": line["word"]})
+            cell = {"word": line["word"], "records": line["records"]}
+            line |= mean_cell(key, quality.mean(values.dropna()) | cell)
         lines.append(line)
-    others = published.of(section.frame["config.task"].iloc[0], metric.key).dropna(subset="setting")
+    others = published.of(published.task_of(section.frame), metric.key).dropna(subset="setting")
     for (model, n, source), group in others.groupby(["model", "n", "source"], sort=False):
         line = {"label": f"{model} ({source})", "n": n, "status": group.status.iloc[0]}
         for row in group.itertuples():
@@ -157,12 +158,13 @@ def grid(section: Section, text: str) -> list[Table]:
             good = tried[tried.status == "ok"]
             values = pd.to_numeric(analysis.column(good, f"metrics.val_{metric.key}_best")).dropna()
             row = quality.mean(values) | {"word": tried.status.iloc[0]}
+            row["records"] = frames.sources(tried.id)
             line |= mean_cell(f"lr{rate:g}", row)
             if len(values):
                 best[rate] = quality.rank(good.loc[values.index], values.mean(), metric)
         if best:
             bold.add((len(lines), f"lr{max(best, key=best.get):g}"))
-        lines.append(quality.facts(group) | line)
+        lines.append(quality.facts(group) | line | {"records": frames.sources(group.id)})
     columns = (
         Column("label", f"{metric.header}, validation"),
         N,
@@ -192,12 +194,13 @@ def mean_cell(key: str, row: dict) -> dict:
         f"{key}_stderr": row.get("stderr"),
         f"{key}_seeds": seeds,
         f"{key}_word": row.get("word") or None,
+        f"{key}_records": row.get("records"),
     }
 
 
 def overall(rows: list[dict]) -> dict:
     """Of the rows of one label, by N: their spans, and the costs of the longest with a score."""
-    line = spans(rows)
+    line = spans(rows) | {"records": frames.sources(row.get("records") for row in rows)}
     for row in rows:
         line |= {c.key: row[c.key] for c in COSTS if not missing(row.get(c.key))}
     at = {}

@@ -19,11 +19,15 @@ STATUSES = ("ok", "refused", "oom", "timeout", "nan", "error")
 
 @dataclasses.dataclass(frozen=True)
 class Records:
-    """`frame`: a row a record. `curves`: rows by (id, device). `notes`: what was not read."""
+    """`frame`: a row a record. `curves`: rows by (id, device). `notes`: what was not read.
+
+    `folders`: where a record lies, by (id, device).
+    """
 
     frame: pd.DataFrame
     curves: dict[tuple[str, str], list[dict]]
     notes: list[str]
+    folders: dict[tuple[str, str], Path] = dataclasses.field(default_factory=dict)
 
 
 def read(folders: Iterable[str | Path]) -> Records:
@@ -45,7 +49,7 @@ def read(folders: Iterable[str | Path]) -> Records:
             f"{older} records left out: the same point and device is in another folder, later"
         )
     frame = pd.DataFrame([kept[key] for key in sorted(kept)])
-    return Records(_ordered(frame), curves, list(dict.fromkeys(notes)))
+    return Records(_ordered(frame), curves, list(dict.fromkeys(notes)), bases)
 
 
 def _files(folders, notes):

@@ -1,6 +1,6 @@
 """Records -> CSV, Markdown, LaTeX, figures and one self-contained HTML page. Imports no jax.
 
-python -m experiments.report FOLDER ... --out DIR [--fit-from N] [--figures svg,png,pdf]
+python -m experiments.report FOLDER ... --out DIR [--fit-from N] [--figures LIST]
 """
 
 import argparse
@@ -8,10 +8,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments import closing, formats, frames, page, plots, reading, tables
+from experiments import closing, formats, frames, latex, page, plots, reading, tables
 
 FIGURE_FORMATS = ("svg", "png", "pdf")
-DEFAULT_FORMATS = ("svg", "png")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -52,9 +51,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--figures",
         type=_formats,
-        default=DEFAULT_FORMATS,
+        default=FIGURE_FORMATS,
         metavar="LIST",
-        help=f"of {','.join(FIGURE_FORMATS)} ({','.join(DEFAULT_FORMATS)})",
+        help=f"some of {','.join(FIGURE_FORMATS)} (all); none: --figures=",
     )
     return p
 
@@ -65,7 +64,7 @@ def write(
     *,
     octaves: float = 3,
     start: int | None = None,
-    figures: Sequence[str] = DEFAULT_FORMATS,
+    figures: Sequence[str] = FIGURE_FORMATS,
 ) -> Path:
     """Every file of the report; the page's path."""
     _save(out / "records.csv", formats.csv(records.frame))
@@ -84,14 +83,14 @@ def write(
     failed = tables.failures(records.frame)
     _save_table(out, failed)
     home = out / "index.html"
-    _save(home, page.render(records, parts, failed))
+    _save(home, page.render(records, parts, failed, figures))
     return home
 
 
 def _save_table(out, table):
     _save(out / f"{table.name}.csv", formats.csv(table.frame))
     _save(out / f"{table.name}.md", formats.markdown(table))
-    _save(out / f"{table.name}.tex", formats.latex(table))
+    _save(out / f"{table.name}.tex", latex.latex(table))
 
 
 def _save(path, content):

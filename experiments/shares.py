@@ -56,7 +56,7 @@ def crossings(rows: pd.DataFrame) -> list[dict]:
     """From which N on attention is more than half of the step, by FLOPs and by time."""
     found = []
     for label, curve in rows.groupby("label", sort=True):
-        row = {"label": label}
+        row = {"label": label, "records": frames.sources(curve.records)}
         for key in HALF:
             share = curve[f"{key}_share"].clip(1e-6, 1 - 1e-6)
             met = fits.crossing(curve.n, 1 - share, share)

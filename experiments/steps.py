@@ -1,6 +1,5 @@
 """The programs that training runs: the optimiser, a step, and the score of a held-out split."""
 
-import collections
 import dataclasses
 import time
 from collections.abc import Callable, Mapping
@@ -8,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
 
@@ -154,13 +154,15 @@ def held_out_sums(graph, task: tasks.Task) -> Callable:
     return sums
 
 
-def evaluate(sums: Callable, task: tasks.Task, split: str, size: int, state: Mapping) -> float:
-    """The task's metric on a whole held-out split, `size` examples at a time."""
-    totals = collections.Counter()
+def evaluate(sums: Callable, task: tasks.Task, split: str, size: int, state: Mapping) -> dict:
+    """The task's metric and `extra` ones, by name, on a whole held-out split, `size` examples at a
+    time."""
+    totals = {}
     for batch in task.held_out(split, size):
-        found = sums(state["params"], state["buffers"], batch)
-        totals.update({name: float(value) for name, value in found.items()})
-    return task.score(totals)
+        for name, value in sums(state["params"], state["buffers"], batch).items():
+            totals[name] = totals.get(name, 0.0) + np.asarray(value, np.float64)
+    totals = {name: total if total.ndim else float(total) for name, total in totals.items()}
+    return {task.metric: task.score(totals), **task.extra(totals)}
 
 
 def _apply(network, task, batch, **kwargs):

@@ -2,7 +2,17 @@
 
 import pandas as pd
 
-from experiments import analysis, closing, errors, formats, frames, messages, quality_tables, shares
+from experiments import (
+    analysis,
+    closing,
+    errors,
+    formats,
+    frames,
+    messages,
+    pivots,
+    quality_tables,
+    shares,
+)
 from experiments.formats import Column, Table
 from experiments.frames import Section
 
@@ -110,6 +120,7 @@ def scaling(
     fitted = f"Slope of log y on log N over {how}; ± is its standard error. {text}"
     met = f"Interpolated in log-log between the neighbouring N that were measured. {text}"
     return [
+        *pivots.tables(section, cells, text),
         Table.of(section.name, section.title, text, SCALING, analysis.scaling(cells)),
         Table.of(
             f"{section.name}-exponents",
@@ -206,6 +217,7 @@ def failures(frame: pd.DataFrame) -> Table:
             "seed": bad["config.seed"],
             "status": bad["status"],
             "reason": bad["reason"],
+            "records": bad["id"],
         }
     )
     counts = ", ".join(

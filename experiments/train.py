@@ -107,7 +107,7 @@ def predict(point: Mapping) -> dict:
 
 
 def _predict(c, config):
-    tokens = c["batch"] * c["n"]
+    tokens = c["batch"] * config.positions_of(c["n"])
     costs = [m.cost(dims, causal=config.kind == "decoder") for m, dims in _calls(c, config)]
     weights = config.depth * config.width * (4 * config.width + 2 * config.ff)
     weights += config.width * (config.vocab or config.classes or 1)
@@ -137,8 +137,8 @@ def run_point(point: Mapping, out: Path) -> dict:
         "loss": last["train_loss"],
         f"val_{metric}_best": progress.best,
         f"val_{metric}_last": last[f"val_{metric}"],
-        f"test_{metric}": evaluate("test", best),
-        **{f"test_{metric}@{split}": evaluate(split, best) for split in task.also},
+        **_tested(task, evaluate("test", best)),
+        **{f"test_{metric}@{split}": evaluate(split, best)[metric] for split in task.also},
         **_otherwise(c, task, best),
         "best_step": progress.best_step,
         "steps": progress.step,
@@ -158,6 +158,10 @@ def run_point(point: Mapping, out: Path) -> dict:
     return metrics
 
 
+def _tested(task, scores):
+    return {f"test_{name}": value for name, value in scores.items()}
+
+
 def model_config(point: Mapping, task: tasks.Task) -> model.TransformerConfig:
     """What the point asks for, on the inputs and outputs of the task."""
     fields = {field.name for field in dataclasses.fields(model.TransformerConfig)}
@@ -167,7 +171,10 @@ def model_config(point: Mapping, task: tasks.Task) -> model.TransformerConfig:
             raise ValueError(f"model has no field {name!r}; it has {', '.join(sorted(fields))}")
     chosen = {"mechanism": point["mechanism"], "hparams": point["hparams"]}
     sizes = {"max_len": point["n"], "dtype": point["dtype"]}
-    return model.TransformerConfig(**{**sizes, **asked, **task.model, **_hashable(chosen)})
+    config = model.TransformerConfig(**{**sizes, **asked, **task.model, **_hashable(chosen)})
+    if "max_len" in asked:
+        return config
+    return dataclasses.replace(config, max_len=config.positions_of(point["n"]))
 
 
 @functools.lru_cache(maxsize=2)
@@ -231,8 +238,8 @@ def _otherwise(c, task, best):
             raise ValueError(f"eval_hparams {words!r} have parameters of other shapes than trained")
         variables = {"params": best["params"], "buffers": jax.tree.map_with_path(fitting, buffers)}
         sums = steps.held_out_sums(graph, task)
-        score = steps.evaluate(sums, task, "test", c["batch"], variables)
-        found[f"test_{task.metric}@{words}"] = score
+        scores = steps.evaluate(sums, task, "test", c["batch"], variables)
+        found[f"test_{task.metric}@{words}"] = scores[task.metric]
     return found
 
 
@@ -270,9 +277,10 @@ def _calls(point, config):
     head_dim = config.width // config.heads
     itemsize = jnp.dtype(config.dtype).itemsize
     mechanisms = _mechanisms(config)
+    lengths = model.lengths_of(mechanisms, config.positions_of(point["n"]))
     return [
         (m, Dims(point["batch"], n, n, config.heads, head_dim, itemsize=itemsize))
-        for m, n in zip(mechanisms, model.lengths_of(mechanisms, point["n"]), strict=True)
+        for m, n in zip(mechanisms, lengths, strict=True)
     ]
 
 

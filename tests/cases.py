@@ -123,6 +123,22 @@ CASES = {
     "compressed-alone": Case("compressed", {"stride": 1, "window": None}, block=5),
     "query_reduction": Case("query_reduction", {"slots": 9}),
     "query_reduction-strided": Case("query_reduction", {"kind": "strided", "stride": 4}, block=4),
+    "none": Case("none"),
+    "recurrent": Case("recurrent"),
+    "recurrent-rnn": Case("recurrent", {"cell": "rnn", "conv": 3}),
+    "recurrent-both": Case("recurrent", {"bidirectional": True, "conv": 4}),
+    "convolution": Case("convolution"),
+    "convolution-even": Case("convolution", {"width": 2, "layers": 3}),
+    "probsparse": Case("probsparse", {"factor": 2}),
+    "probsparse-paper": Case("probsparse", {"factor": 2, "ranking": "paper"}),
+    "auto_correlation": Case("auto_correlation"),
+    "fourier_enhanced": Case("fourier_enhanced", {"modes": 5}),
+    "fourier_enhanced-low": Case(
+        "fourier_enhanced", {"modes": 64, "select": "low", "placing": "lowest"}
+    ),
+    "fourier_enhanced-cross": Case(
+        "fourier_enhanced", {"modes": 5, "kind": "cross", "activation": "softmax"}
+    ),
     "mixed": Case(
         "mixed",
         {
@@ -178,6 +194,10 @@ EXTRA = {
     "nystrom-conv",
     "compressed-alone",
     "sinkhorn-mean",
+    "fourier_enhanced-low",
+    "recurrent-rnn",
+    "recurrent-both",
+    "convolution-even",
 }
 
 # no two sizes are equal

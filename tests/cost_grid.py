@@ -17,6 +17,7 @@ from experiments import flops, kernel, measure
 
 # values of hyperparameters to draw from; several spaces where one excludes another
 SPACES = {
+    "auto_correlation": [{"factor": [1, 3]}],
     "bigbird": [
         {
             "block": [16, 48, 64],
@@ -26,8 +27,12 @@ SPACES = {
         }
     ],
     "compressed": [{"stride": [2, 3, 5], "window": [None, 0, 20], "learned": [0, 2]}],
+    "convolution": [{"width": [2, 3, 5], "layers": [1, 4]}],
     "efficient": [{"chunk": [32, 128], "normaliser": ["feature", "row"]}],
     "fourier": [{"implementation": [None, "fft"]}],
+    "fourier_enhanced": [
+        {"modes": [8, 64], "kind": ["self", "cross"], "select": ["random", "low"]},
+    ],
     "full": [
         {"implementation": ["plain"]},
         {"implementation": ["chunked"], "block": [64, 128, 256], "key_block": [64, 256, 1024]},
@@ -39,11 +44,16 @@ SPACES = {
     "lsh": [{"buckets": [8, (4, 4), (16, 8)], "hashes": [1, 2, 4], "block": [32, 64, 100]}],
     "mixed": [{}, {"parts": [(("local", {"window": 40}), ("linear", {}))]}],
     "mlp_mixer": [{"hidden": [16, 100, 256], "norm": [False, True], "residual": [False, True]}],
+    "none": [{}],
     "nystrom": [{"landmarks": [16, 100], "iterations": [4, 6], "conv": [None, 9]}],
     "performer": [{"features": [32, 100, 256], "kernel": ["softmax", "relu"], "chunk": [64, 128]}],
+    "probsparse": [{"factor": [1, 5], "ranking": ["exact", "paper"]}],
     "query_reduction": [
         {"kind": ["latents"], "slots": [16, 100, 256]},
         {"kind": ["strided"], "stride": [2, 5, 16]},
+    ],
+    "recurrent": [
+        {"cell": ["rnn", "lstm"], "bidirectional": [False, True], "conv": [None, 3]},
     ],
     "rfa": [{"features": [32, 128, 256], "gate": [False, True], "chunk": [64, 128]}],
     "routing": [
@@ -82,7 +92,8 @@ def draw(name: str, number: int, mode: str) -> dict:
 
 
 def flops_ratio(point: dict, program) -> float:
-    return kernel.predict(point)["flops"] / flops.count_jaxpr(program.jaxpr).flops
+    found, counted = kernel.predict(point)["flops"], flops.count_jaxpr(program.jaxpr).flops
+    return found / counted if counted else 1.0 + found
 
 
 def bytes_ratio(point: dict, program) -> float:

@@ -1,9 +1,12 @@
 """Calls of ours that repeat other implementations, where one line of options does not say it."""
 
+from unittest import mock
+
 import jax.numpy as jnp
 import numpy as np
 
 import attention_zoo as zoo
+from attention_zoo.mechanisms import probsparse
 from tests.golden import File, swap, value_and_gradients
 
 
@@ -52,6 +55,19 @@ def gated(file: File):
         params = {"weight": a["p_weight"], "bias": a["p_bias"]}
         params |= {"gain": a["p_ln_g"].reshape(H, -1), "shift": a["p_ln_b"].reshape(H, -1)}
         return m.apply(params, u, None, v, causal=s["causal"]).reshape(B, N, C // 2)
+
+    return value_and_gradients(call, file)
+
+
+def informer(file: File):
+    """With the keys that the file says were sampled."""
+    s, sampled = file.settings, jnp.asarray(file.fixed["i_index_sample"])
+    causal = {"ranking": "paper", "rest": "sum"} if s["causal"] else {}
+    m = zoo.make("probsparse", factor=s["factor"], **causal)
+
+    def call(a):
+        with mock.patch.object(probsparse, "sample", return_value=sampled):
+            return swap(m.apply({"seed": None}, *(swap(a[n]) for n in "qkv"), causal=s["causal"]))
 
     return value_and_gradients(call, file)
 

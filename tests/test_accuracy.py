@@ -44,7 +44,7 @@ def test_mechanisms_differ_in_nothing_else(name, size):
     first = {}
     for point in points:
         fixed = without(point, OWN) | {"model": without(point["model"], {"ff"})}
-        key = point["n"], point["model"]["width"]
+        key = point["experiment"], point["n"], point["model"]["width"]
         assert fixed == first.setdefault(key, fixed)
     lengths = {(point["label"], point["n"]) for point in points}
     labels = {label for label, _ in lengths}
@@ -62,7 +62,9 @@ def test_rates_are_chosen_alike(name, size):
         for other in grid:
             assert other["role"] == "grid"
             assert other["seed"] == config.seeds[0]
-            assert other["n"] == config.lr_length or other["task_args"].get("colour")
+            # colour has its own length, and so has each data set of series
+            alone = {"colour", "dataset"} & set(other["task_args"])
+            assert other["n"] == (point["n"] if alone else config.lr_length)
         label = point["label"], point["model"]["width"], str(point["task_args"])
         # all lengths and seeds of a mechanism read the same records
         assert grids.setdefault(label, grid) == grid
@@ -93,6 +95,8 @@ READ = {
     "cifar10": bytes_of(10, 256),
     "mnist": bytes_of(10, 256),
     "splice": bytes_of(3, 8),
+    "ucr": {"kind": "encoder", "inputs": "continuous", "features": 1, "classes": 6},
+    "forecast": {"kind": "encoder", "features": 1, "outputs": "flat", "classes": 96},
 }
 
 

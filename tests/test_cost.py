@@ -13,10 +13,13 @@ from tests.cases import CASES, MODES, SIZES, dims, runs
 
 # hyperparameters small against N, of every mechanism that never builds an [N, N] array
 SMALL = {
+    "auto_correlation": {},
     "bigbird": {"block": 32},
     "compressed": {},
+    "convolution": {},
     "efficient": {},
     "fourier": {},
+    "fourier_enhanced": {"modes": 32},
     "global": {"tokens": 16, "window": 64},
     "linear": {},
     "linformer": {"slots": 32},
@@ -25,7 +28,9 @@ SMALL = {
     "mlp_mixer": {"hidden": 32},
     "nystrom": {"landmarks": 32},
     "performer": {"features": 32},
+    "probsparse": {},
     "query_reduction": {"slots": 32},
+    "recurrent": {},
     "rfa": {"features": 32},
     "routing": {"clusters": 16, "window": 32},
     "sinkhorn": {"block": 64},
@@ -35,10 +40,12 @@ SMALL = {
 MATRIX = {"full", "mixed", "spatial_gating", "synthesizer"}
 # their pairs grow faster than N with fixed hyperparameters, if by a constant less than N²
 FASTER = {"compressed", "sinkhorn", "strided"}
+# N log N
+LOGARITHMIC = {"auto_correlation", "fourier", "probsparse"}
 # hyperparameters that grow as the root of N, as their papers choose them
 ROOT = {"sinkhorn": ("block",), "strided": ("stride",)}
-# what sorts by content also pads buckets
-EXPONENTS = {"lsh": 1.1, "routing": 1.1}
+# what sorts by content also pads buckets; probsparse keeps the weights of log N queries
+EXPONENTS = {"lsh": 1.1, "routing": 1.1, "probsparse": 1.15}
 
 
 def shaped(m: zoo.Mechanism, T: int, S: int | None = None):
@@ -78,7 +85,7 @@ def test_formula_holds_for_cross_lengths(name):
 
 
 def test_every_mechanism_is_sorted_by_growth():
-    assert set(SMALL) | MATRIX == set(zoo.names())
+    assert set(SMALL) | MATRIX | {"none"} == set(zoo.names())
     assert not set(SMALL) & MATRIX
 
 
@@ -122,7 +129,7 @@ def test_flops_and_compiled_memory_grow_linearly(name, mode):
             stats = jax.jit(fn).lower(*shaped(m, N)).compile().memory_analysis()
             held[pass_].append(stats.temp_size_in_bytes + stats.output_size_in_bytes)
             count = flops.count(fn, *shaped(m, N)).flops
-            work[pass_].append(count / (math.log2(N) if name == "fourier" else 1))
+            work[pass_].append(count / (math.log2(N) if name in LOGARITHMIC else 1))
     # what grows faster has its FLOPs by definition, and memory like the others
     for y in (*held.values(), *(work.values() if name not in FASTER else ())):
         assert np.polyfit(np.log(lengths), np.log(y), 1)[0] <= EXPONENTS.get(name, 1.05)

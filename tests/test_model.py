@@ -7,6 +7,7 @@ import pytest
 from flax import nnx
 
 import attention_zoo as zoo
+from attention_zoo.embedding import fold, patches_of
 from attention_zoo.model import TransformerConfig, num_params
 
 B, T, VOCAB, CLASSES = 2, 11, 17, 3
@@ -121,6 +122,34 @@ def test_positions_tell_orders_apart(positions):
 def test_inputs_and_outputs(inputs, x, outputs, shape):
     model = build(inputs=inputs, outputs=outputs, features=5, patch=4)
     assert evaluate(model, x, mask=MASK).shape == shape
+
+
+def test_a_flat_head_reads_every_position_and_no_hidden_one():
+    model = build(inputs="continuous", features=5, outputs="flat", max_len=T, positions="none")
+    overwritten = jnp.where(MASK[..., None], STEPS, 9.0)
+    turned = STEPS[:, ::-1]
+    masks = jnp.concatenate([MASK, MASK, MASK[:, ::-1]])
+    outs = evaluate(model, jnp.concatenate([STEPS, overwritten, turned]), mask=masks)
+    np.testing.assert_array_equal(outs[:B], outs[B : 2 * B])
+    # without positions a mean would not tell the order
+    assert np.abs(outs[:B] - outs[2 * B :]).max() > 1e-3
+    assert num_params(model)["by_length"] == T * 16 * CLASSES
+    with pytest.raises(ValueError, match=r'"flat" needs max_len=11 positions, got 9'):
+        model(STEPS[:, :9])
+
+
+@pytest.mark.parametrize(("patch", "stride"), [(4, 2), (4, 3), (3, 5), (16, 8), (4, 4)])
+def test_overlapping_patches_are_windows(patch, stride):
+    x = jnp.arange(T, dtype=jnp.float32)[None, :, None]
+    pieces, seen = fold(x, jnp.ones((1, T), bool), patch, stride)
+    count = patches_of(T, patch, stride)
+    padded = np.pad(np.arange(T), (0, patch + stride * count))
+    windows = [padded[i * stride : i * stride + patch] for i in range(count)]
+    np.testing.assert_array_equal(pieces[0], windows)
+    assert seen.shape == (1, count)
+    # every step is in a patch where they overlap or touch, and none more would be needed
+    assert (count - 1) * stride + patch >= T
+    assert (count - 2) * stride + patch < T
 
 
 def test_hidden_steps_of_a_half_hidden_patch_are_invisible():
@@ -262,7 +291,7 @@ REFUSALS = {
     "heads=3 must divide width=16": {"heads": 3},
     "kind must be one of encoder, decoder, encoder_decoder, got 'gpt'": {"kind": "gpt"},
     "inputs must be one of tokens, continuous, patches": {"inputs": "bytes"},
-    "outputs must be one of sequence, position, value": {"outputs": "label"},
+    "outputs must be one of sequence, position, value, flat": {"outputs": "label"},
     "positions must be one of learned, sinusoidal, rotary, none": {"positions": "alibi"},
     "norm must be one of pre, post": {"norm": "rms"},
     "dtype must be one of float32, bfloat16": {"dtype": "float16"},
@@ -270,6 +299,13 @@ REFUSALS = {
     "features must be given": {"inputs": "continuous"},
     "depth must be a whole number": {"depth": 0},
     "dropout must be at least 0 and below 1": {"dropout": 1.0},
+    "patch_stride must be patch=4, or None, for an output a step, got 2": {
+        "inputs": "patches",
+        "features": 5,
+        "outputs": "value",
+        "patch": 4,
+        "patch_stride": 2,
+    },
     "a decoder takes inputs=\"tokens\", got 'patches'": {"kind": "decoder", "inputs": "patches"},
     "depth=1, got 3": {"mechanism": ("full",) * 3},
     "local has no hyperparameter 'windw'.*did you mean 'window'": {

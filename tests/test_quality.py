@@ -10,6 +10,7 @@ from experiments import (
     closing,
     formats,
     frames,
+    latex,
     metric,
     plots,
     published,
@@ -155,7 +156,7 @@ def test_the_clear_best_is_bold_in_every_format(recall):
     found = table(recall["mqar"], "mqar-by-n")
     assert found.bold == {(0, f"n{n}") for n in (64, 128, 256, 512)}
     assert "**99.70 ± 0.12 (3)**" in formats.markdown(found)
-    assert r"\textbf{99.70 $\pm$ 0.12 (3)}" in formats.latex(found)
+    assert r"\bfseries 99.70 \pm 0.12 & (3)" in latex.latex(found)
 
 
 def test_searches_of_a_learning_rate_have_a_table_of_their_own(recall):

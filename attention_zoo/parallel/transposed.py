@@ -15,8 +15,10 @@ from attention_zoo.types import Dims, Parallel, Traffic
 PATTERN = "all-to-all over heads"
 
 
-def by_heads(name: str, apply: Callable, streams: str, why: str) -> Parallel:
-    """`why` a head cannot be split."""
+def by_heads(
+    name: str, apply: Callable, streams: str, why: str, *, tables: bool = True
+) -> Parallel:
+    """`why` a head cannot be split; `tables`: whether parameters have an axis of heads in front."""
 
     def run(params, q, k, v, *, axis, mask=None, causal=False):
         there = functools.partial(jax.lax.all_to_all, axis_name=axis, tiled=True)
@@ -31,15 +33,15 @@ def by_heads(name: str, apply: Callable, streams: str, why: str) -> Parallel:
         return there(out, split_axis=1, concat_axis=2)
 
     def traffic_of(dims: Dims, P: int, *, causal=False, masked=False) -> Traffic:
-        widths = {"q": dims.head_dim, "k": dims.head_dim, "v": dims.value_dim}
-        width = sum(widths[letter] for letter in streams) + dims.value_dim
-        tokens = dims.batch * dims.q_len // P
-        moved = traffic.transpose(P, tokens * dims.heads * width * dims.itemsize)
-        return moved + traffic.gather(P, tokens * masked, gradient=False)
+        T, S, D, E = dims.q_len, dims.kv_len, dims.head_dim, dims.value_dim
+        numbers = {"q": T * D, "k": S * D, "v": S * E}
+        each = (sum(numbers[letter] for letter in streams) + T * E) // P
+        moved = traffic.transpose(P, dims.batch * dims.heads * each * dims.itemsize)
+        return moved + traffic.gather(P, dims.batch * S // P * masked, gradient=False)
 
     def objections(dims: Dims, P: int, *, causal=False) -> list[str]:
         if dims.heads % P == 0:
             return []
         return [f"{name}: {why}, so devices must share the {dims.heads} heads evenly (got {P})"]
 
-    return Parallel(run, traffic_of, PATTERN, objections, by_head=True)
+    return Parallel(run, traffic_of, PATTERN, objections, by_head=tables)

@@ -35,6 +35,13 @@ VARIANTS = {
     "fourier": {},
     "mlp_mixer": {"hidden": 32},
     "query_reduction": {"slots": 32},
+    "probsparse": {},
+    "auto_correlation": {},
+    "fourier_enhanced": {"modes": 16},
+    # the block without its attention, and what came before attention
+    "none": {},
+    "recurrent": {"cell": "lstm"},
+    "convolution": {"layers": 2},
 }
 # the same four times as large, for N of thousands
 WIDE = {
@@ -61,11 +68,14 @@ def evened(width: int, heads: int, ff: int) -> dict[str, int]:
 
     No key projection is width² less, and dense synthesizers have width² / heads of their own; no
     projections at all are 4 width² less; a convolution of stride 3 for keys and one for values are
-    6 width² / heads more. An ff of F is 2 F width.
+    6 width² / heads more; an LSTM is 8 width², two layers of a convolution of 3 are 6, 16 modes are
+    32 / heads and their projections 2, where attention is 4. An ff of F is 2 F width.
     """
     fewer = {"lsh": width // 2, "spatial_gating": width // 2, "fourier": 2 * width}
     fewer |= {"synthesizer": (width - width // heads) // 2}
     fewer |= {"mlp_mixer": 2 * width, "compressed": -3 * width // heads}
+    fewer |= {"none": 2 * width, "recurrent": -2 * width, "convolution": -width}
+    fewer |= {"fourier_enhanced": width - 16 * width // heads}
     return {name: max(ff + more, 1) for name, more in fewer.items()}
 
 
@@ -131,13 +141,15 @@ def changed(config: ConfigDict, fields: dict) -> ConfigDict:
     return ConfigDict({**config.to_dict(), **fields})
 
 
-def sweep(config: ConfigDict) -> list[dict]:
-    """A point a mechanism, N and seed; the runner adds those that their learning rate is from."""
+def sweep(config: ConfigDict, grid_config: ConfigDict | None = None) -> list[dict]:
+    """A point a mechanism, N and seed; the runner adds those that their learning rate is from,
+    which are of `grid_config` where it is given."""
+    grid_config = grid_config or config
     points = []
     for key in config.mechanisms:
         for width in config.widths or (config.model.width,):
             model = {**config.model, "width": width, "ff": config.ff.get(key, config.model.ff)}
-            grid = _point(config, key, config.lr_length, config.seeds[0], model, "grid")
+            grid = _point(grid_config, key, config.lr_length, config.seeds[0], model, "grid")
             for n in config.lengths + (config.cheap_lengths if key in config.cheap else ()):
                 late = config.one_seed_from is not None and n >= config.one_seed_from
                 for seed in config.seeds[:1] if late else config.seeds:

@@ -14,6 +14,7 @@ from configs import accuracy, base
 SMALL = {
     "task_args": {"eval_tokens": 32768},
     "model": {"width": 64, "depth": 2, "heads": 4, "ff": 256, "positions": "sinusoidal"},
+    "ff": {"recurrent": 128, "convolution": 192, "none": 384},
     "lengths": base.powers(128, 2048),
     "lr_length": 128,
     "one_seed_from": 1024,
@@ -24,7 +25,7 @@ SMALL = {
 }
 MEDIUM = {
     "model": {"width": 256, "depth": 4, "heads": 4, "ff": 1024, "positions": "sinusoidal"},
-    "ff": {"compressed": 832},
+    "ff": {"compressed": 832, "recurrent": 512, "convolution": 768, "none": 1536},
     "lengths": (128, 512, 2048),
     "lr_length": 128,
     "lr_steps": 500,

@@ -25,7 +25,10 @@ SMALL = {
     "steps": 1000,
     "more_steps": {"256": 1200, "512": 1500},
     # compressed has 49,152 parameters in its convolutions, half of the rest of the model
-    "ff": {"lsh": 160, "spatial_gating": 160, "sinkhorn": 64, "compressed": 32},
+    "ff": {
+        **{"lsh": 160, "spatial_gating": 160, "sinkhorn": 64, "compressed": 32},
+        **{"convolution": 64, "recurrent": 0, "none": 256},
+    },
     "unequal": ("compressed",),
 }
 MEDIUM = {

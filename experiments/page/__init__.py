@@ -1,19 +1,34 @@
-"""Tables and drawings -> one HTML page that needs nothing else."""
+"""Tables and charts -> one HTML page that needs nothing else: Plotly and the records are in it."""
 
 import base64
 import dataclasses
+import gzip
+import json
+import math
 from pathlib import Path
 
 import jinja2
+from plotly.offline import get_plotlyjs
 
-from experiments import analysis, errors, formats, frames, messages, palette, quality_tables, shares
+from experiments import (
+    analysis,
+    errors,
+    formats,
+    frames,
+    latex,
+    messages,
+    palette,
+    quality_tables,
+    shares,
+)
 from experiments.canvas import Drawing
-from experiments.formats import Column, Table
+from experiments.formats import Table
 from experiments.frames import Section
-from experiments.page import inline
+from experiments.page import charts
 from experiments.reading import Records
 
 HERE = Path(__file__).parent
+SCRIPTS = ("tables.js", "plots.js", "page.js")
 PROVENANCE = (
     "device",
     "platform",
@@ -26,14 +41,19 @@ PROVENANCE = (
     "xla_flags",
     "glibc_tunables",
 )
-
-
-# of the columns of all records, these come first
-LEADING = [
+# the columns of all records that are shown at first
+LEADING = (
     *("id", "config.experiment", "env.device", "config.label", "config.mode", "config.n"),
-    *("config.seed", "status", "reason", "metrics.flops_counted", "metrics.bytes_compiled"),
-    *("metrics.seconds", "metrics.test_accuracy", "metrics.test_bpb"),
-]
+    *("config.seed", "status", "metrics.seconds", "metrics.bytes_compiled"),
+    *("metrics.bytes_measured", "metrics.flops_counted", "metrics.error", "metrics.test_accuracy"),
+    *("metrics.test_bpb", "config.dtype"),
+)
+UNITS = {
+    "metrics.seconds": ("ms", 1e-3),
+    "metrics.bytes_compiled": ("MB", 1e6),
+    "metrics.bytes_measured": ("MB", 1e6),
+    "metrics.flops_counted": ("GFLOP", 1e9),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,34 +65,112 @@ class Part:
     drawings: list[Drawing]
 
 
-def render(records: Records, parts: list[Part], failed: Table) -> str:
-    """The page; it holds its figures, styles, script and the CSV of all records."""
+def render(records: Records, parts: list[Part], failed: Table, figures=()) -> str:
+    """The page; `figures` are the suffixes of the files that stand beside it."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters["json_list"] = _numeric
-    table, same = _records_table(records.frame)
-    styles, shared, svgs = inline.figures(drawing for part in parts for drawing in part.drawings)
+    environment.filters["capitalize_first"] = lambda text: text[:1].upper() + text[1:]
+    markup = jinja2.filters.Markup
+    cards = json.loads((HERE / "cards.json").read_text())
+    found = charts.build([part.section for part in parts], records.curves)
+    table, same = _records(records.frame)
+    data = {"charts": found, "records": table | {"same": same}, "tables": _tables(parts, failed)}
+    mechanisms = analysis.column(records.frame, "config.mechanism").value_counts()
     return environment.get_template("page.html").render(
-        css=jinja2.filters.Markup((HERE / "page.css").read_text() + styles + _colors()),
-        script=jinja2.filters.Markup((HERE / "page.js").read_text()),
+        css=markup((HERE / "page.css").read_text() + _colors()),
+        script=markup("".join((HERE / name).read_text() for name in SCRIPTS)),
+        data=_packed(json.dumps(data, default=_plain, separators=(",", ":"), allow_nan=False)),
+        plotly=_packed(get_plotlyjs()),
         headlines=[line for part in parts for line in headlines(part.section)],
+        charts=found,
         parts=parts,
-        shared=shared,
-        svgs=svgs,
+        figures=figures,
+        cards=cards,
+        colors={c["name"]: charts.COLORS[palette.style(c["name"]).color] for c in cards},
+        rows={name: int(count) for name, count in mechanisms.items()},
         failed=failed,
         notes=records.notes,
-        records=table,
         same=same,
         provenance=_provenance(records.frame),
         counts=dict(sorted(records.frame.status.value_counts().items())),
         total=len(records.frame),
-        csv=base64.b64encode(formats.csv(records.frame).encode()).decode(),
     )
 
 
+def _packed(text: str) -> str:
+    """Compressed, in letters; the same text gives the same ones."""
+    return base64.b64encode(gzip.compress(text.encode(), 9, mtime=0)).decode()
+
+
+def _plain(value):
+    """What numpy has of a number, for JSON."""
+    return value.item()
+
+
+def _tables(parts, failed) -> dict[str, dict]:
+    found = {failed.name: _table(failed, "")}
+    for part in parts:
+        device = str(part.section.frame["env.device"].iloc[0])
+        found |= {table.name: _table(table, device) for table in part.tables}
+    return found
+
+
+def _table(table, device):
+    """As people read it, what to sort by, where each number is from, and to be copied."""
+    rows = table.frame.to_dict("records")
+    sources = [ids[0] if len({*ids}) == 1 else ids for ids in table.records()]
+    return {
+        "title": table.title,
+        "device": device,
+        "columns": [{"header": c.header, "numeric": table.numeric(c)} for c in table.columns],
+        "rows": table.text(),
+        "values": [[_number(row[column.key]) for column in table.columns] for row in rows],
+        "records": sources,
+        "bold": [
+            (i, j)
+            for i in range(len(rows))
+            for j in range(len(table.columns))
+            if table.emphatic(i, j)
+        ],
+        "latex": latex.latex(table),
+        "markdown": formats.markdown(table),
+        "csv": formats.csv(table.frame),
+    }
+
+
+def _number(value):
+    """None for what is no finite number, and for flags."""
+    if isinstance(value, str | bool) or formats.missing(value) or not math.isfinite(value):
+        return None
+    return value
+
+
+def _records(frame) -> tuple[dict, dict]:
+    """Every record, without the columns that say the same for all; those apart."""
+    same, columns = {}, []
+    for column in frame:
+        values = frame[column].dropna()
+        if column in ("id", "status", "reason", *LEADING):
+            columns.append(column)
+        elif len(values) == len(frame) and values.map(str).nunique() == 1 and len(frame) > 1:
+            same[column] = str(values.iloc[0])
+        elif len(values):
+            columns.append(column)
+    rows = frame[columns].astype(object)
+    rows = rows.where(rows.notna(), None).to_numpy().tolist()
+    rows = [[_whole(value) for value in row] for row in rows]
+    leading = [column for column in LEADING if column in columns]
+    return {"columns": columns, "rows": rows, "leading": leading, "units": UNITS}, same
+
+
+def _whole(value):
+    """Whole numbers that a column with gaps holds as floats."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 def headlines(section: Section) -> list[dict]:
-    """The few figures a reader came for: {"figure", "words", "where"}."""
+    """The few figures a reader came for: {"figure", "words", "where", "target"}."""
     found = {
         "kernel": _scaling_lines,
         "reorder": _reorder_lines,
@@ -85,8 +183,9 @@ def headlines(section: Section) -> list[dict]:
         "sharding": messages.sharding_lines,
         "plan": messages.plan_lines,
     }
+    target = f"section-{section.name}"
     return [
-        {"figure": figure, "words": words, "where": section.title}
+        {"figure": figure, "words": words, "where": section.title, "target": target}
         for figure, words in found[section.kind](section)
     ]
 
@@ -124,33 +223,6 @@ def _reorder_lines(section):
             yield f"N* = {counted}", f"{words}. In time: {row['verdict']}"
 
 
-def _records_table(frame):
-    """Every record, without the columns that say the same for all; those apart."""
-    same, columns = {}, []
-    for column in frame:
-        values = frame[column].dropna()
-        if column in ("id", "status", "reason"):
-            columns.append(column)
-        elif len(values) == len(frame) and values.map(str).nunique() == 1 and len(frame) > 1:
-            same[column] = str(values.iloc[0])
-        elif len(values):
-            columns.append(column)
-    columns.sort(key=lambda c: (c not in LEADING, LEADING.index(c) if c in LEADING else 0))
-    spec = [_column(frame, c) for c in columns]
-    return Table.of("records", "Every record", "", spec, frame), same
-
-
-def _column(frame, key):
-    values = frame[key].dropna()
-    if (
-        len(values)
-        and values.map(lambda v: isinstance(v, int | float) and not isinstance(v, bool)).all()
-    ):
-        whole = (values == values.round()).all()
-        return Column(key, key, 12 if whole else 4)
-    return Column(key, key)
-
-
 def _provenance(frame):
     rows = []
     for key in PROVENANCE:
@@ -165,15 +237,13 @@ def _provenance(frame):
     return rows
 
 
-def _numeric(table):
-    return [table.numeric(column) for column in table.columns]
-
-
 def _colors():
     shades = palette.COLORS | palette.SURFACES
     light, dark = ("".join(f"--{k}:{pair[i]};" for k, pair in shades.items()) for i in (0, 1))
+    light, dark = f"{light}color-scheme:light", f"{dark}color-scheme:dark"
     return (
-        f":root{{{light}color-scheme:light dark}}"
-        f"@media (prefers-color-scheme:dark){{:root{{{dark}}}}}"
+        f":root{{{light}}}"
+        f"@media (prefers-color-scheme:dark){{:root:not([data-theme=light]){{{dark}}}}}"
+        f":root[data-theme=dark]{{{dark}}}"
         f"@media print{{:root{{{light}}}}}\n"
     )

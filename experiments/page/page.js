@@ -1,33 +1,153 @@
-// a click on a heading sorts; numbers by value, a mean by itself, empty cells last
-const value = (row, i) => {
-  const text = row.cells[i].textContent.trim(), number = Number(text.split(" ± ")[0].replaceAll(",", ""));
-  return text === "" ? null : Number.isNaN(number) ? text : number;
-};
-const compare = (a, b) => typeof a === typeof b && typeof a === "number" ? a - b : String(a).localeCompare(String(b));
-const sort = (head) => {
-  const body = head.closest("table").tBodies[0], i = head.cellIndex;
-  const sign = head.getAttribute("aria-sort") === "ascending" ? -1 : 1;
-  for (const other of head.parentNode.cells) other.removeAttribute("aria-sort");
-  head.setAttribute("aria-sort", sign === 1 ? "ascending" : "descending");
-  const rows = [...body.rows].map((row) => [value(row, i), row]);
-  rows.sort(([a], [b]) => a === null ? (b === null ? 0 : 1) : b === null ? -1 : sign * compare(a, b));
-  body.append(...rows.map(([, row]) => row));
-};
-for (const head of document.querySelectorAll("th")) {
-  head.addEventListener("click", () => sort(head));
-  head.addEventListener("keydown", (event) => { if (event.key === "Enter") sort(head); });
+// The page: unpacks what it holds, then records, charts, tables and cards are put to work.
+async function unpack(id) {
+  const bytes = Uint8Array.from(atob(document.getElementById(id).textContent.trim()), (c) => c.charCodeAt(0));
+  return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
 }
 
-const filter = document.getElementById("filter"), rows = [...document.querySelectorAll("#records tbody tr")];
-const show = () => {
-  const words = filter.value.toLowerCase().split(/\s+/).filter(Boolean);
-  let shown = 0;
-  for (const row of rows) {
-    const text = row.textContent.toLowerCase();
-    row.hidden = !words.every((word) => text.includes(word));
-    shown += !row.hidden;
+let data, records, found_by_id, grid;
+const find_record = (id, device) => (found_by_id.get(id) ?? []).find((record) => !device || record["env.device"] === device);
+
+const FILTERS = ["config.experiment", "env.device", "config.mechanism", "config.mode", "config.n", "status"];
+
+function start_records() {
+  const { columns, rows, same } = data.records;
+  records = rows.map((row) => ({ ...same, ...Object.fromEntries(columns.map((key, i) => [key, row[i]]).filter(([, value]) => value !== null)) }));
+  found_by_id = Map.groupBy ? Map.groupBy(records, (record) => record.id) : new Map();
+  if (!found_by_id.size) for (const record of records) found_by_id.set(record.id, [...(found_by_id.get(record.id) ?? []), record]);
+  const form = document.getElementById("filters");
+  for (const key of FILTERS) {
+    const values = [...new Set(records.map((record) => record[key]).filter((value) => value !== undefined))];
+    values.sort((a, b) => typeof a === "number" ? a - b : String(a).localeCompare(b));
+    if (values.length < 2) continue;
+    const options = values.map((value) => `<option value="${escaped(value)}">${typeof value === "number" ? value.toLocaleString("en") : escaped(value)}</option>`);
+    form.insertAdjacentHTML("beforeend", `<label>${key.split(".").at(-1).replace(/^n$/, "N")} <select name="${key}"><option value="">all</option>${options.join("")}</select></label>`);
   }
-  document.getElementById("shown").textContent = `${shown} of ${rows.length}`;
+  form.addEventListener("input", () => { if (location.hash.startsWith("#records=")) history.replaceState(null, "", "#records"); filter_records(); });
+  document.getElementById("all-columns").addEventListener("change", draw_records);
+  draw_records();
+}
+
+function draw_records() {
+  const all = document.getElementById("all-columns").checked;
+  const used = (key) => records.some((record) => record[key] !== undefined && record[key] !== "");
+  const keys = (all ? data.records.columns : data.records.leading).filter(used);
+  const numeric = keys.map((key) => records.every((record) => ["number", "undefined"].includes(typeof record[key])));
+  const unit = (key) => data.records.units[key];
+  const columns = keys.map((key, i) => ({ header: unit(key) ? `${key.split(".").at(-1)}, ${unit(key)[0]}` : key.replace(/^(config|metrics|env)\./, ""), numeric: numeric[i] }));
+  grid = new Grid(document.querySelector("#records .grid"), columns, records.length, (i) => keys.map((key, j) => {
+    const value = records[i][key] ?? "";
+    const text = value === "" ? "" : unit(key) ? (value / unit(key)[1]).toLocaleString("en", { maximumSignificantDigits: 4 })
+      : numeric[j] ? number(value) : String(value);
+    return { text, value, href: key === "id" || numeric[j] ? link(records[i].id, records[i]["env.device"]) : "" };
+  }), 100);
+  filter_records();
+}
+
+function filter_records() {
+  const form = document.getElementById("filters");
+  const words = form.elements.text.value.toLowerCase().split(/\s+/).filter(Boolean);
+  const wanted = FILTERS.filter((key) => form.elements[key]?.value).map((key) => [key, form.elements[key].value]);
+  const [ids, device] = location.hash.startsWith("#records=") ? parse_link(location.hash) : [null, ""];
+  const shown = grid.filter((i) => {
+    const record = records[i];
+    if (ids && !(ids.has(record.id) && (!device || record["env.device"] === device))) return false;
+    if (!wanted.every(([key, value]) => String(record[key]) === value)) return false;
+    record.text ??= Object.entries(record).map(([, value]) => value).join(" ").toLowerCase();
+    return words.every((word) => record.text.includes(word));
+  });
+  document.getElementById("shown").textContent = `${shown.toLocaleString("en")} of ${records.length.toLocaleString("en")}`;
+  document.getElementById("reset").hidden = !(ids || words.length || wanted.length);
+}
+
+const parse_link = (hash) => {
+  const [ids, device] = decodeURIComponent(hash.slice("#records=".length)).split("@");
+  return [new Set(ids.split(",")), device ?? ""];
 };
-filter.addEventListener("input", show);
-show();
+
+// one record opens by itself, several are listed
+function follow() {
+  if (!location.hash.startsWith("#records=")) return;
+  const [ids, device] = parse_link(location.hash);
+  document.getElementById("filters").reset();
+  filter_records();
+  document.getElementById("records").scrollIntoView();
+  const known = records.filter((record) => ids.has(record.id) && (!device || record["env.device"] === device));
+  if (known.length === 1) show_record(known[0]);
+  else document.getElementById("filters").elements.text.focus({ preventScroll: true });
+}
+const open_records = (href) => { if (!href) return; if (location.hash === href) follow(); else location.hash = href; };
+
+function show_record(record) {
+  const part = (prefix) => Object.entries(record).filter(([key]) => key.startsWith(`${prefix}.`))
+    .map(([key, value]) => `<dt>${escaped(key.slice(prefix.length + 1))}</dt><dd>${escaped(value)}</dd>`).join("");
+  const dialog = document.getElementById("dialog");
+  const { text, ...plain } = record;
+  dialog.innerHTML = `<form method="dialog"><h3>Record ${escaped(record.id)} <small>${escaped(record.status)}</small></h3>
+    ${record.reason ? `<p>${escaped(record.reason)}</p>` : ""}
+    ${["metrics", "config", "env"].map((prefix) => `<h4>${prefix}</h4><dl>${part(prefix)}</dl>`).join("")}
+    <p><button type="button" class="json">as JSON</button> <button autofocus>close</button></p></form>`;
+  dialog.querySelector(".json").addEventListener("click", () => { dialog.close(); show_text(`Record ${record.id}`, JSON.stringify(plain, null, 1)); });
+  dialog.showModal();
+  dialog.scrollTop = 0;
+}
+
+function start_tables() {
+  for (const details of document.querySelectorAll("details[data-table]")) {
+    const spec = data.tables[details.dataset.table];
+    details.addEventListener("toggle", () => { if (details.open) table_of(details, spec); });
+    if (details.open) table_of(details, spec);
+    for (const button of details.querySelectorAll("[data-format]"))
+      button.addEventListener("click", () => show_text(`${spec.title}: ${button.textContent}`, spec[button.dataset.format]));
+  }
+}
+
+function start_cards() {
+  for (const button of document.querySelectorAll("[data-mechanism]"))
+    button.addEventListener("click", () => {
+      const form = document.getElementById("filters");
+      history.replaceState(null, "", "#records");
+      form.reset();
+      if (form.elements["config.mechanism"]) form.elements["config.mechanism"].value = button.dataset.mechanism;
+      filter_records();
+      document.getElementById("records").scrollIntoView();
+      form.elements.text.focus({ preventScroll: true });
+    });
+}
+
+function start_theme() {
+  const root = document.documentElement, button = document.getElementById("theme");
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  const now = () => root.dataset.theme || (dark.matches ? "dark" : "light");
+  const say = () => { button.textContent = now() === "dark" ? "light" : "dark"; for (const chart of charts) chart.render(); };
+  button.addEventListener("click", () => { root.dataset.theme = now() === "dark" ? "light" : "dark"; say(); });
+  dark.addEventListener("change", say);
+  say();
+}
+
+async function start() {
+  data = JSON.parse(await unpack("data"));
+  start_records();
+  start_tables();
+  start_cards();
+  const script = document.createElement("script");
+  script.textContent = await unpack("plotly");
+  document.head.append(script);
+  for (const spec of data.charts) charts.push(new Chart(spec, document.getElementById(`chart-${spec.name}`)));
+  start_theme();
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest(".legend button");
+    if (!button) return;
+    const { label } = button.dataset, legend = button.parentNode;
+    choose(label);
+    [...legend.querySelectorAll("button")].find((other) => other.dataset.label === label && !other.hidden)?.focus();
+  });
+  document.getElementById("reset").addEventListener("click", () => {
+    history.replaceState(null, "", "#records");
+    document.getElementById("filters").reset();
+    filter_records();
+  });
+  addEventListener("hashchange", follow);
+  follow();
+  document.documentElement.dataset.ready = "";
+}
+start().catch((error) => { document.getElementById("trouble").textContent = `This page could not start: ${error.message}`; throw error; });

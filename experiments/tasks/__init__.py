@@ -35,6 +35,8 @@ class Task:
     """What was read: goes into the record."""
     also: tuple[str, ...] = ()
     """Held-out splits beside "val" and "test": the trained model is scored on them too."""
+    extra: Callable[[Mapping[str, float]], dict[str, float]] = lambda totals: {}
+    """Further metrics, by name, from the sums of a whole split."""
     higher_is_better: bool = False
     masked: bool = False
     """Padding can change what is scored, so the model must hide it."""

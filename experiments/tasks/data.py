@@ -17,15 +17,20 @@ from pathlib import Path
 
 VARIABLE = "ATTENTION_ZOO_DATA"
 TIMEOUT = 30
+# of a file whose size is not known
+MOST_BYTES = 1 << 26
 
 
 @dataclasses.dataclass(frozen=True)
 class File:
-    """One file as its public home serves it; without a `url`, as whoever packed it names it."""
+    """One file as its public home serves it; without a `url`, as whoever packed it names it.
+
+    Without a digest, for we never saw it, it is taken as it is found.
+    """
 
     name: str
-    sha256: str
-    bytes: int
+    sha256: str | None = None
+    bytes: int | None = None
     url: str | None = None
 
 
@@ -130,6 +135,80 @@ DATASETS = {
         licence="none stated; research use, cite Socher et al. 2013",
         citation="Socher et al., EMNLP 2013",
     ),
+    "ett": Dataset(
+        files=_files(
+            """
+            f18de3ad269cef59bb07b5438d79bb3042d3be49bdeecf01c1cd6d29695ee066 2589657 ETTh1.csv
+            a3dc2c597b9218c7ce1cd55eb77b283fd459a1d09d753063f944967dd6b9218b 2417960 ETTh2.csv
+            """,
+            _github("zhouhaoyi/ETDataset/1d16c8f4f943005d613b5bc962e9eeb06058cf07/ETT-small"),
+        )
+        + _files(
+            """
+            22ab3fd84b764811cae64535f3539dd01359a3eed210990da771fa1a9728a205 1230589 ETTm1.zip
+            6b38ab60ea1357bd87a3fc9f23347abb43a2d6159242583830dd8aab04c8b31f 1211672 ETTm2.zip
+            """,
+            _github("xiuyu88/ASDGC-Dataset/0cb0f5f8bf9a45a43928ed318870c4a798d153a3"),
+        ),
+        licence="CC BY-ND 4.0",
+        citation="arXiv:2012.07436",
+    ),
+    "weather": Dataset(
+        files=_files(
+            "f69d99ac5b7302a1476478e91c38f15473265b6784900c5aee07df153f72fdd0 1925828 weather.zip",
+            _github("xiuyu88/ASDGC-Dataset/0cb0f5f8bf9a45a43928ed318870c4a798d153a3"),
+        ),
+        licence="free for research with acknowledgement of MPI for Biogeochemistry, Jena",
+        citation="bgc-jena.mpg.de/wetter, as used by arXiv:2106.13008",
+    ),
+    "illness": Dataset(
+        files=_files(
+            "8594cecb98c6f2f9dc014eca11c4d5d1e38ad5ce6ed0592d4abe65b146fce395 66653 "
+            "national_illness.csv",
+            _github(
+                "junwoopark92/Self-Supervised-Contrastive-Forecsating/"
+                "f394705adbf5217811276f5e59576c6e7ea7586c/dataset/illness"
+            ),
+        ),
+        licence="public domain",
+        citation="US CDC FluView, as used by arXiv:2106.13008",
+    ),
+    "exchange_rate": Dataset(
+        files=_files(
+            "6a4fbb561dcdee43f071a83badbeec9223a335552278348656738b556f1c2e9d 177142 "
+            "exchange_rate.txt.gz",
+            _github(
+                "laiguokun/multivariate-time-series-data/"
+                "7f402f185cc2435b5e66aed13a3b560ed142e023/exchange_rate"
+            ),
+        ),
+        licence="none stated; cite Lai et al. 2018",
+        citation="arXiv:1703.07015",
+    ),
+    "ucr": Dataset(
+        files=_files(
+            """
+            93e8aaeb44a10af181d24a156e60da7021193cd990ca28f263fccf3b905bfebf 1659932 ACSF1_TEST.ts
+            0646b90dc4843e02baed6b2ba345c5601a4991b6796565489cef1b2d92a7537b 1658422 ACSF1_TRAIN.ts
+            79332750788a6227b325b96bd0d70130c8eb707b9731f8d7dec62b7a7d36017e 252305 GunPoint_TEST.ts
+            f842401779fd9800d247d8b33121a1a4643710a19b24917dbdd9a060ca8630d5 84188 GunPoint_TRAIN.ts
+            26122451f87dd0387ef90b18bc8a86c041371b8a1c068004922b939971247144 274054 ItalyPowerDemand_TEST.ts
+            341269cb7e6cef96846b30e774580beec79addb93848ba360145219115a74b7c 18300 ItalyPowerDemand_TRAIN.ts
+            b3d41d6a0ca3bcad3afb9ca7d4365382aa51341e2e58bae2a574babdda5b9462 649132 JapaneseVowels_TEST.ts
+            68a430eabd919cc77f40b1f5f3bc0dcafacc1486bca9260785aeb7d262cc78cd 487971 JapaneseVowels_TRAIN.ts
+            6c549dd354f9e42d5985fa5fab75321ca9acefc7873457e71467fc8a31f107ce 1152821 OSULeaf_TEST.ts
+            86b9d6e860414ffd26cebc62fff84ffb37fa588ef3e5bf79e4094a437c36ddfc 953148 OSULeaf_TRAIN.ts
+            aa6da0dc1461e8d374e068a940ce37d1b0bb1a9844596d818920c8af696d656d 1503139 PLAID_TEST.ts
+            40deb3bc6bd1e1aa0e6db6e6bfd3cecc4a23bf57f6a6d6ab90fb75e4a2c72344 1491100 PLAID_TRAIN.ts
+            """,  # noqa: E501
+        )
+        + tuple(
+            File(name, url=_github(f"hfawaz/cd-diagram/master/FordA/{name}"))
+            for name in ("FordA_TRAIN.tsv", "FordA_TEST.tsv")
+        ),
+        licence="free for research, cite Dau et al. 2018",
+        citation="arXiv:1810.07758",
+    ),
     "splice": Dataset(
         files=_files(
             "7e9b1b59c6731059f40bf16874fcac85af43fa65504b05cc6517b1a4c70fd99a 527517 splice.arff",
@@ -195,6 +274,8 @@ def _unxz(packed):
 
 
 def _checked(contents, file, dataset, origin):
+    if file.sha256 is None:
+        return contents
     found = hashlib.sha256(contents).hexdigest()
     if (len(contents), found) != (file.bytes, file.sha256):
         raise ValueError(
@@ -212,13 +293,13 @@ def _download(file, dataset, folders):
         if file.url is None:
             raise FileNotFoundError("no public home serves it in this form")
         with urllib.request.urlopen(file.url, timeout=TIMEOUT) as response:
-            contents = response.read(file.bytes + 1)
+            contents = response.read(MOST_BYTES if file.bytes is None else file.bytes + 1)
     except OSError as error:
         fetched = f", and {file.url} could not be fetched" if file.url else ""
         raise ValueError(
             f"{dataset}/{file.name} is in none of {', '.join(map(str, folders))}{fetched} "
-            f"({error}); put it into ${VARIABLE}/{dataset}/{file.name} "
-            f"({file.bytes} bytes, sha256 {file.sha256})"
+            f"({error}); put it into ${VARIABLE}/{dataset}/{file.name}"
+            + (f" ({file.bytes} bytes, sha256 {file.sha256})" if file.sha256 else "")
         ) from error
     _checked(contents, file, dataset, file.url)
     _write(target, contents)

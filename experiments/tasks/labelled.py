@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.tasks import Batch, Task, language
+from experiments.tasks import Batch, Task, confusion
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -173,9 +173,10 @@ def classification(
         model={"kind": "encoder", "outputs": "sequence", "classes": classes, **form.model},
         batch=batch,
         held_out=held_out,
-        sums=language.sums,
+        sums=confusion.sums,
         score=lambda totals: totals["correct"] / totals["count"],
         metric="accuracy",
+        extra=confusion.scores,
         oracles=oracles,
         facts=facts,
         higher_is_better=True,

@@ -1,0 +1,93 @@
+"""Forecasting: mean squared error of the next rows of a series, every bidirectional mechanism.
+
+    python -m experiments.run --config configs/accuracy/forecast.py:small
+
+PatchTST's model (arXiv:2211.14730) with each mechanism in its encoder: a channel by itself,
+patches of 16 steps every 8, a flat head. small: ETTh1, look-back 336, horizons 96 to 720, width 32,
+3 seeds at 96 and one beyond. medium: all series, look-backs 96 and 336, 3 seeds; not yet run on a
+GPU. full: as medium, of the paper's size and patience. --config.series=weather,illness takes
+others; --config.lengths=96,336,720,1440,2880 asks which mechanisms use a longer past. A rate is
+chosen at the first horizon.
+"""
+
+from configs import accuracy
+
+# positions are patches: 41 of them at look-back 336
+VARIANTS = {
+    **accuracy.VARIANTS,
+    "local": {"window": 4},
+    "strided": {"stride": 6},
+    "global": {"tokens": 2, "window": 4},
+    "bigbird": {"block": 4, "window": 1, "global_blocks": 1, "random_blocks": 1},
+    "mixed": {"parts": (("local", {"window": 4}), ("linear", {}))},
+    "performer": {"features": 32},
+    "rfa": {"features": 32},
+    "lsh": {"buckets": 8, "block": 8, "hashes": 2},
+    "routing": {"clusters": 6, "window": 7, "decay": 0.99},
+    "sinkhorn": {"block": 8},
+    "linformer": {"slots": 16},
+    "nystrom": {"landmarks": 16},
+    "probsparse": {"factor": 3},
+    "auto_correlation": {"factor": 1},
+}
+MECHANISMS = tuple(VARIANTS)
+PATCHES = {"inputs": "patches", "patch": 16, "patch_stride": 8, "positions": "learned"}
+SMALL = {
+    "model": {**PATCHES, "width": 32, "depth": 2, "heads": 4, "ff": 64, "dropout": 0.2},
+    "ff": accuracy.evened(32, 4, 64),
+    "series": ("ETTh1",),
+    "lengths": (336,),
+    # sixteen modes of a width so small have more weights than all else
+    "unequal": ("fourier_enhanced",),
+    "seeds_beyond": (0,),
+    "steps": 600,
+    "batch": 64,
+}
+MEDIUM = {
+    **SMALL,
+    "series": ("ETTh1", "ETTh2", "ETTm1", "weather", "exchange_rate", "illness"),
+    "lengths": (96, 336),
+    "seeds_beyond": (0, 1, 2),
+    "steps": 5000,
+    "batch": 256,
+}
+FULL = {
+    **MEDIUM,
+    "model": {**PATCHES, "width": 128, "depth": 3, "heads": 16, "ff": 256, "dropout": 0.2},
+    "ff": accuracy.evened(128, 16, 256),
+    "unequal": (),
+    "steps": 50_000,
+    "patience": 10,
+    "evals": 100,
+    "time_limit": 86400.0,
+}
+HORIZONS = {"illness": (24, 36, 48, 60)}
+
+
+def get_config(size="small"):
+    sizes = {"small": SMALL, "medium": MEDIUM, "full": FULL}
+    common = {
+        **{"mechanisms": MECHANISMS, "variants": VARIANTS, "horizons": (96, 192, 336, 720)},
+        **{"lr_length": 336, "lrs": (3e-4, 1e-3, 3e-3), "patience": 4},
+    }
+    return accuracy.settings("forecast", size, sizes, **common)
+
+
+def get_sweep(config):
+    points = []
+    for series in config.series:
+        horizons = HORIZONS.get(series, config.horizons)
+        of = [_of(config, series, horizon, horizon == horizons[0]) for horizon in horizons]
+        points += [point for each in of for point in accuracy.sweep(each, of[0])]
+    return points
+
+
+def _of(config, series, horizon, first):
+    return accuracy.changed(
+        config,
+        {
+            "experiment": f"forecast-{series}-{horizon}",
+            "task_args": {"series": series, "horizon": horizon},
+            "seeds": config.seeds if first else config.seeds_beyond,
+        },
+    )

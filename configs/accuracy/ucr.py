@@ -1,0 +1,67 @@
+"""Time series with a class each, of the UCR and UEA archives: every bidirectional mechanism.
+
+    python -m experiments.run --config configs/accuracy/ucr.py:small
+
+small: six sets, width 64, 3 seeds, patches of 8 steps where series are long. medium and full: width
+128 and longer training; not yet run on a GPU. --config.sets=FordA is the lectures' lab: a
+transformer classifier and an LSTM (`recurrent`) beside it; its files are downloaded, or given.
+"""
+
+from configs import accuracy
+
+# set: (length, steps a patch)
+SETS = {
+    "OSULeaf": (427, 8),
+    "ACSF1": (1460, 16),
+    "GunPoint": (150, 4),
+    "ItalyPowerDemand": (24, 1),
+    "PLAID": (1344, 16),
+    "JapaneseVowels": (29, 1),
+    "FordA": (500, 8),
+}
+# positions are patches: 24 to 92 of them
+VARIANTS = {
+    **accuracy.VARIANTS,
+    "local": {"window": 4},
+    "strided": {"stride": 5},
+    "global": {"tokens": 2, "window": 4},
+    "bigbird": {"block": 4, "window": 1, "global_blocks": 1, "random_blocks": 1},
+    "mixed": {"parts": (("local", {"window": 4}), ("linear", {}))},
+    "lsh": {"buckets": 8, "block": 8, "hashes": 2},
+    "routing": {"clusters": 6, "window": 8, "decay": 0.99},
+    "sinkhorn": {"block": 8},
+    "linformer": {"slots": 16},
+    "nystrom": {"landmarks": 16},
+    "query_reduction": {"slots": 16},
+}
+SMALL = {
+    **accuracy.SMALL,
+    "sets": tuple(name for name in SETS if name != "FordA"),
+    "batch": 32,
+    "steps": 400,
+    "evals": 8,
+}
+MEDIUM = {**SMALL, **accuracy.MEDIUM, "seeds": (0, 1, 2), "steps": 2000}
+FULL = {**MEDIUM, "sets": tuple(SETS), "steps": 10_000, "time_limit": 86400.0}
+
+
+def get_config(size="small"):
+    sizes = {"small": SMALL, "medium": MEDIUM, "full": FULL}
+    fields = {"variants": VARIANTS, "lengths": (427,), "lr_length": 427}
+    return accuracy.settings("ucr", size, sizes, **fields)
+
+
+def get_sweep(config):
+    points = []
+    for name in config.sets:
+        length, patch = SETS[name]
+        inputs = {"inputs": "patches", "patch": patch} if patch > 1 else {"inputs": "continuous"}
+        of_set = {
+            "experiment": f"ucr-{name}",
+            "task_args": {"dataset": name},
+            "lengths": (length,),
+            "lr_length": length,
+            "model": {**config.model, **inputs},
+        }
+        points += accuracy.sweep(accuracy.changed(config, of_set))
+    return points

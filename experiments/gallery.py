@@ -1,0 +1,102 @@
+"""The README's four pictures, drawn from committed records, each with a line and its records.
+
+python -m experiments.gallery        # rewrites docs/gallery and the gallery in README.md
+"""
+
+import dataclasses
+import sys
+from pathlib import Path
+
+from experiments import closing, frames, plots, quality, reading
+from experiments.canvas import Drawing
+
+ROOT = Path(__file__).parents[1]
+README, FOLDER = ROOT / "README.md", ROOT / "docs" / "gallery"
+BEGIN, END = "<!-- gallery: begin -->", "<!-- gallery: end -->"
+# name, kinds of sections, how its drawings' names end (the first that any has), what it shows
+PICTURES = (
+    ("scaling", ("kernel",), ("-seconds-forward", ""), "Time of a call against N"),
+    ("reordering", ("reorder",), ("-identity-d64-e64", ""), "(q kᵀ) v against q (kᵀ v)"),
+    ("accuracy", ("train",), ("-by-n",), "{metric} against N, beside rules without a model"),
+    ("bubbles", ("arena", "train"), ("-speed",), "{metric} against speed"),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Picture:
+    """`folder` has the records, from the root of the repository."""
+
+    name: str
+    line: str
+    folder: str
+    drawing: Drawing
+
+
+def pictures(records: reading.Records) -> list[Picture]:
+    """Those that the records have points for, each of the section with the most of them."""
+    sections = frames.sections(records.frame)
+    sections += closing.sections(sections)
+    drawn, found = {}, []
+    for name, kinds, endings, words in PICTURES:
+        for section in sorted((s for s in sections if s.kind in kinds), key=_rank):
+            if section.name not in drawn:
+                drawn[section.name] = plots.draw(section, records.curves)
+            # the bubbles end a list, of an experiment's figures the first is the usual one
+            chosen = [d for end in endings for d in drawn[section.name] if d.name.endswith(end)]
+            if chosen:
+                found.append(_picture(name, words, section, chosen[0], records))
+                break
+    return found
+
+
+def _rank(section):
+    """Accuracies before bits per byte, then by how much was measured."""
+    accurate = section.kind == "train" and quality.metric_of(section).key == "accuracy"
+    return not (accurate or section.kind == "arena"), -(section.frame.status == "ok").sum()
+
+
+def _picture(name, words, section, drawing, records):
+    metric = quality.metric_of(section).words.capitalize()
+    line = words.format(metric=metric)
+    if drawing.name.endswith("-speed") and quality.memory_of(section.frame):
+        line += ", the area is memory"
+    line += f". {section.title}."
+    first = section.frame.iloc[0]
+    folder = records.folders[first["id"], str(first["env.device"])].resolve()
+    return Picture(name, line, folder.relative_to(ROOT).as_posix(), drawing)
+
+
+def markdown(found: list[Picture]) -> str:
+    """Two pictures a row."""
+    cells = [
+        f"[![{of.name}](docs/gallery/{of.name}.png)]({of.folder})<br>{of.line} "
+        f"[Its records]({of.folder})."
+        for of in found
+    ]
+    pairs = [cells[i : i + 2] for i in range(0, len(cells), 2)]
+    rows = [" | ".join([*pair, ""][:2]) for pair in pairs]
+    return "\n".join(f"| {row} |" for row in [rows[0], "--- | ---", *rows[1:]])
+
+
+def rewritten(readme: str, found: list[Picture]) -> str:
+    """The README's text with these pictures between its marks."""
+    before, rest = readme.split(BEGIN)
+    _, after = rest.split(END)
+    return f"{before}{BEGIN}\n{markdown(found)}\n{END}{after}"
+
+
+def main() -> int:
+    found = pictures(reading.read([ROOT / "results"]))
+    if not found:
+        print("no records to draw in results; experiments.run writes them", file=sys.stderr)
+        return 2
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    for picture in found:
+        (FOLDER / f"{picture.name}.png").write_bytes(picture.drawing.save("png"))
+    README.write_text(rewritten(README.read_text(), found))
+    print(f"wrote {len(found)} pictures into {FOLDER} and the gallery of {README.name}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

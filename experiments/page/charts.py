@@ -1,0 +1,294 @@
+"""Sections -> the interactive charts of the page: rows of points, and what may be chosen of them.
+
+A chart is JSON: `facets` are keys of which one value is shown at a time, `x` and `y` the axes to
+choose from, `rows` its points. A row has `label`, its facets, numbers by key, `word` where it
+failed, and the ids of its `records`.
+"""
+
+from collections.abc import Callable, Iterable
+
+import pandas as pd
+
+from experiments import analysis, closing, errors, fits, frames, frontier, palette, quality, shares
+from experiments.formats import missing
+from experiments.frames import Section
+from experiments.metric import METRICS, UNKNOWN
+
+DEVICE, SETTING = {"key": "device", "label": "device"}, {"key": "setting", "label": "setting"}
+OF_N = {"key": "at", "label": "N"}
+N = {"key": "n", "label": "N", "log": True}
+UNITS = {"flops": "FLOP", "bytes": "B", "seconds": "s"}
+COLORS = {light: f"--{name}" for name, (light, _) in (palette.COLORS | palette.SURFACES).items()}
+RULE = {"color": "--muted", "marker": "", "dash": "4px,3px", "hollow": True}
+
+
+def build(sections: list[Section], curves: dict) -> list[dict]:
+    """Every chart that has a point, sections of one kind together."""
+    found = [make(sections, curves) for make in CHARTS]
+    return [chart for chart in found if any(row.get("word") is None for row in chart["rows"])]
+
+
+def kernels(sections, _) -> dict:
+    keys = (
+        ("seconds", "time"),
+        ("bytes_compiled", "memory, compiled"),
+        ("bytes_measured", "memory, measured peak"),
+        ("flops_counted", "FLOPs counted"),
+    )
+    rows, styles, notes = [], {}, []
+    for section, facets in _of(sections, "kernel"):
+        cells = frames.cells(section)
+        styles |= _styles(cells)
+        for row in cells.to_dict("records"):
+            rows.append(_row(row, facets | {"mode": row["mode"]}, [key for key, _ in keys]))
+            rows[-1] |= _bars("seconds", row.get("seconds_q1"), row.get("seconds_q3"))
+        notes += [note | facets for note in _fits(cells, [key for key, _ in keys])]
+    mode = {"key": "mode", "label": "pass"}
+    axes = [_axis(key, label, bars=key == "seconds") for key, label in keys]
+    words = (
+        "One call against N. ◇: where a curve becomes cheaper than full; x: a point that failed."
+    )
+    return _chart("scaling", "Cost of a call", words, (DEVICE, SETTING, mode), [N], axes, rows,
+                  styles, notes=notes)  # fmt: skip
+
+
+def _fits(cells, keys):
+    """{mode, label, y, text, and x and at of a crossing} of every curve."""
+    for label, mode, curve in analysis.curves(cells):
+        for key in keys:
+            y = analysis.column(curve, key)
+            fit = fits.exponent(curve.n, y)
+            if fit is None:
+                continue
+            note = {"mode": mode, "label": label, "y": key, "text": f"N^{fit.exponent:.2f}"}
+            note["range"] = f"fitted over N = {fit.low:,} to {fit.high:,}"
+            met = None
+            if label != analysis.baseline_label(cells):
+                met = analysis.meeting(cells, label, mode, key)
+            if met and met.at:
+                at = fits.interpolate(curve.n, y, met.at)
+                note |= {"n": met.at, "at": at, "cross": f"cheaper than full from {met.text}"}
+            yield note
+
+
+def orders(sections, _) -> dict:
+    rows, styles = [], {}
+    for section, facets in _of(sections, "reorder"):
+        cells = analysis.reorder_cells(section)
+        for row in cells.to_dict("records"):
+            words = {"qk_v": "(qk)v", "q_kv": "q(kv)"}[row["order"]]
+            styles[words] = _style(palette.style(row["order"]))
+            d, e = row["head_dim"], row["value_dim"]
+            panel = f"{row['feature_map']}, d = {d:g}, d' = {e:g}"
+            keys = ("multiply_adds", "seconds", "bytes_compiled")
+            rows.append(_row(row | {"label": words}, facets | {"panel": panel}, keys))
+            rows[-1] |= _bars("seconds", row.get("seconds_q1"), row.get("seconds_q3"))
+    panel = {"key": "panel", "label": "feature map and sizes"}
+    axes = [
+        _axis("multiply_adds", "multiply-adds a head"),
+        _axis("seconds", "time", bars=True),
+        _axis("bytes_compiled", "memory, compiled"),
+    ]
+    words = "(q kᵀ) v against q (kᵀ v): they cost the same at N* = 2dd'/(d+d')."
+    return _chart(
+        "reordering", "The reordering", words, (DEVICE, SETTING, panel), [N], axes, rows, styles
+    )
+
+
+def steps(sections, _) -> dict:
+    rows, styles = [], {}
+    keys = [f"{key}_share" for key in shares.QUANTITIES]
+    for section, facets in _of(sections, "step"):
+        cells = shares.cells(section)
+        styles |= _styles(cells)
+        for row in cells.to_dict("records"):
+            row |= {key: 100 * row[key] for key in keys}
+            rows.append(_row(row, facets, [*keys, "seconds"]))
+    axes = [
+        {"key": key, "label": f"% of the step's {words}", "log": False}
+        for key, words in zip(keys, shares.QUANTITIES.values(), strict=True)
+    ]
+    axes.append(_axis("seconds", "time of the step"))
+    words = "Attention's part of a training step of the whole transformer."
+    return _chart("steps", "Attention's part", words, (DEVICE, SETTING), [N], axes, rows, styles)
+
+
+def scores(metric) -> Callable:
+    """The chart of every training section that is scored by this metric."""
+
+    def make(sections, _):
+        rows, styles = [], {}
+        for section, facets in _of(sections, "train"):
+            if quality.metric_of(section) is metric:
+                rows += _scores(section, facets, metric, styles)
+        state = _axis("decode_state_bytes", "decode state") | {"facets": [OF_N]}
+        speed = {"key": "speed", "label": "training steps a second, area is memory", "log": False}
+        speed |= {"facets": [OF_N], "size": "memory"}
+        words = (
+            f"{metric.words.capitalize()} on the test split, mean over seeds with its standard "
+            "error; dashed: rules without a model; hollow grey: published."
+        )
+        title, axis = metric.words.capitalize(), _score(metric)
+        return _chart(metric.key, title, words, (DEVICE, SETTING), [N, state, speed], [axis], rows,
+                      styles)  # fmt: skip
+
+    return make
+
+
+def _scores(section, facets, metric, styles):
+    found = quality.rows(section)
+    lengths = sorted({row["n"] for row in found if row["what"] == "model"})
+    models = pd.DataFrame([row for row in found if row["what"] == "model"])
+    styles |= _styles(models)
+    for row in found:
+        score, error = row.get("score"), row.get("stderr")
+        if row["what"] == "rule" and row["label"] == "uniform":
+            continue
+        if row["what"] != "model":
+            grey = _style(palette.style(row["mechanism"])) if row.get("mechanism") else {}
+            styles[row["label"]] = RULE | ({"marker": grey["marker"]} if grey else {})
+        if not missing(row.get("seconds_per_step")):
+            row["speed"] = 1 / row["seconds_per_step"]
+        if not missing(score):
+            row["score"] = score / metric.scale
+        for n in [row["n"]] if row["n"] else lengths:
+            point = _row(row | {"n": n}, facets | {"at": f"{n:,}"},
+                         ("score", "decode_state_bytes", "speed", "memory"))  # fmt: skip
+            if not missing(score) and not missing(error):
+                low, high = ((score + sign * error) / metric.scale for sign in (-1, 1))
+                point |= _bars("score", low, high)
+            yield point
+
+
+def learning(metric) -> Callable:
+    """Validation scores while training, a line a seed."""
+
+    def make(sections, curves):
+        rows, styles, key = [], {}, f"val_{metric.key}"
+        for section, facets in _of(sections, "train"):
+            frame = section.frame
+            styles |= _styles(frame.rename(columns={"config.mechanism": "mechanism"}))
+            for record in frame.to_dict("records"):
+                of_n = facets | {"at": f"{record['config.n']:,}"}
+                for point in curves.get((record["id"], str(record["env.device"])), ()):
+                    if all(isinstance(point.get(k), int | float) for k in ("step", key)):
+                        point = {"step": point["step"], "score": point[key] / metric.scale}
+                        point |= {"series": record["id"], "records": record["id"]}
+                        rows.append(_row(record | point, of_n, ("step", "score", "series")))
+        x = {"key": "step", "label": "step", "log": False}
+        title = f"Learning curves, {metric.words}"
+        words = f"{metric.words.capitalize()} on the validation split, a line a seed."
+        facets = (DEVICE, SETTING, OF_N)
+        name = f"{metric.key}-curves"
+        return _chart(name, title, words, facets, [x], [_score(metric)], rows, styles)
+
+    return make
+
+
+def fidelity(sections, _) -> dict:
+    rows, styles = [], {}
+    for section, facets in _of(sections, "fidelity"):
+        cells = errors.fidelity(section)
+        cells = cells[~(cells.error <= frontier.EXACT)]
+        styles |= _styles(cells)
+        usual = {inputs: frontier.middle(of).index for inputs, of in cells.groupby("inputs")}
+        for row in cells.itertuples():
+            # error against N is of one budget
+            at = {"inputs": row.inputs, "at": f"{row.n:,}"}
+            point = row._asdict() | {"budget": row.value}
+            point["usual"] = row.error if row.Index in usual[row.inputs] else None
+            rows.append(_row(point, facets | at, ("flops_ratio", "budget", "error", "usual")))
+            rows[-1] |= _bars("error", row.error_min, row.error_max)
+    inputs = {"key": "inputs", "label": "inputs"}
+    axes = [
+        {"key": "flops_ratio", "label": "FLOPs over full's", "log": True, "facets": [OF_N]},
+        {"key": "budget", "label": "budget", "log": True, "facets": [OF_N]},
+        N | {"y": "usual"},
+    ]
+    error = {"key": "error", "label": "relative error", "log": True, "bars": True}
+    words = "Error against full attention; a marker is a budget. Against N: the middle budget."
+    return _chart(
+        "fidelity", "Fidelity", words, (DEVICE, SETTING, inputs), axes, [error], rows, styles
+    )
+
+
+def arena(sections, _) -> dict:
+    rows, styles, metric = [], {}, METRICS[0]
+    for section, facets in _of(sections, "arena"):
+        found = [row for row in closing.over_tasks(section) if row["what"] == "model"]
+        styles |= _styles(pd.DataFrame(found))
+        for row in found:
+            if not missing(row.get("seconds_per_step")):
+                row["speed"] = 1 / row["seconds_per_step"]
+            if not missing(row.get("score")):
+                row["score"] /= metric.scale
+            rows.append(_row(row, facets, ("speed", "score", "memory")))
+    x = {"key": "speed", "label": "training steps a second, area is memory", "log": False}
+    words = "Mean over the tasks of the Long-Range Arena that were trained."
+    return _chart("arena", "Score, speed and memory", words, (DEVICE, SETTING),
+                  [x | {"size": "memory"}], [_score(metric)], rows, styles)  # fmt: skip
+
+
+CHARTS = (
+    kernels,
+    *(scores(metric) for metric in (*METRICS, UNKNOWN)),
+    arena,
+    fidelity,
+    orders,
+    steps,
+    *(learning(metric) for metric in METRICS),
+)
+
+
+def _chart(name, title, words, facets, x, y, rows, styles, notes=()):
+    return {
+        "name": name,
+        "title": title,
+        "words": words,
+        "facets": list(facets),
+        "x": x,
+        "y": [axis for axis in y if any(axis["key"] in row for row in rows)],
+        "rows": rows,
+        "styles": styles,
+        "notes": list(notes),
+    }
+
+
+def _of(sections: Iterable[Section], kind: str):
+    """(section, its facets) of a kind."""
+    for section in sections:
+        if section.kind == kind:
+            device = str(section.frame["env.device"].iloc[0])
+            yield section, {"device": device, "setting": section.title.replace(f" on {device}", "")}
+
+
+def _row(row: dict, facets: dict, keys: Iterable[str]) -> dict:
+    known = {key: row.get(key) for key in ("n", *keys)}
+    point = {key: value for key, value in known.items() if not missing(value)}
+    point |= {"label": row["label"], "records": row.get("records") or ""} | facets
+    if row.get("word") not in (None, "", "ok"):
+        point |= {"word": row["word"], "reason": row.get("status") or row["word"]}
+    return point
+
+
+def _bars(key, low, high):
+    return {} if missing(low) or missing(high) else {f"{key}_low": low, f"{key}_high": high}
+
+
+def _axis(key, label, bars=False):
+    return {"key": key, "label": label, "log": True, "unit": UNITS.get(key.split("_")[0], ""),
+            "bars": bars} | ({"unit": "B"} if key.endswith("_bytes") else {})  # fmt: skip
+
+
+def _score(metric):
+    return {"key": "score", "label": metric.header, "log": False, "bars": True}
+
+
+def _styles(cells) -> dict[str, dict]:
+    return {label: _style(look) for label, look in palette.styles(cells).items()}
+
+
+def _style(look: palette.Style) -> dict:
+    dash = "solid" if look.line == "-" else ",".join(f"{2 * part:g}px" for part in look.line[1])
+    color = COLORS[look.color]
+    return {"color": color, "marker": look.marker, "dash": dash, "hollow": look.hollow}

@@ -1,0 +1,41 @@
+"""The lectures' bridge from Markov chains to attention."""
+
+import numpy as np
+import pytest
+
+from experiments import markov
+
+
+def test_the_example_runs_and_prints_its_matrices(capsys):
+    markov.main()
+    printed = capsys.readouterr().out
+    for words in ("First order", "Second order with skips", "Mask keys", "battery ... ran"):
+        assert words in printed
+    assert "masked:          down 100%" in printed
+    assert "masked:          please 100%" in printed
+
+
+def test_shares_are_counts_by_hand():
+    words = markov.vocabulary(["a b a c", "b a"])
+    chain = markov.first_order(["a b a c", "b a"])
+    assert words == ["a", "b", "c"]
+    np.testing.assert_allclose(chain, [[0, 1 / 2, 1 / 2], [1, 0, 0], [0, 0, 0]])
+    pairs = markov.with_skips(["a b a c", "b a"])
+    # after "a b": a; after "a b a" the earlier words are a and b
+    np.testing.assert_allclose(pairs[1, 0], [1, 0, 0])
+    np.testing.assert_allclose(pairs[0, 1], [0, 0, 1])
+
+
+def test_a_mask_is_a_row_picked_by_a_product():
+    pairs = markov.with_skips(markov.LOGS)
+    keys, words = markov.mask_keys(pairs), markov.vocabulary(markov.LOGS)
+    row = keys[words.index("ran")]
+    assert [word for word, kept in zip(words, row, strict=True) if kept] == ["battery", "program"]
+
+
+@pytest.mark.parametrize("animal", ["battery", "program"])
+def test_without_the_mask_the_vote_is_close(animal):
+    words, pairs = markov.vocabulary(markov.LOGS), markov.with_skips(markov.LOGS)
+    votes = markov.after(f"check the {animal} log and find out whether it ran", pairs, words)
+    assert set(votes) == {"down", "please"}
+    assert 0.5 < max(votes.values()) < 0.6

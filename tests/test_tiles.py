@@ -1,0 +1,59 @@
+"""The two ways to run a schedule: from tile to tile, as a CPU does, and in batches."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from attention_zoo import tile_batches, tile_walk, tiles
+from tests.cases import assert_close
+
+B, H, D, E = 2, 3, 5, 4
+
+
+def random_blocks(rows, blocks):
+    """A schedule of its own in every head, whose first row sees all: several tiles of one row."""
+
+    def columns(head):
+        rng = np.random.default_rng(head)
+        return [range(blocks), *(rng.choice(blocks, 1 + row % 2, False) for row in range(1, rows))]
+
+    return tiles.per_head([tiles.schedule(4, columns(head), width=2) for head in range(H)])
+
+
+SCHEDULES = {
+    "band": (37, 37, tiles.band(37, 5, 3, 4), lambda i, j: (i - j <= 5) & (j - i <= 3)),
+    "causal": (37, 37, tiles.everything(37, 37, True, 4, 8), tiles.past),
+    "cross": (19, 37, tiles.everything(19, 37, False, 4, 8), None),
+    "random": (36, 36, random_blocks(9, 9), None),
+    "gaps": (16, 16, tiles.schedule(4, [[0], [0, 1, 3], [2, 3], [1]]), None),
+}
+
+
+@pytest.mark.parametrize("masked", [False, True], ids=["", "masked"])
+@pytest.mark.parametrize("budget", [1, 1000, 2**20], ids=["one", "some", "all"])
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_batches_equal_the_walk(name, budget, masked, monkeypatch):
+    T, S, schedule, sees = SCHEDULES[name]
+    keys = jax.random.split(jax.random.key(0), 5)
+    q, k, v, d_out, d_lse = (
+        jax.random.normal(key, shape)
+        for key, shape in zip(
+            keys, [(B, T, H, D), (B, S, H, D), (B, S, H, E), (B, T, H, E), (B, T, H)], strict=True
+        )
+    )
+    # a sequence of which nothing is shown, and one of a few
+    mask = jnp.arange(S) < jnp.array([[0], [S - 9]]) if masked else None
+
+    def run(kernel):
+        monkeypatch.setattr(tiles, "KERNELS", {jax.default_backend(): kernel})
+
+        def call(q, k, v):
+            out, lse = tiles.attend(q, k, v, schedule, sees, mask=mask)
+            return out, jnp.maximum(lse, -100.0)
+
+        out, pull = jax.vjp(call, q, k, v)
+        return jax.jit(lambda: (out, pull((d_out, d_lse))))()
+
+    monkeypatch.setattr(tile_batches, "BUDGET", budget)
+    assert_close(run(tile_batches), run(tile_walk))

@@ -1,0 +1,85 @@
+"""What the mechanisms made for time series owe beside the contract of all."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import attention_zoo as zoo
+from attention_zoo.mechanisms import auto_correlation
+from tests.cases import CASES, LENGTH, assert_close, inputs
+
+
+def test_the_complex_tanh_equals_its_definition_away_from_its_poles():
+    """Near one, rounding of the scores grows a hundredfold: files of other implementations, held to
+    1e-4 in test_golden.py, have such scores."""
+    m = zoo.make("fourier_enhanced", modes=5, kind="cross")
+    params, q, k, v, cotangent = inputs(CASES["fourier_enhanced-cross"], LENGTH)
+    q = 0.02 * q
+
+    @jax.jit
+    def both(params, q, k, v):
+        forms = []
+        for form in (m.apply, m.reference):
+            out, pull = jax.vjp(form, params, q, k, v)
+            forms.append((out, pull(cotangent)))
+        return forms
+
+    assert_close(*both(params, q, k, v))
+
+
+def test_modes_below_those_kept_come_back():
+    """With W the identity a signal of kept modes passes through."""
+    m = zoo.make("fourier_enhanced", modes=4, select="low")
+    n = jnp.arange(20)
+    x = (1 + jnp.cos(2 * np.pi * n / 20) - jnp.sin(2 * np.pi * 3 * n / 20))[None, :, None, None]
+    params = {"real": jnp.ones((1, 1, 1, 4)), "imag": jnp.zeros((1, 1, 1, 4))}
+    np.testing.assert_allclose(m.apply(params, None, None, x), x, atol=1e-5)
+
+
+def test_a_period_is_found():
+    """Of a signal of period 12 the delays are multiples of it, and the output is the signal."""
+    m = zoo.make("auto_correlation", factor=1)
+    n = jnp.arange(96)
+    x = jnp.stack([jnp.sin(2 * np.pi * n / 12), jnp.cos(4 * np.pi * n / 12)], -1)[None, :, None]
+    np.testing.assert_allclose(m.apply({}, x, x, x), x, atol=1e-4)
+
+
+def test_decomposition_adds_up_and_leaves_a_line_alone():
+    line = jnp.arange(40.0)[None, :, None] * jnp.array([1.0, -2.0])
+    season, trend = auto_correlation.decompose(line, 5)
+    np.testing.assert_allclose(season + trend, line, atol=1e-5)
+    np.testing.assert_allclose(season[:, 2:-2], 0, atol=1e-4)
+    window = np.asarray(jnp.pad(line, ((0, 0), (2, 2), (0, 0)), mode="edge"))
+    means = [window[:, i : i + 5].mean(1) for i in range(40)]
+    np.testing.assert_allclose(trend, np.stack(means, 1), rtol=1e-5, atol=1e-4)
+
+
+def test_active_queries_attend_and_others_take_the_mean():
+    m = zoo.make("probsparse", factor=1)
+    params, _, k, v, _ = inputs(CASES["probsparse"], 64)
+    # one query agrees with every key it may have sampled, far more with one than with others
+    q = jnp.zeros_like(k).at[:, 7].set(9.0)
+    full = zoo.make("full").apply({}, q, k, v)
+    out = m.apply(params, q, k, v)
+    np.testing.assert_allclose(out[:, 7], full[:, 7], rtol=2e-4, atol=1e-5)
+    mean = jnp.broadcast_to(v.mean(1, keepdims=True), v.shape)
+    np.testing.assert_allclose(jnp.delete(out, 7, 1), jnp.delete(mean, 7, 1), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "hparams", "words"),
+    [
+        ("probsparse", {"factor": 0}, "factor"),
+        ("probsparse", {"ranking": "late"}, "ranking must be one of exact, paper, got 'late'"),
+        ("probsparse", {"rest": "max"}, "rest must be one of mean, sum, got 'max'"),
+        ("auto_correlation", {"factor": -1}, "factor"),
+        ("fourier_enhanced", {"modes": 0}, "modes"),
+        ("fourier_enhanced", {"kind": "both"}, "kind must be one of self, cross, got 'both'"),
+        ("fourier_enhanced", {"select": "high"}, "select must be one of random, low"),
+        ("fourier_enhanced", {"activation": "relu"}, "activation must be one of tanh, softmax"),
+    ],
+)
+def test_bad_hyperparameters_are_named(name, hparams, words):
+    with pytest.raises(ValueError, match=words):
+        zoo.make(name, **hparams)

@@ -1,0 +1,118 @@
+"""Series with a class each, and what a classifier confuses."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments import tasks
+from experiments.tasks import confusion, data, ucr
+from tests.test_real_tasks import folder, real
+
+__all__ = ["folder"]
+MATRIX = np.array([[5.0, 1, 0], [2, 3, 1], [0, 0, 4]])
+
+
+def test_scores_of_a_matrix_by_hand():
+    found = confusion.of_matrix(MATRIX)
+    precision, recall = np.array([5 / 7, 3 / 4, 4 / 5]), np.array([5 / 6, 3 / 6, 1])
+    assert found["precision"] == pytest.approx(precision.mean())
+    assert found["recall"] == pytest.approx(recall.mean())
+    assert found["specificity"] == pytest.approx(np.mean([8 / 10, 9 / 10, 11 / 12]))
+    assert found["f1"] == pytest.approx((2 * precision * recall / (precision + recall)).mean())
+    assert found["f2"] == pytest.approx((5 * precision * recall / (4 * precision + recall)).mean())
+
+
+def test_sums_add_up_to_the_scores_of_all():
+    generator = np.random.default_rng(0)
+    logits, targets = generator.normal(size=(60, 3)), generator.integers(3, size=60)
+    logits[np.arange(60), targets] += 1
+    real = np.arange(60) < 53
+    totals = {}
+    for begin in range(0, 60, 20):
+        rows = slice(begin, begin + 20)
+        batch = {"targets": jnp.asarray(targets[rows]), "weights": jnp.asarray(real[rows])}
+        for name, value in confusion.sums(jnp.asarray(logits[rows]), batch).items():
+            totals[name] = totals.get(name, 0) + np.asarray(value, np.float64)
+    found = confusion.scores(totals)
+    logits, targets = logits[:53], targets[:53]
+    expected = np.zeros((3, 3), int)
+    np.add.at(expected, (targets, logits.argmax(1)), 1)
+    assert found["confusion"] == expected.tolist()
+    assert totals["correct"] == np.trace(expected)
+    # the area is how often one of the class is given more than one of the others
+    chances = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    areas = []
+    for c in range(3):
+        own, others = chances[targets == c, c], chances[targets != c, c]
+        areas.append((own[:, None] > others).mean())
+    assert found["auc"] == pytest.approx(np.mean(areas), abs=2e-3)
+
+
+def test_always_the_majority_has_no_specificity_of_its_class():
+    """The lectures' lesson: 90 % right, and nothing learned."""
+    labels = np.array([0] * 90 + [1] * 10)
+    found = confusion.of_majority(labels, labels, 2)
+    assert found["majority_recall"] == pytest.approx(0.5)
+    assert found["majority_specificity"] == pytest.approx(0.5)
+    assert found["majority_precision"] == pytest.approx(0.45)
+
+
+def test_lines_of_both_formats():
+    text = b"\xef\xbb\xbf# words\n@data\n1,2,3:4,5,6:b\n7,8:9,10:a\n"
+    (first, label), (second, other) = ucr.series(text)
+    np.testing.assert_array_equal(first, [[1, 4], [2, 5], [3, 6]])
+    np.testing.assert_array_equal(second, [[7, 9], [8, 10]])
+    assert (label, other) == ("b", "a")
+    ((steps, label),) = ucr.table(b"-1\t.5\t.25\n")
+    np.testing.assert_array_equal(steps, [[0.5], [0.25]])
+    assert label == "-1"
+
+
+def test_ford_runs_once_its_files_are_given(monkeypatch, tmp_path):
+    ucr.read.cache_clear()
+    monkeypatch.setenv(data.VARIABLE, str(tmp_path))
+    (tmp_path / "ucr").mkdir()
+    rows = np.random.default_rng(0).normal(size=(40, 30))
+    for split in ("TRAIN", "TEST"):
+        lines = ("\t".join([str(i % 2 * 2 - 1), *map(str, row)]) for i, row in enumerate(rows))
+        (tmp_path / "ucr" / f"FordA_{split}.tsv").write_text("\n".join(lines))
+    task = tasks.make("ucr", 20, dataset="FordA")
+    batch = task.batch(0, 0, 4)
+    assert batch["inputs"].shape == (4, 20, 1)
+    assert task.facts["classes"] == ["-1", "1"]
+    assert task.oracles()["majority_accuracy"] == 0.5
+    ucr.read.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        ({"dataset": "GunPoints"}, "dataset must be one of OSULeaf, .*got 'GunPoints'"),
+    ],
+)
+def test_unknown_sets_are_named(args, words):
+    with pytest.raises(ValueError, match=words):
+        ucr.make(10, **args)
+
+
+@real
+@pytest.mark.parametrize(
+    ("name", "sizes", "longest", "features", "classes"),
+    [
+        ("OSULeaf", (200, 242), 427, 1, 6),
+        ("GunPoint", (50, 150), 150, 1, 2),
+        ("JapaneseVowels", (270, 370), 29, 12, 9),
+        ("PLAID", (537, 537), 1344, 1, 11),
+    ],
+)
+def test_the_archive_is_what_its_source_says(folder, name, sizes, longest, features, classes):
+    splits, found = ucr.read(name)
+    assert (len(splits["train"]) + len(splits["val"]), len(splits["test"])) == sizes
+    assert max(int(e.lengths.max()) for e in splits.values()) == longest
+    assert (splits["test"].values.shape[1], len(found)) == (features, classes)
+    task = ucr.make(longest, dataset=name)
+    assert task.masked == (name in ("JapaneseVowels", "PLAID"))
+    held = list(task.held_out("test", 64))
+    assert sum(batch["weights"].sum() for batch in held) == sizes[1]
+    with pytest.raises(ValueError, match=f"n must be at most {longest}, the longest series"):
+        ucr.make(longest + 1, dataset=name)
