@@ -34,12 +34,15 @@ def empty(B: int, H: int, R: int, E: int, extra: float = 0.0) -> dict:
     return {"kv": kv, "k": k + 1, "peak": jnp.full((B, H, R), jnp.log(extra))}
 
 
-def attend(maps, q, k, v, mask, state, *, causal, normaliser: str | None, chunk, rows):
+def attend(
+    maps, q, k, v, mask, state, *, causal, normaliser: str | None, chunk, rows, summed=False
+):
     """(out [B, H, T, E] in v's dtype, new state): a query reads the sums of `state` and of all
-    keys, or of those up to its own if causal. `rows`: positions a chunk where not causal."""
+    keys, or of those up to its own if causal. `rows`: positions a chunk where not causal;
+    `summed`: the keys are in `state` then."""
     dtype = v.dtype
     if not causal:
-        state = write(maps[1], k, v, mask, state, rows)
+        state = state if summed else write(maps, k, v, mask, state, rows)
         return read(maps[0], q, dtype, state, normaliser, rows), state
     size = min(chunk, q.shape[2])
 
@@ -76,11 +79,11 @@ def attend(maps, q, k, v, mask, state, *, causal, normaliser: str | None, chunk,
     return join(out, q.shape[2]), state
 
 
-def write(log_k, k, v, mask, state, rows):
+def write(maps, k, v, mask, state, rows):
     """The state after all keys."""
 
     def step(state, xs):
-        b, v, seen = keys_of(log_k, *xs)
+        b, v, seen = keys_of(maps[1], *xs)
         return absorb(state, b, v, None if xs[2] is None else seen), None
 
     size = min(rows, k.shape[2])

@@ -16,11 +16,12 @@ from attention_zoo import heads, ops
 from attention_zoo.types import Cost, Decode, Dims
 
 
-def attend(maps, q, k, v, mask, state, *, causal, normalise, chunk, rows, eps=0.0):
+def attend(maps, q, k, v, mask, state, *, causal, normalise, chunk, rows, eps=0.0, summed=False):
     """(out [B, H, T, E] in v's dtype, new state): a query reads the sums of `state` and of all
-    keys, or of those up to its own if causal. `rows`: positions a chunk where not causal."""
+    keys, or of those up to its own if causal. `rows`: positions a chunk where not causal;
+    `summed`: the keys are in `state` then."""
     if not causal:
-        state = write(maps, k, v, mask, state, rows)
+        state = state if summed else write(maps, k, v, mask, state, rows)
         return read(maps, q, v.dtype, state, normalise, rows, eps), state
     size = min(chunk, q.shape[2])
     past = jnp.tri(size, dtype=bool)

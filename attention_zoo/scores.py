@@ -155,8 +155,11 @@ def row_count(B: int, T: int, S: int, H: int, hidden: int) -> int:
     return -(-T // -(-T // most))
 
 
-def by_rows(score: Score, params, q, k, v, hidden: int, *, mask=None, causal: bool = False):
-    """Attention of encoded q and k by `score.logits`, a few rows at a time: O(N) memory."""
+def by_rows(
+    score: Score, params, q, k, v, hidden: int, *, mask=None, causal: bool = False, start=0
+):
+    """Attention of encoded q and k by `score.logits`, a few rows at a time: O(N) memory. The first
+    query stands at position `start`."""
     B, T, H, _ = q.shape
     S = v.shape[1]
     rows = row_count(B, T, S, H, hidden)
@@ -173,6 +176,6 @@ def by_rows(score: Score, params, q, k, v, hidden: int, *, mask=None, causal: bo
 
     padded = ops.pad_to(q, ops.ceil_to(T, rows), 1)
     chunks = jnp.moveaxis(padded.reshape(B, -1, rows, *q.shape[2:]), 1, 0)
-    positions = jnp.arange(padded.shape[1]).reshape(-1, rows)
+    positions = start + jnp.arange(padded.shape[1]).reshape(-1, rows)
     _, out = jax.lax.scan(step, None, (chunks, positions))
     return jnp.moveaxis(out, 0, 1).reshape(B, -1, H, v.shape[-1])[:, :T]

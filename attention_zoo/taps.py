@@ -9,7 +9,7 @@ def convolve(x, kernel, *, dilation: int = 1, causal: bool = False):
     The centre is the middle tap, (taps - 1) // 2, or in a causal call the last.
     """
     before, after = reach(len(kernel), dilation, causal)
-    return _windows(jnp.pad(x, ((0, 0), (before, after), (0, 0))), kernel, dilation)
+    return windows(jnp.pad(x, ((0, 0), (before, after), (0, 0))), kernel, dilation)
 
 
 def summed(x, kernel, *, dilation: int = 1, causal: bool = False):
@@ -29,7 +29,7 @@ def advance(recent, x, kernel, *, dilation: int = 1):
     """(the causal convolution of the next positions x, the positions to keep for those after);
     `recent` [B, (taps - 1) dilation, C] are those before."""
     x = jnp.concatenate([recent, x], 1)
-    return _windows(x, kernel, dilation), x[:, x.shape[1] - recent.shape[1] :]
+    return windows(x, kernel, dilation), x[:, x.shape[1] - recent.shape[1] :]
 
 
 def reach(taps: int, dilation: int, causal: bool) -> tuple[int, int]:
@@ -38,7 +38,8 @@ def reach(taps: int, dilation: int, causal: bool) -> tuple[int, int]:
     return (taps - 1 - after) * dilation, after * dilation
 
 
-def _windows(padded, kernel, dilation):
+def windows(padded, kernel, dilation: int):
+    """The same over positions [B, N + (taps - 1) dilation, C] that stand around the N."""
     taps, C, F = kernel.shape
     N = padded.shape[1] - (taps - 1) * dilation
     shifts = [padded[:, tap * dilation : tap * dilation + N] for tap in range(taps)]

@@ -19,7 +19,7 @@ from attention_zoo import ops
 BUDGET = 2**25
 
 
-def make(tiles, allowed: Callable, scale: float) -> Callable:
+def make(tiles, allowed: Callable, scale: float, dtype=None) -> tuple[Callable, Callable]:
     """As `tile_walk.make`."""
     bq, bk, width = tiles.block, tiles.key_block, tiles.cols.shape[-1]
     one_tile_a_row = bool((np.diff(tiles.rows) > 0).all())
@@ -121,9 +121,8 @@ def make(tiles, allowed: Callable, scale: float) -> Callable:
         divisor = jnp.where(empty, 1.0, total)
         return acc / divisor[..., None], jnp.where(empty, ops.LOWEST, peak + jnp.log(divisor))
 
-    def backward(residuals, cotangents):
+    def backward(residuals, d_out, d_lse):
         q, k, v, mask, out, lse = residuals
-        d_out, d_lse = cotangents
         # of logit s: weight * (d_out . v - d_out . out + d_lse)
         delta = blocks_of((d_out * out).sum(-1) - d_lse, bq)
         lse = blocks_of(jnp.where(lse > ops.LOWEST, lse, 0.0), bq)
@@ -154,14 +153,8 @@ def make(tiles, allowed: Callable, scale: float) -> Callable:
         none = (jnp.zeros((B, H, R + G - 1, bq, D)), *(jnp.zeros(x.shape) for x in (k_b, v_b)))
         (d_q, d_k, d_v), _ = jax.lax.scan(batch, none, xs)
         grads = (d_q[:, :, :R], d_k, d_v)
-        return *(
-            positions_of(g).astype(x.dtype) for g, x in zip(grads, (q, k, v), strict=True)
-        ), None
+        return tuple(
+            positions_of(g).astype(dtype or x.dtype) for g, x in zip(grads, (q, k, v), strict=True)
+        )
 
-    def with_residuals(q, k, v, mask):
-        out, lse = forward(q, k, v, mask)
-        return (out, lse), (q, k, v, mask, out, lse)
-
-    kernel = jax.custom_vjp(forward)
-    kernel.defvjp(with_residuals, backward)
-    return kernel
+    return forward, backward

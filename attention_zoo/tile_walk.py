@@ -21,9 +21,10 @@ def group_of(B: int, H: int, positions: int, tiles) -> int:
     return heads.group_size(B, H, max(tiles.block * tiles.keys, positions))
 
 
-def make(tiles, allowed: Callable, scale: float) -> Callable:
-    """The custom-gradient function of (q, k, v, mask), all padded to whole blocks, that gives (out,
-    logsumexp); `allowed(i, j, hidden)` as in `tiles.attend`."""
+def make(tiles, allowed: Callable, scale: float, dtype=None) -> tuple[Callable, Callable]:
+    """(forward, backward): of (q, k, v, mask), all padded to whole blocks, to (out, logsumexp), and
+    of ((q, k, v, mask, out, logsumexp), their gradients) to those of q, k and v, in `dtype` or
+    each in its array's own; `allowed(i, j, hidden)` as in `tiles.attend`."""
     bq, bk, width = tiles.block, tiles.key_block, tiles.cols.shape[-1]
     rows, fresh = tiles.rows, np.append(True, tiles.rows[1:] != tiles.rows[:-1])
     one_tile_a_row = fresh.all()
@@ -120,9 +121,8 @@ def make(tiles, allowed: Callable, scale: float) -> Callable:
 
         return over_heads(some, (zeros((B, T, H, E)), zeros((B, T, H))), H, group)
 
-    def backward(residuals, cotangents):
+    def backward(residuals, d_out, d_lse):
         q, k, v, mask, out, lse = residuals
-        d_out, d_lse = cotangents
         group = group_of(q.shape[0], q.shape[2], q.shape[1] + k.shape[1], tiles)
         # of logit s: weight * (d_out . v - d_out . out + d_lse)
         delta = (d_out * out).sum(-1) - d_lse
@@ -156,13 +156,7 @@ def make(tiles, allowed: Callable, scale: float) -> Callable:
             parts = (d_q, d_k.mT, d_v.mT)
             return tuple(heads.put(x, part, head) for x, part in zip(carry, parts, strict=True))
 
-        none = tuple(jnp.zeros_like(x) for x in (q, k, v))
-        return *over_heads(some, none, q.shape[2], group), None
+        none = tuple(jnp.zeros_like(x, dtype) for x in (q, k, v))
+        return over_heads(some, none, q.shape[2], group)
 
-    def with_residuals(q, k, v, mask):
-        out, lse = forward(q, k, v, mask)
-        return (out, lse), (q, k, v, mask, out, lse)
-
-    kernel = jax.custom_vjp(forward)
-    kernel.defvjp(with_residuals, backward)
-    return kernel
+    return forward, backward

@@ -89,12 +89,17 @@ def schedule(
     return Schedule(block, np.array([row for row, _ in tiles], np.int32), cols, key_block)
 
 
-def band(T: int, left: int, right: int, block: int | None = None) -> Schedule:
-    """All pairs with -left <= j - i <= right among T positions, and what shares their blocks."""
+def band(
+    T: int, left: int, right: int, block: int | None = None, halo: tuple[int, int] = (0, 0)
+) -> Schedule:
+    """All pairs with -left <= j - i <= right among T positions, and what shares their blocks.
+
+    `halo`: so many keys more stand before and after those of the T positions.
+    """
     block = min(block or min(128, max(32, 1 << (max(left, right, 1) - 1).bit_length())), T)
-    blocks = -(-T // block)
-    first = [(row * block - left) // block for row in range(blocks)]
-    end = [(row * block + block - 1 + right) // block + 1 for row in range(blocks)]
+    rows, blocks = -(-T // block), -(-(T + sum(halo)) // block)
+    first = [(row * block + halo[0] - left) // block for row in range(rows)]
+    end = [(row * block + halo[0] + block - 1 + right) // block + 1 for row in range(rows)]
     width = min(max(e - f for f, e in zip(first, end, strict=True)), blocks)
     # rows at the ends take blocks outside of the band too: all tiles are of one width anyway
     starts = (min(max(f, 0), blocks - width) for f in first)
@@ -124,6 +129,34 @@ def attend(
 
     `mask` is [B, S] or [B, S, H]. A row with nothing to see has out 0 and logsumexp ops.LOWEST.
     """
+    T = q.shape[1]
+    arrays, forward, backward = _prepare(q, k, v, tiles, sees, mask, scale)
+
+    def with_residuals(*arrays):
+        made = forward(*arrays)
+        return made, (*arrays, *made)
+
+    kernel = jax.custom_vjp(forward)
+    kernel.defvjp(with_residuals, lambda kept, cotangents: (*backward(kept, *cotangents), None))
+    out, lse = kernel(*arrays)
+    return out[:, :T], lse[:, :T]
+
+
+def gradients(
+    q, k, v, tiles: Schedule, sees, out, lse, d_out, d_lse, *, mask=None, scale: float | None = None
+):
+    """What these keys add to the gradients in q, k and v, float32, of an attention (out, lse) over
+    more keys than these."""
+    T, S = q.shape[1], k.shape[1]
+    arrays, _, backward = _prepare(q, k, v, tiles, sees, mask, scale, dtype=jnp.float32)
+    out, lse, *cotangents = (ops.pad_to(x, arrays[0].shape[1], 1) for x in (out, lse, d_out, d_lse))
+    d_q, d_k, d_v = backward((*arrays, out, lse), *cotangents)
+    return d_q[:, :T], d_k[:, :S], d_v[:, :S]
+
+
+def _prepare(q, k, v, tiles, sees, mask, scale, dtype=None):
+    """((q, k, v, mask) padded to whole blocks, forward, backward); gradients are in `dtype`, or
+    each in its array's own."""
     T, S = q.shape[1], k.shape[1]
     kernel = KERNELS.get(jax.default_backend(), tile_batches)
     scale = q.shape[-1] ** -0.5 if scale is None else scale
@@ -145,8 +178,7 @@ def attend(
             found.append(j >= 0)
         return functools.reduce(jnp.logical_and, found) if found else None
 
-    out, lse = kernel.make(tiles, allowed, scale)(q, k, v, mask)
-    return out[:, :T], lse[:, :T]
+    return (q, k, v, mask), *kernel.make(tiles, allowed, scale, dtype)
 
 
 def past(i, j):

@@ -7,6 +7,7 @@ attend.
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from fractions import Fraction
 from typing import Any, Literal
 
 Params = Mapping[str, Any]
@@ -78,6 +79,44 @@ class Shorter:
     beside: Callable
 
 
+@dataclasses.dataclass(frozen=True)
+class Traffic:
+    """Bytes that one device sends in a call, forward and in its backward pass, and the most bytes
+    of other devices' arrays that it keeps at once. Of a share, a fraction until it is rounded."""
+
+    forward: Fraction = Fraction(0)
+    backward: Fraction = Fraction(0)
+    held: Fraction = Fraction(0)
+
+    def __add__(self, other: "Traffic") -> "Traffic":
+        return Traffic(
+            self.forward + other.forward, self.backward + other.backward, self.held + other.held
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Parallel:
+    """A device's part of a call whose positions are split evenly over the P devices of a mesh axis.
+
+    `apply(params, q, k, v, *, axis, mask=None, causal=False)` takes its shards and gives its shard
+    of the output, within shard_map. `traffic(dims, P, *, causal=False, masked=False) -> Traffic`
+    is of the whole call's sizes, the gradients of shared parameters left out.
+    """
+
+    apply: Callable
+    traffic: Callable
+    pattern: str
+    """What moves, and how, in a few words."""
+    objections: Callable = lambda dims, P, *, causal=False: []
+    """`objections(dims, P, *, causal=False) -> list of reasons`."""
+    by_position: Mapping[str, int] = dataclasses.field(default_factory=dict, hash=False)
+    """Parameters with an axis of positions, which is split as they are; others are shared."""
+    by_head: bool = False
+    """Every parameter is split along its first axis, the heads."""
+    whole: bool = False
+    """The output is not split: every device has all of it."""
+
+
 def no_params(rng, dims: Dims) -> dict:
     return {}
 
@@ -102,6 +141,8 @@ class Mechanism:
     init: Callable = no_params
     """`init(rng, dims) -> params`, a flat dict of arrays."""
     decode: Decode | None = None
+    parallel: Parallel | None = None
+    """How positions are split over devices; None: `reasons["parallel"]` says why not."""
     refresh: Callable | None = None
     """`refresh(rng, params, q, k, *, mask=None) -> params`: redraws or moves buffers, in training
     steps only; hidden tokens move nothing."""
@@ -129,7 +170,8 @@ class Mechanism:
     frozen: frozenset[str] = frozenset()
     """Names in params that are buffers: no gradient, no weight decay."""
     reasons: Mapping[str, str] = dataclasses.field(default_factory=dict, hash=False)
-    """Why a capability is missing, by its name ("causal", "cross", "mask", "per_position")."""
+    """Why a capability is missing, by its name ("causal", "cross", "mask", "per_position",
+    "parallel")."""
 
 
 REFUSALS = {
@@ -137,6 +179,7 @@ REFUSALS = {
     "cross": "queries and keys must be of one length",
     "mask": "it cannot hide keys",
     "per_position": "its outputs belong to no one position: they serve one label a sequence",
+    "parallel": "its positions cannot be split over devices",
 }
 
 

@@ -16,6 +16,8 @@ KINDS = {
     "fidelity": "fidelity",
     "numbers": "numbers",
     "compiled": "compiled",
+    "sharding": "bytes-sent",
+    "plan": "plan",
 }
 
 TRAINING = (
@@ -37,6 +39,10 @@ SETTINGS = {
                 "config.value_dim"),
     "compiled": ("env.device", "config.dtype", "config.batch", "config.heads", "config.head_dim",
                  "config.value_dim", "config.causal"),
+    "sharding": ("env.device", "config.dtype", "config.batch", "config.heads", "config.head_dim",
+                 "config.value_dim"),
+    "plan": ("env.device", "config.dtype", "config.batch", "config.heads", "config.head_dim",
+             "config.value_dim"),
 }  # fmt: skip
 SHORT = {
     **{"batch": "b", "heads": "h", "head_dim": "d", "value_dim": "e"},
@@ -63,6 +69,8 @@ CELL = {
     ],
     "numbers": ["label", "config.n", "config.causal", "config.dtype"],
     "compiled": ["label", "config.mode", "config.topology", "config.n"],
+    "sharding": ["label", "config.scaling", "config.n", "config.devices", "config.causal"],
+    "plan": ["label", "config.n", "config.devices", "config.causal", "config.link.name"],
 }
 # may differ between the points of one cell without making them different experiments
 REPETITION = ("config.seed", "config.repeats", "config.budget", "config.eval_every", "config.lr.")

@@ -185,6 +185,5 @@ DRAW = {
     "grid": lambda section, curves: [],
     "step": lambda section, curves: shares.draw(section),
     "fidelity": lambda section, curves: frontier.draw(section),
-    "numbers": lambda section, curves: [],
-    "compiled": lambda section, curves: [],
+    **{kind: lambda section, curves: [] for kind in ("numbers", "compiled", "sharding", "plan")},
 }

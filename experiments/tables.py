@@ -10,6 +10,7 @@ from experiments import (
     errors,
     formats,
     frames,
+    messages,
     pivots,
     quality_tables,
     shares,
@@ -163,6 +164,7 @@ TABLES = {
     "step": shares.tables,
     "compiled": chips.tables,
     **errors.TABLES,
+    **messages.TABLES,
 }
 
 
@@ -231,8 +233,9 @@ def failures(frame: pd.DataFrame) -> Table:
 
 def _what(row):
     """The label, and what else tells a point from its neighbours."""
-    if row["config.kind"] in errors.TABLES:
-        return errors.name(row)
+    for module in (errors, messages):
+        if row["config.kind"] in module.TABLES:
+            return module.name(row)
     if row["config.kind"] != "reorder":
         return row["config.label"]
     d, e = row["config.head_dim"], row["config.value_dim"]

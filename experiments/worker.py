@@ -30,6 +30,8 @@ KINDS = {
     "fidelity": "experiments.fidelity",
     "numbers": "experiments.numbers",
     "compiled": "experiments.compiled",
+    "sharding": "experiments.sharding",
+    "plan": "experiments.plan",
 }
 
 

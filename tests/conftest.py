@@ -12,6 +12,9 @@ FLAGS = [
 # four times as fast to compile as the code generator that jaxlib 0.11 has left
 OLD_EMITTERS = "--xla_cpu_use_fusion_emitters=false"
 
+# meshes: CPU devices that share the cores
+os.environ.setdefault("JAX_NUM_CPU_DEVICES", "8")
+
 if "XLA_FLAGS" not in os.environ:
     release = tuple(map(int, importlib.metadata.version("jaxlib").split(".")[:2]))
     os.environ["XLA_FLAGS"] = " ".join(FLAGS + [OLD_EMITTERS] * (release < (0, 11)))

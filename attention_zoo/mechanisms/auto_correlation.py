@@ -8,12 +8,15 @@ queries are cut to theirs, or padded with zeros at the end. `decompose` splits o
 average, for the layers around it.
 """
 
+import dataclasses
+import functools
 import math
 
 import jax
 import jax.numpy as jnp
 
 from attention_zoo import ops
+from attention_zoo.parallel import traffic, transposed
 from attention_zoo.types import Cost, Dims, Mechanism
 
 
@@ -30,11 +33,14 @@ def make(factor: int = 3, batch_wide: bool = False) -> Mechanism:
         delays = jnp.broadcast_to(delays, (len(agreement), delays.shape[1]))
         return delays, jax.nn.softmax(jnp.take_along_axis(agreement, delays, 1))
 
-    def apply(params, q, k, v, *, mask=None, causal=False):
+    def apply(params, q, k, v, *, mask=None, causal=False, axis=None):
+        """With a mesh axis, the heads are those of one of its devices."""
         _, T, H, D = q.shape
         k, v = fitted(k, T), fitted(v, T)
         at_q, at_k = (jnp.fft.rfft(x.astype(jnp.float32), axis=1) for x in (q, k))
         agreement = jnp.fft.irfft((at_q * at_k.conj()).sum((2, 3)), T) / (H * D)
+        if axis is not None:
+            agreement = jax.lax.pmean(agreement, axis)
         return jax.vmap(rolled)(v, *delays_of(agreement)).astype(v.dtype)
 
     def reference(params, q, k, v, *, mask=None, causal=False):
@@ -46,6 +52,18 @@ def make(factor: int = 3, batch_wide: bool = False) -> Mechanism:
         turned = (t + delays[..., None]) % T == t[:, None, None, None]
         matrix = jnp.einsum("bi,sbit->bts", weights, turned * 1.0)
         return jnp.einsum("bts,bshe->bthe", matrix, v.astype(jnp.float32)).astype(v.dtype)
+
+    def sharded(params, q, k, v, *, axis, **call):
+        form = by_heads(functools.partial(apply, axis=axis))
+        return form.apply(params, q, k, v, axis=axis, **call)
+
+    def sent(dims: Dims, P: int, **call):
+        agreements = traffic.reduce(P, traffic.FLOAT * dims.batch * dims.q_len)
+        return by_heads(apply).traffic(dims, P, **call) + agreements
+
+    def by_heads(apply):
+        why = "a delay goes around the whole sequence"
+        return transposed.by_heads("auto_correlation", apply, "qkv", why)
 
     def cost(dims: Dims, *, causal=False):
         T, channels = dims.q_len, dims.heads * dims.head_dim
@@ -64,10 +82,14 @@ def make(factor: int = 3, batch_wide: bool = False) -> Mechanism:
         cost,
         citation="2106.13008",
         formula="N log N · d + factor · ln N · N d'",
+        parallel=None
+        if batch_wide
+        else dataclasses.replace(by_heads(apply), apply=sharded, traffic=sent),
         causal=False,
         mask=False,
         reasons={
             "causal": "its delays go around the whole sequence",
+            "parallel": "batch_wide takes the mean of a batch, which may be split too",
             "mask": "its delays go around the whole array, of which padding would be a part",
         },
     )

@@ -11,13 +11,20 @@ the future drop out. Differs from the paper: no extra tokens (its "extended" for
 """
 
 import functools
+import math
 from collections.abc import Sequence
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from attention_zoo import cache, ops, tiles
-from attention_zoo.types import Dims, Mechanism
+from attention_zoo.parallel import blocks as moving
+from attention_zoo.parallel import halo, reduced
+from attention_zoo.types import Dims, Mechanism, Parallel
+
+# up to so many rows of blocks in all heads the random blocks are counted, beyond estimated
+COUNTED = 2**17
 
 
 def make(
@@ -38,26 +45,34 @@ def make(
     if table is not None:
         random_blocks = most_listed(table)
 
+    def edges(blocks, causal):
+        """The blocks that are global."""
+        trailing = 0 if causal else last
+        return set(range(min(first, blocks))) | set(range(max(blocks - trailing, 0), blocks))
+
+    def pattern(blocks, head, u, causal):
+        """(the window's and the global blocks, the other ones) that block u of queries sees."""
+        edge, end = edges(blocks, causal), u + 1 if causal else blocks
+        if u in edge:
+            return set(range(end)), set()
+        known = set(range(max(u - window, 0), min(u + window + 1, end)))
+        known |= {b for b in edge if b < end}
+        pool = u if causal else blocks
+        if table is not None:
+            return known, {b for b in table[head][u] if b < pool} - known
+        return known, set(draw(seed, head, u, pool, known, random_blocks))
+
     @functools.lru_cache(16)
     def layout(T, H, causal):
         """A schedule with a table of its own in every head."""
         size = min(block, T)
         blocks = -(-T // size)
-        trailing = 0 if causal else last
-        edge = set(range(min(first, blocks))) | set(range(max(blocks - trailing, 0), blocks))
         if table is not None:
             check_table(table, H, blocks)
-        width = 2 * window + 1 - window * causal + first + trailing + random_blocks
+        width = 2 * window + 1 - window * causal + first + (0 if causal else last) + random_blocks
 
         def row(head, u):
-            if u in edge:
-                return range(u + 1 if causal else blocks)
-            end = u + 1 if causal else min(u + window + 1, blocks)
-            known = set(range(max(u - window, 0), end)) | {b for b in edge if b <= u or not causal}
-            pool = u if causal else blocks
-            if table is not None:
-                return known | {b for b in table[head][u] if b < pool}
-            return known | set(draw(seed, head, u, pool, known, random_blocks))
+            return set.union(*pattern(blocks, head, u, causal))
 
         patterns = [[row(head, u) for u in range(blocks)] for head in range(H)]
         return tiles.per_head(
@@ -68,6 +83,65 @@ def make(
         schedule = layout(q.shape[1], q.shape[2], causal)
         out, _ = tiles.attend(q, k, v, schedule, tiles.past if causal else None, mask=mask)
         return out.astype(v.dtype)
+
+    @functools.lru_cache(16)
+    def routes(N, H, P, causal):
+        """How the blocks outside of the windows and the global ones move."""
+        blocks = N // block
+        if table is not None:
+            check_table(table, H, blocks)
+        return moving.routes(
+            [[pattern(blocks, head, u, causal)[1] for u in range(blocks)] for head in range(H)], P
+        )
+
+    def sharded(params, q, k, v, *, axis, mask=None, causal=False):
+        n, H, P = *q.shape[1:3], jax.lax.axis_size(axis)
+        rows, blocks, where = n // block, n * P // block, {"axis": axis, "mask": mask}
+        edge = sorted(edges(blocks, causal))
+
+        def near(i, j):
+            u, b = i // block, j // block
+            is_edge = (b[..., None] == jnp.array(edge, int)).any(-1)
+            return (abs(u - b) <= window) & ~is_edge & ((j <= i) | (not causal))
+
+        sides = window * block, 0 if causal else window * block
+        seen = (range(u, u + 1 + sum(sides) // block) for u in range(rows))
+        parts = [halo.attend(q, k, v, near, sides, schedule=tiles.schedule(block, seen), **where)]
+        plan = routes(n * P, H, P, causal)
+        if width := plan.takes.shape[-1]:
+            keys, values = (moving.gather(x, plan, block, axis) for x in (k, v))
+            there = moving.present(plan, block, axis)[None]
+            if mask is not None:
+                there = there & moving.gather(mask, plan, block, axis)[..., 0]
+            there = jnp.broadcast_to(there, (len(q), *there.shape[1:]))
+            own = tiles.schedule(block, (range(u * width, (u + 1) * width) for u in range(rows)))
+            parts.append(tiles.attend(q, keys, values, own, None, mask=there))
+        if not edge:
+            return tiles.merge(*parts)[0].astype(v.dtype)
+        where["causal"] = causal
+        tokens = (np.array(edge)[:, None] * block + np.arange(block)).reshape(-1)
+        parts.append(reduced.columns(q, k, v, tokens, block, len(tokens), **where))
+        out, _ = tiles.merge(*parts)
+        schedule = tiles.everything(len(tokens), n, False, block, n)
+        of_edge, _ = reduced.rows(reduced.pick(q, tokens, axis), k, v, schedule, **where)
+        return reduced.put(out, of_edge, tokens, axis).astype(v.dtype)
+
+    def sent(dims: Dims, P: int, *, causal=False, masked=False):
+        blocks, side = dims.q_len // block, window * block
+        if dims.heads * blocks <= COUNTED:
+            moved = routes(dims.q_len, dims.heads, P, causal).moved
+        else:
+            moved = expected_moves(random_blocks, dims.heads * blocks // P, P, causal)
+        total = moving.traffic_of(dims, moved, block, masked)
+        total += halo.traffic_of(dims, P, (side, 0 if causal else side), masked)
+        tokens = len(edges(blocks, causal)) * block
+        return total + reduced.both_traffic(dims, P, tokens, masked)
+
+    def objections(dims: Dims, P: int, *, causal=False):
+        n = dims.q_len // P
+        if n % block == 0:
+            return []
+        return [f"bigbird: block={block} must divide the {n} positions of each device"]
 
     def reference(params, q, k, v, *, mask=None, causal=False):
         T, H = q.shape[1:3]
@@ -109,6 +183,9 @@ def make(
         decode=cache.cached(
             apply, lambda dims: dims.kv_len, lambda i, C: i, lambda i, j: j <= i, reads=reads
         ),
+        parallel=Parallel(
+            sharded, sent, "halo of the window; global sums; random blocks moved", objections
+        ),
         cross=False,
     )
 
@@ -142,6 +219,14 @@ def draw(seed: int, head: int, row: int, pool: int, known: set[int], count: int)
         if block not in known and block not in drawn:
             drawn.append(block)
     return drawn
+
+
+def expected_moves(count: int, rows: int, P: int, causal: bool) -> int:
+    """How many of its `rows` blocks a device sends to others, where a row draws `count`: in hop s
+    all but those that no row there has drawn. Rows draw from earlier blocks if causal, and then the
+    first device has most to send."""
+    missed = ((hop / (hop + 1)) ** count if causal else math.exp(-count / P) for hop in range(1, P))
+    return round(rows * sum(1 - share for share in missed))
 
 
 def hash_of(state: int) -> int:

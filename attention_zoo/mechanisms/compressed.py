@@ -14,7 +14,8 @@ import jax
 import jax.numpy as jnp
 
 from attention_zoo import ops, tiles
-from attention_zoo.types import Cost, Decode, Dims, Mechanism
+from attention_zoo.parallel import halo, ring
+from attention_zoo.types import Cost, Decode, Dims, Mechanism, Parallel
 
 STARTS = ("normal", "means")
 ROWS, KEYS = 512, 1024  # the tile of queries by blocks
@@ -90,6 +91,64 @@ def make(
             part = tiles.merge(part, tiles.attend(q, k, v, near, is_near, mask=mask))
         return part[0].astype(v.dtype)
 
+    # on shards: a device makes the blocks that start in its part, whose ends may lie in the next
+
+    def blocks_of(source, n):
+        """(first block, the one after the last) that start among the n positions of a device."""
+        return -(-source * n // stride), -(-(source + 1) * n // stride)
+
+    def spilled(n, P):
+        """How many positions of others a block may need."""
+        return 0 if n % stride == 0 else min(stride - 1, (P - 1) * n)
+
+    def sharded(params, q, k, v, *, axis, mask=None, causal=False):
+        n, P, here = q.shape[1], jax.lax.axis_size(axis), jax.lax.axis_index(axis)
+        S = k.shape[1]
+        k, v = ops.hide(k, mask), ops.hide(v, mask)
+        M = -(-S // stride)
+
+        def own_blocks(x):
+            """[B, M * stride, ...] from the first block that starts here."""
+            x = halo.exchange(x, 0, spilled(S, P), axis)
+            x = ops.pad_to(x, (M + 1) * stride, 1)
+            start = blocks_of(here, S)[0] * stride - here * S
+            return jax.lax.dynamic_slice_in_dim(x, start, M * stride, 1)
+
+        short = (compress(params, name, own_blocks(x)) for name, x in (("key", k), ("value", v)))
+        shown = None if mask is None else any_shown(own_blocks(mask))
+
+        def sees(source):
+            def far(i, m):
+                first, end_ = blocks_of(source, S)
+                seen = (first + m < end_) & (i >= 0)
+                if not causal:
+                    return seen
+                return seen & (first + m < end(i + jax.lax.axis_index(axis) * n))
+
+            return far
+
+        part = tiles.everything(n, M, False, ROWS, KEYS), sees
+        ways = {"axis": axis, "own": part, "others": part, "causal": causal}
+        parts = [ring.attend(q, *short, shown, **ways)]
+        if learned:
+            keys, values = (
+                with_learned(params, name, x[:, :0]) for name, x in (("key", k), ("value", v))
+            )
+            all_of_them = tiles.everything(n, learned, False, ROWS, KEYS)
+            parts.append(tiles.attend(q, keys, values, all_of_them, None))
+        if causal and window is not None:
+            sides = window + stride - 1, 0
+            parts.append(halo.attend(q, k, v, is_near, sides, axis=axis, mask=mask))
+        return tiles.merge(*parts)[0].astype(v.dtype)
+
+    def sent(dims: Dims, P: int, *, causal=False, masked=False):
+        n = dims.kv_len // P
+        moved = ring.traffic_of(dims, P, -(-n // stride), masked)
+        moved += halo.traffic_of(dims, P, (0, spilled(n, P)), masked)
+        if causal and window is not None:
+            moved += halo.traffic_of(dims, P, (window + stride - 1, 0), masked)
+        return moved
+
     def layouts(T, S, causal):
         """The tiles of queries by blocks (and learned tokens), and of the local tokens."""
         M = learned + -(-S // stride)
@@ -147,7 +206,7 @@ def make(
         )
 
     # decode: a ring of the last tokens, and every finished block
-    def ring(dims):
+    def tail(dims):
         return min((window or 0) + stride, dims.kv_len)
 
     def slots(dims):
@@ -155,11 +214,11 @@ def make(
 
     def state_bytes(dims: Dims) -> int:
         width = dims.heads * (dims.head_dim + dims.value_dim) * dims.itemsize
-        return (ring(dims) + slots(dims)) * dims.batch * (width + 1) + 4
+        return (tail(dims) + slots(dims)) * dims.batch * (width + 1) + 4
 
     def init_state(params, dims: Dims, dtype=jnp.float32):
         state = {"length": jnp.zeros((), jnp.int32)}
-        for kind, C in (("token", ring(dims)), ("block", slots(dims))):
+        for kind, C in (("token", tail(dims)), ("block", slots(dims))):
             for name, width in (("key", dims.head_dim), ("value", dims.value_dim)):
                 shape = (dims.batch, C, dims.heads, width)
                 state[f"{kind}_{name}"] = jnp.zeros(shape, dtype)
@@ -229,4 +288,5 @@ def make(
         formula="(d+d')N(N/stride+window)",
         init=init,
         decode=Decode(init_state, prefill, step),
+        parallel=Parallel(sharded, sent, "ring of compressed keys; halo of the window"),
     )

@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 
 from attention_zoo import ops, taps
-from attention_zoo.types import Cost, Decode, Dims, Mechanism
+from attention_zoo.parallel import halo, traffic
+from attention_zoo.types import Cost, Decode, Dims, Mechanism, Parallel
 
 
 def make(width: int = 3, layers: int = 4) -> Mechanism:
@@ -32,6 +33,19 @@ def make(width: int = 3, layers: int = 4) -> Mechanism:
             return x.reshape(v.shape).astype(v.dtype)
 
         return run
+
+    def sharded(params, q, k, v, *, axis, mask=None, causal=False):
+        def convolve(x, kernel, *, dilation, causal):
+            sides = taps.reach(width, dilation, causal)
+            return taps.windows(halo.exchange(x, *sides, axis), kernel, dilation)
+
+        return stack(convolve)(params, q, k, v, mask=mask, causal=causal)
+
+    def sent(dims: Dims, P: int, *, causal=False, masked=False):
+        rest, C = dims.kv_len - dims.kv_len // P, dims.heads * dims.value_dim
+        sides = [side for dilation in dilations for side in taps.reach(width, dilation, causal)]
+        tokens = sum(min(side, rest) for side in sides)
+        return traffic.permute(traffic.FLOAT * dims.batch * tokens * C)
 
     def layers_of(params):
         return zip(params["kernels"], params["biases"], dilations, strict=True)
@@ -72,6 +86,7 @@ def make(width: int = 3, layers: int = 4) -> Mechanism:
         formula="layers·width·Nd'²·heads",
         init=init,
         decode=Decode(decode_init, advance, advance),
+        parallel=Parallel(sharded, sent, "halo of every layer"),
         streams="x",
         cross=False,
         reasons={"cross": "it goes along one sequence"},

@@ -8,10 +8,13 @@ does where not.
 Differs from the paper, which has no causal form.
 """
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 
 from attention_zoo import exponential, ops
+from attention_zoo.parallel import states
 from attention_zoo.types import Decode, Dims, Mechanism
 
 ROWS = 16384  # a chunk where not causal: a head's features that a CPU's cache holds
@@ -48,6 +51,11 @@ def make(normaliser: str = "feature", scaled: bool = False, chunk: int = 128) ->
         out, state = inner.step(params, state, q, k, v, mask=mask)
         return leave(out, q.shape[-1]), state
 
+    sharded = states.parallel(states.PEAKED, maps, lambda dims: dims.head_dim, **options)
+
+    def on_shards(params, q, k, v, **call):
+        return leave(sharded.apply(params, q, k, v, **call), q.shape[-1])
+
     return Mechanism(
         "efficient",
         apply,
@@ -56,4 +64,5 @@ def make(normaliser: str = "feature", scaled: bool = False, chunk: int = 128) ->
         citation="1812.01243",
         formula="2dd'N",
         decode=Decode(inner.init, step, step),
+        parallel=dataclasses.replace(sharded, apply=on_shards),
     )

@@ -8,11 +8,13 @@ while a side is short; None chooses for each side. Hidden positions count as 0.
 
 import math
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from attention_zoo import ops
-from attention_zoo.types import Cost, Dims, Mechanism
+from attention_zoo.parallel import traffic
+from attention_zoo.types import Cost, Dims, Mechanism, Parallel
 
 # up to this length a product with the DFT matrix is faster than the FFT
 MATRIX_POSITIONS, MATRIX_FEATURES = 64, 128
@@ -46,6 +48,40 @@ def make(implementation: str | None = None) -> Mechanism:
         out = jnp.concatenate([top, mirror], 1).reshape(B, N, H, E)
         return out.astype(v.dtype)
 
+    def sharded(params, q, k, v, *, axis, mask=None, causal=False):
+        """Features first, which are all here; then a device takes all positions of a few columns
+        of the half spectrum, each of which holds two columns of the output."""
+        B, n, H, E = v.shape
+        C, P = H * E, jax.lax.axis_size(axis)
+        x = ops.hide(v, mask).reshape(B, n, C).astype(jnp.float32)
+        half = jnp.fft.rfft(x, axis=2)
+        half = ops.pad_to(half, ops.ceil_to(half.shape[2], P), 2)
+        columns = jax.lax.all_to_all(half, axis, split_axis=2, concat_axis=1, tiled=True)
+        columns = jnp.fft.fft(columns, axis=1).real
+        # the column C - c of the spectrum is the conjugate of c: its transform runs backwards
+        mirrored = jnp.roll(columns[:, ::-1], 1, axis=1)
+        pairs = jnp.stack([columns, mirrored], -1)
+        pairs = jax.lax.all_to_all(pairs, axis, split_axis=1, concat_axis=2, tiled=True)
+        top, mirror = pairs[:, :, : C // 2 + 1, 0], pairs[:, :, 1 : (C + 1) // 2, 1]
+        out = jnp.concatenate([top, mirror[:, :, ::-1]], 2)
+        return out.reshape(v.shape).astype(v.dtype)
+
+    def sent(dims: Dims, P: int, *, causal=False, masked=False):
+        columns = ops.ceil_to(dims.heads * dims.value_dim // 2 + 1, P)
+        tokens = dims.batch * dims.kv_len // P
+        # there as complex numbers, back as pairs of real ones
+        there = traffic.transpose(P, 2 * traffic.FLOAT * tokens * columns)
+        return there + there
+
+    def objections(dims: Dims, P: int, *, causal=False):
+        columns = dims.heads * dims.value_dim // 2 + 1
+        if columns >= P:
+            return []
+        return [
+            f"fourier: a column of the spectrum is transformed on one device, and "
+            f"{dims.heads * dims.value_dim} channels have {columns} (got {P} devices)"
+        ]
+
     def reference(params, q, k, v, *, mask=None, causal=False):
         B, N, H, E = v.shape
         x = ops.hide(v, mask).reshape(B, N, H * E).astype(jnp.float32)
@@ -74,6 +110,7 @@ def make(implementation: str | None = None) -> Mechanism:
         cost,
         citation="2105.03824",
         formula="N log N · d'",
+        parallel=Parallel(sharded, sent, "all-to-all over channels", objections),
         streams="x",
         causal=False,
         cross=False,

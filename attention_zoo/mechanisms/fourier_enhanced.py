@@ -22,7 +22,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from attention_zoo import ops
-from attention_zoo.types import Cost, Dims, Mechanism
+from attention_zoo.parallel import traffic
+from attention_zoo.types import Cost, Dims, Mechanism, Parallel
 
 OPTIONS = {
     "kind": ("self", "cross"),
@@ -95,6 +96,31 @@ def make(
         out = mixed(spectra, params["real"] + 1j * params["imag"], len(kept(T)))
         return positions(out, waves(T, tuple(slots(T))), slots(T), T).astype(v.dtype)
 
+    def sharded(params, q, k, v, *, axis, mask=None, causal=False):
+        """Modes are sums over devices; every wave starts where a device's positions do."""
+        P, here = jax.lax.axis_size(axis), jax.lax.axis_index(axis)
+
+        def whole(x, side):
+            """All positions' modes, of the part of them that is here."""
+            N, n = P * x.shape[1], x.shape[1]
+            at = tuple(kept(N, side))
+            part = spectrum(x.astype(jnp.float32), waves(N, at, n))
+            turned = part * starts(N, at, P)[here].conj()[:, None, None]
+            return jax.lax.psum(turned, axis)
+
+        arrays = [(q, 0), (k, 1), (v, 1)] if crossing else [(ops.hide(v, mask), 0)]
+        n = arrays[0][0].shape[1]
+        T, at = P * n, slots(P * n)
+        spectra = [whole(*named) for named in arrays]
+        out = mixed(spectra, params["real"] + 1j * params["imag"], len(at))
+        out = out * starts(T, tuple(at), P)[here][:, None, None]
+        return positions(out, waves(T, tuple(at), n), at, T).astype(v.dtype)
+
+    def sent(dims: Dims, P: int, *, causal=False, masked=False):
+        T, S, D, E = dims.q_len, dims.kv_len, dims.head_dim, dims.value_dim
+        taken = len(kept(T)) * D + len(kept(S, 1)) * (D + E) if crossing else len(kept(S)) * E
+        return traffic.reduce(P, 2 * traffic.FLOAT * dims.batch * dims.heads * taken)
+
     def reference(params, q, k, v, *, mask=None, causal=False):
         T = q.shape[1] if crossing else v.shape[1]
         spectra = [jnp.fft.rfft(x, axis=1)[:, at] for x, at in read(q, k, v, mask)]
@@ -123,6 +149,7 @@ def make(
         citation="2201.12740",
         formula="4d'N·modes",
         init=init,
+        parallel=Parallel(sharded, sent, "a sum of modes"),
         streams="qkv" if crossing else "v",
         causal=False,
         cross=crossing,
@@ -136,10 +163,17 @@ def make(
 
 
 @functools.lru_cache(16)
-def waves(N: int, frequencies: tuple[int, ...]):
-    """cos and sin of 2π f n / N, [frequencies, N] float32, exact to rounding."""
-    angles = 2 * np.pi * (np.outer(frequencies, np.arange(N)) % N) / N
+def waves(N: int, frequencies: tuple[int, ...], count: int | None = None):
+    """cos and sin of 2π f n / N, [frequencies, N] float32, exact to rounding; or of the first
+    `count` positions."""
+    angles = 2 * np.pi * (np.outer(frequencies, np.arange(count or N)) % N) / N
     return np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
+
+
+def starts(N: int, frequencies: tuple[int, ...], parts: int):
+    """exp(2πi f n / N) [parts, frequencies] at the first position of each part of N."""
+    cosine, sine = waves(parts, frequencies)
+    return jnp.asarray((cosine + 1j * sine).T)
 
 
 def spectrum(x, waves):

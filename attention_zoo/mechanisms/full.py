@@ -17,7 +17,8 @@ import jax
 import jax.numpy as jnp
 
 from attention_zoo import cache, ops, scores, tiles
-from attention_zoo.types import Cost, Decode, Dims, Mechanism
+from attention_zoo.parallel import ring, traffic
+from attention_zoo.types import Cost, Decode, Dims, Mechanism, Parallel
 
 CITATION = "1706.03762; 2112.05682; 2205.14135"
 
@@ -64,6 +65,32 @@ def make(
         logits = form.formula(params, q, k, v)
         allowed = ops.visible(q.shape[1], v.shape[1], mask, causal)
         return ops.weigh(ops.softmax(logits if bias is None else logits + bias, allowed), v)
+
+    def sharded(params, q, k, v, *, axis, mask=None, causal=False):
+        q, k = encode(params, q, k, v)
+        T, S = q.shape[1], k.shape[1]
+        if form.logits is None:
+            own = layout(T, S, causal), lambda source: tiles.past if causal else None
+            others = layout(T, S, False), ring.nothing
+            ways = {"axis": axis, "own": own, "others": others, "causal": causal}
+            return ring.attend(q, k, v, mask, **ways)[0].astype(v.dtype)
+        k, v, mask = (
+            None if x is None else jax.lax.all_gather(x, axis, axis=1, tiled=True)
+            for x in (k, v, mask)
+        )
+        options = {"mask": mask, "causal": causal, "start": jax.lax.axis_index(axis) * T}
+        return scores.by_rows(form, params, q, k, v, depth(q.shape[-1]), **options)
+
+    def sent(dims: Dims, P: int, *, causal=False, masked=False):
+        keys = dims.kv_len // P
+        coded = dataclasses.replace(dims, head_dim=form.width(dims, hidden) or 1)
+        if form.logits is None:
+            return ring.traffic_of(coded, P, keys, masked)
+        size = traffic.keys_and_values(coded, keys)
+        size -= (form.width(dims, hidden) == 0) * dims.batch * dims.heads * keys * dims.itemsize
+        return traffic.gather(P, size) + traffic.gather(
+            P, dims.batch * keys * masked, gradient=False
+        )
 
     def cost(dims: Dims, *, causal=False):
         T, S, D, heads = dims.q_len, dims.kv_len, dims.head_dim, dims.batch * dims.heads
@@ -119,6 +146,7 @@ def make(
         formula="(d+d')N²",
         init=lambda rng, dims: form.init(rng, dims, hidden, length or dims.kv_len),
         decode=decode(),
+        parallel=Parallel(sharded, sent, "ring" if form.logits is None else "gathered keys"),
         streams="qkv" if reads_keys else "qv",
         fixed_length=length,
         bias=form.logits is None,

@@ -7,12 +7,15 @@ Longformer. With `separate`, global tokens have projections of their own, as the
 carry 2H heads, the second H for the rows of global tokens. Differs from Longformer: no dilation.
 """
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from attention_zoo import cache, ops, tiles
-from attention_zoo.types import Cost, Decode, Dims, Mechanism
+from attention_zoo.parallel import halo, reduced
+from attention_zoo.types import Cost, Decode, Dims, Mechanism, Parallel
 
 ROWS, KEYS = 128, 1024  # the tile of a part that is dense on one side
 
@@ -50,18 +53,13 @@ def make(
         return (i - j <= left) & (j - i <= right) if window is not None else jnp.zeros_like(i == j)
 
     def apply(params, q, k, v, *, mask=None, causal=False):
-        B, T = q.shape[:2]
+        T = q.shape[1]
         here = positions[positions < T]
         (q, k, v), (q_rows, k_all, v_all) = halves(q, k, v)
         parts = []
         if window is not None:
-
-            def near(i, j):
-                seen = in_band(i, j) & ~is_global(jnp.clip(j, 0, T - 1), T)
-                return seen & (j <= i) if causal else seen
-
             schedule = tiles.band(T, left, 0 if causal else right)
-            parts.append(tiles.attend(q, k, v, schedule, near, mask=mask))
+            parts.append(tiles.attend(q, k, v, schedule, near(T, causal), mask=mask))
         if len(here):
             schedule = tiles.everything(T, len(here), False, ROWS, KEYS)
             seen = None if mask is None else mask[:, here]
@@ -72,11 +70,7 @@ def make(
                 )
             )
         if learned:
-            keys, values = (
-                jnp.repeat(params[n][None].astype(k.dtype), B, 0) for n in ("keys", "values")
-            )
-            schedule = tiles.everything(T, learned, False, ROWS, KEYS)
-            parts.append(tiles.attend(q, keys, values, schedule, None))
+            parts.append(over_learned(params, q))
         out, _ = tiles.merge(*parts)
         if len(here):
             rows = global_rows(params, q_rows[:, here], k_all, v_all, mask, causal)
@@ -88,12 +82,56 @@ def make(
         schedule = tiles.everything(q.shape[1], k.shape[1], False, ROWS, KEYS)
         rows = [tiles.attend(q, k, v, schedule, tiles.past if causal else None, mask=mask)]
         if learned:
-            keys, values = (
-                jnp.repeat(params[n][None].astype(k.dtype), len(q), 0) for n in ("keys", "values")
-            )
-            schedule = tiles.everything(q.shape[1], learned, False, ROWS, KEYS)
-            rows.append(tiles.attend(q, keys, values, schedule, None))
+            rows.append(over_learned(params, q))
         return tiles.merge(*rows)[0]
+
+    def over_learned(params, q):
+        keys, values = (
+            jnp.repeat(params[n][None].astype(q.dtype), len(q), 0) for n in ("keys", "values")
+        )
+        schedule = tiles.everything(q.shape[1], learned, False, ROWS, KEYS)
+        return tiles.attend(q, keys, values, schedule, None)
+
+    def near(T, causal):
+        """The band without what is global in it."""
+
+        def sees(i, j):
+            seen = in_band(i, j) & ~is_global(jnp.clip(j, 0, T - 1), T)
+            return seen & (j <= i) if causal else seen
+
+        return sees
+
+    def sharded(params, q, k, v, *, axis, mask=None, causal=False):
+        """The global tokens' q, k and v are on every device, and their rows a sum over devices."""
+        n, N = q.shape[1], q.shape[1] * jax.lax.axis_size(axis)
+        here = positions[positions < N]
+        (q, k, v), of_rows = halves(q, k, v)
+        parts = []
+        if window is not None:
+            sides = left, 0 if causal else right
+            parts.append(halo.attend(q, k, v, near(N, causal), sides, axis=axis, mask=mask))
+        if len(here):
+            parts.append(
+                reduced.columns(q, k, v, here, ROWS, KEYS, axis=axis, mask=mask, causal=causal)
+            )
+        if learned:
+            parts.append(over_learned(params, q))
+        out, _ = tiles.merge(*parts)
+        if len(here):
+            q, k, v = of_rows
+            q = reduced.pick(q, here, axis)
+            schedule = tiles.everything(len(here), n, False, ROWS, KEYS)
+            rows = [reduced.rows(q, k, v, schedule, axis=axis, mask=mask, causal=causal)]
+            if learned:
+                rows.append(over_learned(params, q))
+            out = reduced.put(out, tiles.merge(*rows)[0], here, axis)
+        return out.astype(v.dtype)
+
+    def sent(dims: Dims, P: int, *, causal=False, masked=False):
+        moved = reduced.both_traffic(dims, P, int((positions < dims.q_len).sum()), masked)
+        if window is None:
+            return moved
+        return moved + halo.traffic_of(dims, P, (left, 0 if causal else right), masked)
 
     def halves(*arrays):
         """What local and what global rows read."""
@@ -154,9 +192,7 @@ def make(
 
     def doubled(dims):
         heads = dims.heads * (1 + separate)
-        return Dims(
-            dims.batch, dims.q_len, dims.kv_len, heads, dims.head_dim, dims.value_dim, dims.itemsize
-        )
+        return dataclasses.replace(dims, heads=heads)
 
     def sees(i, j):
         return (j < len(positions)) | (i < len(positions)) | (i - j <= left)
@@ -186,6 +222,7 @@ def make(
         formula="(d+d')N(2g+window)",
         init=init,
         decode=decode() if exact else None,
+        parallel=Parallel(sharded, sent, "global tokens and rows summed; halo of the window"),
         projections=1 + separate,
         causal=exact,
         cross=False,

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from attention_zoo import ops, recurrence
+from attention_zoo.parallel import states
 from attention_zoo.types import Dims, Mechanism
 
 ROWS = 16384  # a chunk where not causal: a head's features that a CPU's cache holds
@@ -65,4 +66,5 @@ def make(feature_map: str = "elu", normalise: bool | None = None, chunk: int = 1
         citation="2006.16236",
         formula="2dd'N",
         decode=recurrence.decode(maps, lambda dims: dims.head_dim, **options),
+        parallel=states.parallel(states.SUMS, maps, lambda dims: dims.head_dim, **options),
     )

@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 
 from attention_zoo import ops, tiles
-from attention_zoo.types import Cost, Dims, Mechanism
+from attention_zoo.parallel import traffic
+from attention_zoo.types import Cost, Dims, Mechanism, Parallel
 
 SHARING = ("none", "head", "kv")
 STARTS = ("normal", "means")
@@ -58,10 +59,10 @@ def make(
         both = params["keys"], params.get("values", params["keys"])
         return [x.reshape(-1, slots, longest)[..., :S] for x in both]
 
-    def apply(params, q, k, v, *, mask=None, causal=False):
+    def apply(params, q, k, v, *, mask=None, causal=False, axis=None):
         k, v = ops.hide(k, mask), ops.hide(v, mask)
         k, v = (
-            project(matrix, x)
+            project(matrix, x, axis)
             for matrix, x in zip(projections(params, k.shape[1]), (k, v), strict=True)
         )
         out, _ = tiles.attend(q, k, v, layout(q.shape[1]), None)
@@ -77,6 +78,10 @@ def make(
         weights = jax.nn.softmax(logits * q.shape[-1] ** -0.5)
         matrix = jnp.einsum("bhtr,hrs->bhts", weights, F)
         return ops.weigh(jnp.where(shown[:, :, None], matrix, 0), v)
+
+    def sent(dims: Dims, P: int, *, causal=False, masked=False):
+        width = dims.head_dim + dims.value_dim
+        return traffic.reduce(P, traffic.FLOAT * dims.batch * dims.heads * slots * width)
 
     def cost(dims: Dims, *, causal=False):
         width, heads = dims.head_dim + dims.value_dim, dims.batch * dims.heads
@@ -96,15 +101,18 @@ def make(
         citation="2006.04768",
         formula="(d+d')N·slots",
         init=init,
+        parallel=Parallel(apply, sent, "a sum of slots", by_position={"keys": -1, "values": -1}),
         causal=False,
         fixed_length=length,
         reasons={"causal": "a slot mixes keys of all positions, so it has no causal form"},
     )
 
 
-def project(matrix, x):
-    """[B, S, H, D] -> [B, R, H, D] by a matrix [H or 1, R, S], in x's dtype."""
+def project(matrix, x, axis=None):
+    """[B, S, H, D] -> [B, R, H, D] by a matrix [H or 1, R, S], in x's dtype; summed over the
+    devices of a mesh axis, which have a part of the columns and positions each."""
     letters = "rs,bshd->brhd" if len(matrix) == 1 else "hrs,bshd->brhd"
     matrix = matrix[0] if len(matrix) == 1 else matrix
     f32 = {"preferred_element_type": jnp.float32}
-    return jnp.einsum(letters, matrix.astype(x.dtype), x, **f32).astype(x.dtype)
+    slots = jnp.einsum(letters, matrix.astype(x.dtype), x, **f32)
+    return (slots if axis is None else jax.lax.psum(slots, axis)).astype(x.dtype)

@@ -6,7 +6,8 @@ their windows touch, so a window of w computes 3 blocks of w where the band is 2
 """
 
 from attention_zoo import cache, ops, tiles
-from attention_zoo.types import Dims, Mechanism
+from attention_zoo.parallel import halo
+from attention_zoo.types import Dims, Mechanism, Parallel
 
 
 def make(window: int | tuple[int, int] = 128, block: int | None = None) -> Mechanism:
@@ -28,6 +29,16 @@ def make(window: int | tuple[int, int] = 128, block: int | None = None) -> Mecha
 
     def sees(causal):
         return lambda i, j: (i - j <= left) & (j - i <= (0 if causal else right))
+
+    def sharded(params, q, k, v, *, axis, mask=None, causal=False):
+        out, _ = halo.attend(q, k, v, sees(causal), sides(causal), axis=axis, mask=mask)
+        return out.astype(v.dtype)
+
+    def sides(causal):
+        return left, 0 if causal else right
+
+    def traffic(dims: Dims, P: int, *, causal=False, masked=False):
+        return halo.traffic_of(dims, P, sides(causal), masked)
 
     def cost(dims: Dims, *, causal=False):
         ahead = 0 if causal else right
@@ -51,5 +62,6 @@ def make(window: int | tuple[int, int] = 128, block: int | None = None) -> Mecha
             lambda i, C: i % C,
             lambda i, j: i - j <= left,
         ),
+        parallel=Parallel(sharded, traffic, "halo of the window"),
         cross=False,
     )

@@ -23,6 +23,7 @@ import jax.numpy as jnp
 
 from attention_zoo import buckets as sorting
 from attention_zoo import heads, ops, rings
+from attention_zoo.parallel import transposed
 from attention_zoo.types import Cost, Dims, Mechanism
 
 CHUNKING = ("exact", "paper")
@@ -169,6 +170,7 @@ def make(
         formula="hashes(d+d')N·2·block",
         init=init,
         decode=decode,
+        parallel=transposed.by_heads("lsh", apply, "qv", "a head sorts all its tokens"),
         refresh=refresh,
         streams="qv",
         causal=chunking == "paper" or not across,

@@ -4,6 +4,7 @@
 twice gets two shares. Every part sees its own heads of q, k and v, whatever streams it reads.
 """
 
+import operator
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from attention_zoo import registry
-from attention_zoo.types import Cost, Decode, Dims, Mechanism
+from attention_zoo.types import Cost, Decode, Dims, Mechanism, Parallel, Traffic
 
 DEFAULT = (("full", {}), ("local", {"window": 64}), ("linear", {}), ("bigbird", {}))
 
@@ -69,10 +70,11 @@ def make(parts: tuple[tuple[str, Mapping[str, Any]], ...] = DEFAULT) -> Mechanis
         return join(m.init(r, share(dims)) for m, r in zip(members, rngs, strict=True))
 
     def over(form):
-        def run(params, q, k, v, *, mask=None, causal=False):
+        def run(params, q, k, v, *, mask=None, causal=False, **where):
             heads = zip(*map(split, (q, k, v)), strict=True)
+            call = operator.attrgetter(form)
             outs = [
-                getattr(m, form)(own(params, part), *qkv, mask=mask, causal=causal)
+                call(m)(own(params, part), *qkv, mask=mask, causal=causal, **where)
                 for part, (m, qkv) in enumerate(zip(members, heads, strict=True))
             ]
             return jnp.concatenate(outs, axis=2)
@@ -114,6 +116,25 @@ def make(parts: tuple[tuple[str, Mapping[str, Any]], ...] = DEFAULT) -> Mechanis
 
         return run
 
+    def sent(dims: Dims, P: int, **call):
+        parts = (m.parallel.traffic(share(dims), P, **call) for m in members)
+        return sum(parts, Traffic())
+
+    def objections(dims: Dims, P: int, **call):
+        return [text for m in members for text in m.parallel.objections(share(dims), P, **call)]
+
+    def parallel():
+        forms = [m.parallel for m in members]
+        if None in forms or any(form.by_head for form in forms):
+            return None
+        names = {
+            f"{part}/{name}": at
+            for part, form in enumerate(forms)
+            for name, at in form.by_position.items()
+        }
+        patterns = "; ".join(dict.fromkeys(form.pattern for form in forms))
+        return Parallel(over("parallel.apply"), sent, patterns, objections, by_position=names)
+
     able = all(m.decode for m in members)
     lengths = [m.fixed_length for m in members if m.fixed_length is not None]
     reasons = {
@@ -121,6 +142,7 @@ def make(parts: tuple[tuple[str, Mapping[str, Any]], ...] = DEFAULT) -> Mechanis
         for need in ("causal", "cross", "mask")
         if not all(getattr(m, need) for m in members)
     }
+    reasons["parallel"] = "a part that cannot be split, or only by heads, cannot be mixed"
     return Mechanism(
         "mixed",
         over("apply"),
@@ -130,6 +152,7 @@ def make(parts: tuple[tuple[str, Mapping[str, Any]], ...] = DEFAULT) -> Mechanis
         formula="the sum of its parts",
         init=init,
         decode=Decode(decode_init, advance("prefill"), advance("step")) if able else None,
+        parallel=parallel(),
         refresh=refresh if any(m.refresh for m in members) else None,
         causal=all(m.causal for m in members),
         leaks=any(m.leaks for m in members),

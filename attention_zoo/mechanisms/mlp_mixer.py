@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 
 from attention_zoo import ops, sized
-from attention_zoo.types import Cost, Dims, Mechanism
+from attention_zoo.parallel import traffic
+from attention_zoo.types import Cost, Dims, Mechanism, Parallel
 
 
 def make(
@@ -41,22 +42,29 @@ def make(
             x = ops.hide(sized.layer_norm(x, params["gain"], params["shift"]), mask)
         return x
 
-    def leave(mixed, v, mask):
+    def leave(mixed, v, mask, axis=None):
         out = mixed + ops.hide(v, mask).astype(jnp.float32) if residual else mixed
         if mask is not None:
-            out = jnp.where(mask.any(1)[:, None, None, None], out, 0.0)
+            shown = total(mask.sum(1), axis)
+            out = jnp.where((shown > 0)[:, None, None, None], out, 0.0)
         return out.astype(v.dtype)
 
-    def apply(params, q, k, v, *, mask=None, causal=False):
+    def apply(params, q, k, v, *, mask=None, causal=False, axis=None):
         B, N, H, E = v.shape
         x = enter(params, v, mask).astype(v.dtype).reshape(B, N, H * E)
         expand, contract = (params[name].astype(v.dtype) for name in ("expand", "contract"))
         f32 = {"preferred_element_type": jnp.float32}
-        inner = jnp.einsum("rn,bnc->brc", expand[:, :N], x, **f32) + params["expand_bias"][:, None]
+        inner = total(jnp.einsum("rn,bnc->brc", expand[:, :N], x, **f32), axis)
+        inner += params["expand_bias"][:, None]
         inner = jax.nn.gelu(inner, approximate=False).astype(v.dtype)
         mixed = jnp.einsum("nr,brc->bnc", contract[:N], inner, **f32)
         mixed += params["contract_bias"][:N, None]
-        return leave(mixed.reshape(B, N, H, E), v, mask)
+        return leave(mixed.reshape(B, N, H, E), v, mask, axis)
+
+    def sent(dims: Dims, P: int, *, causal=False, masked=False):
+        channels = dims.batch * dims.heads * dims.value_dim
+        counts = traffic.reduce(P, 4 * dims.batch * masked, gradient=False)
+        return traffic.reduce(P, traffic.FLOAT * channels * hidden) + counts
 
     def reference(params, q, k, v, *, mask=None, causal=False):
         N = v.shape[1]
@@ -85,8 +93,19 @@ def make(
         formula="2N·hidden·d'",
         init=init,
         streams="x",
+        parallel=Parallel(
+            apply,
+            sent,
+            "a sum of hidden units",
+            by_position={"expand": 1, "contract": 0, "contract_bias": 0},
+        ),
         causal=False,
         cross=False,
         fixed_length=length,
         reasons={"causal": "its hidden layer mixes all positions, later ones too"},
     )
+
+
+def total(x, axis=None):
+    """x summed over the devices of a mesh axis, if any, which have a part of the positions each."""
+    return x if axis is None else jax.lax.psum(x, axis)

@@ -6,11 +6,14 @@ what any other mechanism adds.
 
 import jax.numpy as jnp
 
-from attention_zoo.types import Cost, Decode, Dims, Mechanism
+from attention_zoo.types import Cost, Decode, Dims, Mechanism, Parallel, Traffic
 
 
 def make() -> Mechanism:
     def apply(params, q, k, v, *, mask=None, causal=False):
+        return jnp.zeros_like(v)
+
+    def sharded(params, q, k, v, *, axis, mask=None, causal=False):
         return jnp.zeros_like(v)
 
     def advance(params, state, q, k, v, *, mask=None):
@@ -28,6 +31,7 @@ def make() -> Mechanism:
         citation="1706.03762, less the attention",
         formula="0",
         decode=Decode(lambda params, dims, dtype=jnp.float32: {}, advance, advance),
+        parallel=Parallel(sharded, lambda dims, P, **call: Traffic(), "nothing"),
         streams="x",
         cross=False,
         reasons={"cross": "it reads one sequence, and nothing of it"},

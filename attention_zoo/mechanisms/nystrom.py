@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 
 from attention_zoo import ops, tiles
-from attention_zoo.types import Cost, Dims, Mechanism
+from attention_zoo.parallel import halo, reduced, traffic
+from attention_zoo.types import Cost, Dims, Mechanism, Parallel
 
 ROWS, KEYS = 512, 1024  # a tile of tokens by landmarks, and the other way round
 F32 = {"preferred_element_type": jnp.float32, "precision": jax.lax.Precision.HIGHEST}
@@ -42,6 +43,45 @@ def make(
         if conv is not None:
             out = out + convolve(params["conv"], ops.hide(v, mask))
         return out.astype(v.dtype)
+
+    def sharded(params, q, k, v, *, axis, mask=None, causal=False):
+        B, n = q.shape[:2]
+        start, N = jax.lax.axis_index(axis) * n, n * jax.lax.axis_size(axis)
+        L = min(landmarks, N)
+        rank, count = start + jnp.arange(n)[None], jnp.full((B, 1), N)
+        if mask is not None:
+            counts = jax.lax.all_gather(mask.sum(1), axis)
+            earlier = jnp.arange(len(counts)) < jax.lax.axis_index(axis)
+            before = jnp.where(earlier[:, None], counts, 0).sum(0)
+            rank, count = before[:, None] + jnp.cumsum(mask, 1) - 1, counts.sum(0)[:, None]
+        owner = jnp.broadcast_to(segment_of(rank, count, L), (B, n))
+        there = jnp.arange(L) < count
+        size = jnp.where(there, count // jnp.clip(count, 1, L), 0)
+        size += jnp.arange(L) < count % jnp.clip(count, 1, L)
+        both = ops.hide(jnp.concatenate([q, k], -1).astype(jnp.float32), mask)
+        total = jnp.zeros((B, L, *both.shape[2:])).at[jnp.arange(B)[:, None], owner].add(both)
+        means = ops.safe_divide(jax.lax.psum(total, axis), (size * 1.0)[..., None, None])
+        q_marks, k_marks = jnp.split(means, 2, -1)
+        there = None if mask is None else there
+        inverse = pinv(middle(q_marks, k_marks, there), iterations, batch_wide)
+        summaries, _ = reduced.rows(q_marks, k, v, layout(L, n), axis=axis, mask=mask)
+        values = jnp.einsum("bhlm,bmhe->blhe", inverse, summaries, **F32)
+        out, _ = tiles.attend(q, k_marks, values, layout(n, L), None, mask=there)
+        if conv is not None:
+            side = conv // 2
+            near = halo.exchange(ops.hide(v, mask), side, side, axis)
+            out = out + convolve(params["conv"], near)[:, side : side + n]
+        return out.astype(v.dtype)
+
+    def sent(dims: Dims, P: int, *, causal=False, masked=False):
+        L, n = min(landmarks, dims.q_len), dims.q_len // P
+        marks = 2 * dims.head_dim * dims.heads * L
+        moved = traffic.reduce(P, traffic.FLOAT * dims.batch * marks)
+        moved += traffic.gather(P, 4 * dims.batch * masked, gradient=False)
+        moved += reduced.merge_traffic(dims, P, L)
+        side = min((conv or 0) // 2, dims.q_len - n)
+        near = 2 * side * dims.heads * dims.value_dim
+        return moved + traffic.permute(dims.batch * near * dims.itemsize)
 
     def layout(T, S):
         return tiles.everything(T, S, False, ROWS, KEYS)
@@ -93,10 +133,12 @@ def make(
         citation="2102.03902",
         formula="(d+d')N·landmarks",
         init=init,
+        parallel=None if batch_wide else Parallel(sharded, sent, "sums of landmarks and summaries"),
         causal=False,
         cross=False,
         reasons={
             "causal": "a landmark averages past and future tokens, so it has no causal form",
+            "parallel": "batch_wide takes maxima over a batch, which may be split too",
             "cross": "the landmarks of queries and keys are those of one sequence",
         },
     )
@@ -104,8 +146,11 @@ def make(
 
 def segments(shown, L: int):
     """[B, N]: the segment of each visible token among min(L, tokens), the longer ones first."""
-    count = shown.sum(1, keepdims=True)
-    rank = jnp.cumsum(shown, 1) - 1
+    return segment_of(jnp.cumsum(shown, 1) - 1, shown.sum(1, keepdims=True), L)
+
+
+def segment_of(rank, count, L: int):
+    """The segment of the token of this rank among `count` visible ones."""
     length = count // jnp.clip(count, 1, L)
     longer = count - length * jnp.clip(count, 1, L)
     edge = longer * (length + 1)

@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from attention_zoo import exponential, ops
+from attention_zoo.parallel import states
 from attention_zoo.types import Dims, Mechanism
 
 KERNELS = ("softmax", "hyperbolic", "relu")
@@ -112,6 +113,13 @@ def make(
         whole = 2 * dims.batch * dims.heads * dims.kv_len * each if leaks else 0
         return dataclasses.replace(cost, flops=cost.flops + whole)
 
+    sharded = states.parallel(
+        states.PEAKED,
+        lambda projection: maps(None, None, projection),
+        lambda dims: features,
+        lambda params: (params["projection"],),
+        **options,
+    )
     decode = exponential.decode(
         lambda params: maps(None, None, params["projection"]), lambda dims: features, **options
     )
@@ -125,9 +133,11 @@ def make(
         formula="2(d+d')N·features",
         init=init,
         decode=None if leaks else decode,
+        parallel=None if leaks else sharded,
         refresh=refresh,
         leaks=leaks,
         frozen=frozenset({"projection"}),
+        reasons={"parallel": "feature_eps is relative to a maximum over the keys of all devices"},
     )
 
 

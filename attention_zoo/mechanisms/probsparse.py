@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from attention_zoo import ops
+from attention_zoo.parallel import transposed
 from attention_zoo.types import Cost, Dims, Mechanism
 
 RANKINGS, RESTS = ("exact", "paper"), ("mean", "sum")
@@ -102,6 +103,9 @@ def make(factor: int = 5, ranking: str = "exact", rest: str = "mean") -> Mechani
         citation="2012.07436",
         formula="(2d+d')N·factor·ln N",
         init=init,
+        parallel=transposed.by_heads(
+            "probsparse", apply, "qkv", "a head ranks all queries", tables=False
+        ),
         refresh=refresh,
         causal=ranking == "paper",
         leaks=ranking == "paper",

@@ -20,7 +20,8 @@ import jax
 import jax.numpy as jnp
 
 from attention_zoo import ops, tiles
-from attention_zoo.types import Cost, Dims, Mechanism, Shorter
+from attention_zoo.parallel import reduced, ring
+from attention_zoo.types import Cost, Dims, Mechanism, Parallel, Shorter
 
 ROWS, KEYS = 512, 1024  # the tile of representative queries by keys
 SIZES = {"latents": ("slots", 256), "strided": ("stride", 4)}
@@ -64,6 +65,27 @@ def make(kind: str = "latents", slots: int | None = None, stride: int | None = N
         schedule = layout(p.shape[1], k.shape[1])
         out, _ = tiles.attend(p, k, v, schedule, None, mask=mask)
         return ops.hide(out, None if mask is None else shown(mask)).astype(v.dtype)
+
+    def sharded(params, q, k, v, *, axis, mask=None, causal=False):
+        p = queries(params, q, k, mask)
+        schedule = layout(p.shape[1], k.shape[1])
+        if learned:
+            out, _ = reduced.rows(p, k, v, schedule, axis=axis, mask=mask)
+            return out.astype(v.dtype)
+        part = schedule, ring.nothing
+        out, _ = ring.attend(p, k, v, mask, axis=axis, own=part, others=part, causal=False)
+        return ops.hide(out, None if mask is None else shown(mask)).astype(v.dtype)
+
+    def sent(dims: Dims, P: int, *, causal=False, masked=False):
+        if learned:
+            return reduced.merge_traffic(dims, P, slots)
+        return ring.traffic_of(dims, P, dims.kv_len // P, masked)
+
+    def objections(dims: Dims, P: int, *, causal=False):
+        n = dims.q_len // P
+        if learned or n % stride == 0:
+            return []
+        return [f"query_reduction: stride={stride} must divide the {n} positions of each device"]
 
     def layout(R, S):
         return tiles.everything(R, S, False, ROWS, KEYS)
@@ -114,6 +136,9 @@ def make(kind: str = "latents", slots: int | None = None, stride: int | None = N
         citation="2103.03206; 1810.00825; 2104.11227; 2006.03236",
         formula="(d+d')N·slots" if learned else "(d+d')N·N/stride",
         init=init,
+        parallel=Parallel(
+            sharded, sent, "a sum of outputs" if learned else "ring", objections, whole=learned
+        ),
         streams="kv" if learned else "qkv",
         causal=False,
         cross=learned,

@@ -147,5 +147,6 @@ def make(cell: str = "lstm", bidirectional: bool = False, conv: int | None = Non
         reasons={
             "causal": "one of its directions comes from the future",
             "cross": "it goes along one sequence",
+            "parallel": "each state waits for the one before, so devices would take turns",
         },
     )

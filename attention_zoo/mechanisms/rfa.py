@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from attention_zoo import ops, recurrence
+from attention_zoo.parallel import states
 from attention_zoo.types import Dims, Mechanism
 
 ROWS = 256  # a chunk where not causal: its features fit into a core's cache
@@ -102,6 +103,14 @@ def make(
         each = rows * dims.head_dim
         return recurrence.cost(dims, features, each, causal=causal, **options)
 
+    names = ("projection", "sigma") + ("gate_weight", "gate_bias") * gate
+    sharded = states.parallel(
+        states.FADING if gate else states.SUMS,
+        lambda *tables: maps(dict(zip(names, tables, strict=True))),
+        lambda dims: features,
+        lambda params: tuple(params[name] for name in names),
+        **options,
+    )
     return Mechanism(
         "rfa",
         apply,
@@ -111,6 +120,7 @@ def make(
         formula="2(d+d')N·2·features",
         init=init,
         decode=recurrence.decode(maps, lambda dims: features, **options),
+        parallel=sharded,
         refresh=refresh,
         frozen=frozenset({"projection"}),
     )

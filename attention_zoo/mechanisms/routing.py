@@ -21,6 +21,7 @@ import jax.numpy as jnp
 
 from attention_zoo import buckets as sorting
 from attention_zoo import heads, ops, rings
+from attention_zoo.parallel import transposed
 from attention_zoo.types import Cost, Dims, Mechanism
 
 MEMBERSHIP = ("exact", "paper")
@@ -241,6 +242,9 @@ def make(
         formula="(d+d')N·window+N·clusters·d",
         init=init,
         decode=decode,
+        parallel=transposed.by_heads(
+            "routing", apply, "qv" if shared else "qkv", "a cluster has members anywhere"
+        ),
         refresh=refresh,
         streams="qv" if shared else "qkv",
         causal=not (exact and memory),

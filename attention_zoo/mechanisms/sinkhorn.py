@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from attention_zoo import heads, ops, sorted_cache, sorting, tiles
+from attention_zoo.parallel import transposed
 from attention_zoo.types import Cost, Dims, Mechanism
 
 SORTS = ("learned", "mean")
@@ -303,6 +304,7 @@ def make(
         formula="(d+d')N(2·block+N/block)",
         init=init,
         decode=decode if sortcut is None else None,
+        parallel=transposed.by_heads("sinkhorn", apply, "qkv", "a head mixes all its blocks"),
         refresh=refresh if gumbel else None,
         causal=sortcut is None,
         cross=False,

@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 
 from attention_zoo import ops, sized
-from attention_zoo.types import Cost, Decode, Dims, Mechanism
+from attention_zoo.parallel import traffic
+from attention_zoo.types import Cost, Decode, Dims, Mechanism, Parallel
 
 
 def make(length: int | None = None, per_head: bool = False, norm: bool = True) -> Mechanism:
@@ -52,6 +53,30 @@ def make(length: int | None = None, per_head: bool = False, norm: bool = True) -
         mixed = jnp.einsum("hmn,bnhe->bmhe", weight, per_group(gated(params, v, mask)), **f32)
         mixed = mixed + jnp.einsum("hm->mh", params["bias"][:, :N])[:, :, None]
         return multiplied(q, mixed.reshape(v.shape), sees(mask, N, causal), v.dtype)
+
+    def sharded(params, q, k, v, *, axis, mask=None, causal=False):
+        """W and b have the rows of the positions here."""
+        n, start = v.shape[1], jax.lax.axis_index(axis) * v.shape[1]
+        z = jax.lax.all_gather(gated(params, v, mask), axis, axis=1, tiled=True)
+        weight = params["weight"][:, :, : z.shape[1]].astype(v.dtype)
+        if causal:
+            past = jnp.arange(z.shape[1]) <= start + jnp.arange(n)[:, None]
+            weight = jnp.where(past, weight, 0)
+        f32 = {"preferred_element_type": jnp.float32}
+        mixed = jnp.einsum("hmn,bnhe->bmhe", weight, per_group(z), **f32)
+        mixed = mixed + jnp.einsum("hm->mh", params["bias"])[:, :, None]
+        seen = jnp.ones((1, 1, 1, 1), bool)
+        if mask is not None:
+            whole = jax.lax.all_gather(mask, axis, axis=1, tiled=True)
+            seen = sees(whole, z.shape[1], causal)
+            seen = jax.lax.dynamic_slice_in_dim(seen, start, n, 1) if causal else seen
+        return multiplied(q, mixed.reshape(v.shape), seen, v.dtype)
+
+    def sent(dims: Dims, P: int, *, causal=False, masked=False):
+        tokens = dims.batch * dims.kv_len // P
+        channels = dims.heads * dims.value_dim
+        moved = traffic.gather(P, tokens * channels * dims.itemsize)
+        return moved + traffic.gather(P, tokens * masked, gradient=False)
 
     def reference(params, q, k, v, *, mask=None, causal=False):
         N = v.shape[1]
@@ -109,6 +134,7 @@ def make(length: int | None = None, per_head: bool = False, norm: bool = True) -
         formula="N²d'",
         init=init,
         decode=Decode(decode_init, prefill, step),
+        parallel=Parallel(sharded, sent, "gathered values", by_position={"weight": 1, "bias": 1}),
         streams="qv",
         cross=False,
         fixed_length=length,

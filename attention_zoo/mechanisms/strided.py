@@ -6,10 +6,12 @@ A reshape makes each residue class a contiguous sequence of its own, attended by
 Differs from the paper: both patterns in every head, not in alternate heads (`mixed` does that).
 """
 
+import jax
 import jax.numpy as jnp
 
 from attention_zoo import cache, ops, tiles
-from attention_zoo.types import Cost, Dims, Mechanism
+from attention_zoo.parallel import halo, traffic
+from attention_zoo.types import Cost, Dims, Mechanism, Parallel
 
 
 def make(stride: int = 128, window: int | None = None) -> Mechanism:
@@ -34,20 +36,83 @@ def make(stride: int = 128, window: int | None = None) -> Mechanism:
         visible = jnp.ones((B, T), bool) if mask is None else mask
         visible = jnp.repeat(ops.pad_to(visible, padded, 1), q.shape[2], 1)
 
-        def far(i, j):
-            return (abs(i - j) * stride > near) & ((j <= i) | (not causal))
-
         split_mask = visible.reshape(B, padded // stride, -1)
-        out, lse = tiles.attend(*map(split, (q, k, v)), classes, far, mask=split_mask)
+        out, lse = tiles.attend(*map(split, (q, k, v)), classes, far(causal), mask=split_mask)
         out = out.reshape(B, padded, *v.shape[2:])[:, :T]
         lse = lse.reshape(B, padded, -1)[:, :T]
         if band is not None:
-
-            def close(i, j):
-                return (abs(i - j) <= near) & ((j <= i) | (not causal))
-
-            out, _ = tiles.merge((out, lse), tiles.attend(q, k, v, band, close, mask=mask))
+            part = tiles.attend(q, k, v, band, close(causal), mask=mask)
+            out, _ = tiles.merge((out, lse), part)
         return out.astype(v.dtype)
+
+    def far(causal):
+        """What the i-th member of a class sees of it outside of the band."""
+        return lambda i, j: (abs(i - j) * stride > near) & ((j <= i) | (not causal))
+
+    def close(causal):
+        return lambda i, j: (abs(i - j) <= near) & ((j <= i) | (not causal))
+
+    # on shards: every device gets whole classes, a slot for each member that a shard may have
+
+    def shares(n, P):
+        """(classes a device, members of a class in a shard at most)."""
+        return -(-stride // P), -(-n // stride)
+
+    def sharded(params, q, k, v, *, axis, mask=None, causal=False):
+        (B, n, H, _), E, P = q.shape, v.shape[3], jax.lax.axis_size(axis)
+        here, N = jax.lax.axis_index(axis), n * P
+        share, slots = shares(n, P)
+        members = -(-N // stride)
+        mine = here * share + jnp.arange(share)[:, None]
+        # the token in every slot here, the slot of every member there, and both ways back
+        first = (jnp.arange(share * P) - here * n) % stride
+        token = jnp.minimum(first[:, None] + stride * jnp.arange(slots), n - 1)
+        position = mine + stride * jnp.arange(members)
+        real = (position < N) & (mine < stride)
+        slot = jnp.minimum(position, N - 1) // n * slots + position % n // stride
+        sources = jnp.repeat(jnp.arange(P), slots)
+        member = sources * n + (mine - sources * n) % stride
+        member = member // stride + jnp.tile(jnp.arange(slots), P)
+        rows = jnp.arange(share)[:, None]
+
+        def go(x):
+            """[B, n, H, D] -> [B, members, classes * H, D]."""
+            x = jax.lax.all_to_all(x[:, token], axis, split_axis=1, concat_axis=2, tiled=True)
+            x = jnp.moveaxis(x[:, rows, slot], 1, 2)
+            return x.reshape(B, members, -1, *x.shape[4:])
+
+        def come(x):
+            """The way back of a result."""
+            x = jnp.moveaxis(x.reshape(B, members, share, H, -1), 2, 1)
+            x = x[:, rows, jnp.minimum(member, members - 1)]
+            x = jax.lax.all_to_all(x, axis, split_axis=2, concat_axis=1, tiled=True)
+            position = here * n + jnp.arange(n)
+            return x[:, position % stride, jnp.arange(n) // stride]
+
+        seen = jnp.broadcast_to(real.T, (B, members, share))
+        if mask is not None:
+            seen &= go(mask[:, :, None])
+        classes, _ = layouts(N, causal)
+        out, lse = tiles.attend(
+            *map(go, (q, k, v)), classes, far(causal), mask=jnp.repeat(seen, H, 2)
+        )
+        if near < 0:
+            return come(out.astype(v.dtype))
+        both = come(jnp.concatenate([out, lse[..., None]], -1))
+        sides = near, 0 if causal else near
+        part = halo.attend(q, k, v, close(causal), sides, axis=axis, mask=mask)
+        return tiles.merge((both[..., :E], both[..., E]), part)[0].astype(v.dtype)
+
+    def sent(dims: Dims, P: int, *, causal=False, masked=False):
+        n, D, E = dims.q_len // P, dims.head_dim, dims.value_dim
+        share, slots = shares(n, P)
+        tokens = dims.batch * share * P * slots
+        back = E * dims.itemsize if near < 0 else (E + 1) * traffic.FLOAT
+        moved = traffic.transpose(P, tokens * dims.heads * ((2 * D + E) * dims.itemsize + back))
+        moved += traffic.transpose(P, tokens * masked, gradient=False)
+        if near < 0:
+            return moved
+        return moved + halo.traffic_of(dims, P, (near, 0 if causal else near), masked)
 
     def reference(params, q, k, v, *, mask=None, causal=False):
         def pattern(i, j):
@@ -93,5 +158,6 @@ def make(stride: int = 128, window: int | None = None) -> Mechanism:
         decode=cache.cached(
             apply, lambda dims: dims.kv_len, lambda i, C: i, lambda i, j: j <= i, reads=reads
         ),
+        parallel=Parallel(sharded, sent, "all-to-all over classes; halo of the window"),
         cross=False,
     )

@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from attention_zoo import ops, sized
+from attention_zoo.parallel import transposed
 from attention_zoo.types import Cost, Decode, Dims, Mechanism
 
 KINDS = ("dense", "random", "factorised_dense", "factorised_random", "dot")
@@ -224,6 +225,7 @@ def make(
         formula="N²d'",
         init=init,
         decode=Decode(decode_init, prefill, step),
+        parallel=transposed.by_heads("synthesizer", apply, reads, "a head weighs all keys"),
         streams=reads,
         cross=False,
         fixed_length=length,

@@ -17,6 +17,7 @@ from experiments import (
     formats,
     frames,
     latex,
+    messages,
     palette,
     quality_tables,
     shares,
@@ -181,6 +182,8 @@ def headlines(section: Section) -> list[dict]:
         "fidelity": errors.fidelity_lines,
         "numbers": errors.numbers_lines,
         "compiled": chips.lines,
+        "sharding": messages.sharding_lines,
+        "plan": messages.plan_lines,
     }
     target = f"section-{section.name}"
     return [
