@@ -78,7 +78,7 @@ def _main(argv, share):
     if options.distributed:
         distributed.join(options.coordinator, options.processes, options.process)
         settings = dataclasses.replace(settings, isolate="none")
-    return _run(points, settings, config.experiment, options, share)
+    return _run(points, settings, config.get("experiment"), options, share)
 
 
 def _asked(options, assignments):
