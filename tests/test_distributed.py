@@ -84,7 +84,6 @@ def alone(monkeypatch):
     return run
 
 
-@pytest.mark.xdist_group("processes")
 def test_one_that_is_killed_ends_all_and_one_alone_goes_on(tmp_path, alone):
     out, other = tmp_path / "two", tmp_path / "one"
     codes, seconds = ends(start(out, ["", 7]))
@@ -99,7 +98,6 @@ def test_one_that_is_killed_ends_all_and_one_alone_goes_on(tmp_path, alone):
     np.testing.assert_allclose(curve(out), curve(other), rtol=1e-4)
 
 
-@pytest.mark.xdist_group("processes")
 def test_two_go_on_from_one(tmp_path, alone):
     out, other = tmp_path / "two", tmp_path / "one"
     alone(other)
