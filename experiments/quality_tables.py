@@ -13,7 +13,7 @@ N, STATUS = Column("n", "N", 12), Column("status", "status")
 SPANS = (
     Column("params", "parameters", 12),
     Column("params_length_sized", "of them by length", 12),
-    Column("steps", "steps", 12),
+    Column("steps", "steps", decimals=0),
     Column("batch", "batch", 12),
     Column("lr", "rate", 2),
 )
@@ -169,7 +169,7 @@ def grid(section: Section, text: str) -> list[Table]:
         Column("label", f"{metric.header}, validation"),
         N,
         *(mean_column(f"lr{rate:g}", f"rate {rate:g}", metric) for rate in rates),
-        Column("steps", "steps", 12),
+        Column("steps", "steps", decimals=0),
         Column("batch", "batch", 12),
         STATUS,
         *SOURCE,

@@ -125,7 +125,8 @@ def test_parameters_are_within_a_tenth_of_full_attention(name, size):
     config, points = loaded(name, size)
     found = {}
     for point in points:
-        if (point["seed"], point["n"]) == (config.seeds[0], config.lengths[0]):
+        known = (point["label"], point["model"]["width"]) in found
+        if not known and (point["seed"], point["n"]) == (config.seeds[0], config.lengths[0]):
             c, made = resolved(point)
             if able(c, made):
                 found[point["label"], made.width] = parameters(made)

@@ -67,6 +67,7 @@ def test_error_at_equal_flops_is_exact_on_powers():
             "budget": "window",
             "value": [8, 16, 32, 64],
             "flops_ratio": [0.02, 0.04, 0.16, 0.3],
+            "records": ["a", "b", "c", "d"],
         }
     )
     rows["error"] = 3 * rows.flops_ratio**-0.7
@@ -81,11 +82,12 @@ def test_error_at_equal_flops_is_exact_on_powers():
     assert (power[3]["error"], power[3]["verdict"]) == (None, "out of range: measured 0.02 to 0.3")
     assert [row["label"] for row in found[2:4]] == ["flat", "power"]
     assert found[2]["error"] == pytest.approx(2)
+    assert power[0]["records"] == "b c"
     assert [row["verdict"] for row in found[2:4]] == ["measured", "interpolated"]
 
 
 def test_of_budgets_of_the_same_flops_the_better_one_counts():
-    rows = {"label": "local", "target": "full", "budget": "window"}
+    rows = {"label": "local", "target": "full", "budget": "window", "records": list("abc")}
     rows |= {"value": [8, 16, 32], "flops_ratio": [0.1, 0.1, 0.4], "error": [4.0, 2.0, 1.0]}
     row = equal_flops.at(pd.DataFrame(rows), 0.2)
     assert (row["from_value"], row["to_value"]) == (16, 32)

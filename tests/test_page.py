@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+import attention_zoo as zoo
 from experiments import report
 from tests import browser
 from tests import synthetic_records as synthetic
@@ -223,7 +224,7 @@ def test_light_and_dark(visit):
 
 
 def test_every_mechanism_has_a_card_and_its_records(page):
-    assert page.locator("#mechanisms article").count() == 21
+    assert page.locator("#mechanisms article").count() == len(zoo.names())
     card = page.locator("#mechanism-local")
     assert "(d+d')N(left+right+1)" in card.inner_text()
     card.locator("button[data-mechanism]").click()
