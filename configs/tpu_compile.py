@@ -3,8 +3,8 @@
     make tpu-check
     JAX_PLATFORMS=cpu .venv-tpu/bin/python -m experiments.run --config configs/tpu_compile.py
 
-Nothing runs and nothing is timed: the compiler of the PyPI package libtpu needs no TPU. 792 points,
-each a compilation of 1 to 60 seconds. On several chips positions are split over them. A point that
+Nothing runs and nothing is timed: the compiler of the PyPI package libtpu needs no TPU. 864 points,
+each a compilation of 1 to 120 seconds. On several chips positions are split over them. A point that
 does not fit in 16 GB is a row `oom`. Expect full attention to stop at some thousands for its [N, N]
 weights, and what is linear in N at hundreds of thousands for its inputs alone.
 """
@@ -15,7 +15,6 @@ from configs import base, scaling
 def get_config():
     config = scaling.get_config()
     config.update(base.settings("tpu_compile", isolate="mechanism", time_limit=300.0))
-    # full attention is measured in blocks too
     config.lengths = tuple(4**e for e in range(5, 11))
     config.topologies = ("v5e:1x1", "v5e:2x2", "v5e:4x4")
     config.dtype = "bfloat16"

@@ -17,7 +17,7 @@ from submitit.helpers import DelayedSubmission
 from experiments import environment
 
 POLL_SECONDS = 0.5
-# of a worker that dies
+# one that dies is started again, until so many of each have died with no point done since
 REPLACEMENTS = 5
 # of Slurm's jobs, where --slurm.timeout_min does not tell
 TIMEOUT_MINUTES = 24 * 60
@@ -60,17 +60,18 @@ class Work:
         return DelayedSubmission(self)
 
 
-def local(works: list[Work], folder: Path, watch: Callable[[], None] = lambda: None) -> list[str]:
-    """Run the workers to their end and return what went wrong; one that dies is replaced.
+def local(works: list[Work], folder: Path, watch: Callable[[], int]) -> list[str]:
+    """Run the jobs to their end, and return what went wrong.
 
-    `watch()` is called now and then. An interrupt ends the workers.
+    `watch()` tells how many points are done. What ends this call ends the jobs.
     """
     executor = _executor("local", folder, timeout_min=NEVER_MINUTES)
-    jobs, wrong, deaths = {work: executor.submit(work) for work in works}, [], 0
+    jobs, wrong, deaths, done = {work: executor.submit(work) for work in works}, [], 0, 0
     try:
         while jobs:
             time.sleep(POLL_SECONDS)
-            watch()
+            if (now := watch()) > done:
+                done, deaths = now, 0
             for work, job in [(work, job) for work, job in jobs.items() if job.done()]:
                 del jobs[work]
                 error = job.exception()

@@ -53,6 +53,7 @@ class Works:
 
             def watch():
                 bar.update(len(todo) - len(sweep.pending(todo, store)) - bar.n)
+                return bar.n
 
             try:
                 works = self._works(store.folder, visible) if todo else []
