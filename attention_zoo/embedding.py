@@ -79,12 +79,14 @@ def check_inputs(x, mask, inputs, features):
 def fold(x, mask, patch: int, stride: int):
     """[B, T, F] to [B, patches, patch * F], one every `stride` steps, the last one padded; a patch
     is seen if any of its steps is."""
-    T = patch + stride * (patches_of(x.shape[1], patch, stride) - 1)
-    at = np.arange(0, T - patch + 1, stride)[:, None] + np.arange(patch)
-    if stride == patch:
-        pieces, seen = (None if y is None else ops.blocks(y, patch) for y in (x, mask))
-    else:
-        pieces, seen = (None if y is None else ops.pad_to(y, T, 1)[:, at] for y in (x, mask))
+
+    def pieces_of(y):
+        if stride == patch:
+            return ops.blocks(y, patch)
+        starts = stride * np.arange(patches_of(y.shape[1], patch, stride))
+        return ops.pad_to(y, starts[-1] + patch, 1)[:, starts[:, None] + np.arange(patch)]
+
+    pieces, seen = (None if y is None else pieces_of(y) for y in (x, mask))
     return pieces.reshape(*pieces.shape[:2], -1), None if seen is None else seen.any(-1)
 
 
