@@ -43,7 +43,26 @@ VARIANTS = {
     "recurrent": {"cell": "lstm"},
     "convolution": {"layers": 2},
 }
-# the same four times as large, for N of thousands
+# the same for some tens of positions, as patches of series are
+SHORT = {
+    **VARIANTS,
+    "local": {"window": 4},
+    "strided": {"stride": 6},
+    "global": {"tokens": 2, "window": 4},
+    "bigbird": {"block": 4, "window": 1, "global_blocks": 1, "random_blocks": 1},
+    "mixed": {"parts": (("local", {"window": 4}), ("linear", {}))},
+    "performer": {"features": 32},
+    "rfa": {"features": 32},
+    "lsh": {"buckets": 8, "block": 8, "hashes": 2},
+    "routing": {"clusters": 6, "window": 8, "decay": 0.99},
+    "sinkhorn": {"block": 8},
+    "linformer": {"slots": 16},
+    "nystrom": {"landmarks": 16},
+    "query_reduction": {"slots": 16},
+    "probsparse": {"factor": 3},
+    "auto_correlation": {"factor": 1},
+}
+# VARIANTS four times as large, for N of thousands
 WIDE = {
     **VARIANTS,
     "local": {"window": 64},

@@ -12,25 +12,6 @@ chosen at the first horizon.
 
 from configs import accuracy
 
-# positions are patches: 41 of them at look-back 336
-VARIANTS = {
-    **accuracy.VARIANTS,
-    "local": {"window": 4},
-    "strided": {"stride": 6},
-    "global": {"tokens": 2, "window": 4},
-    "bigbird": {"block": 4, "window": 1, "global_blocks": 1, "random_blocks": 1},
-    "mixed": {"parts": (("local", {"window": 4}), ("linear", {}))},
-    "performer": {"features": 32},
-    "rfa": {"features": 32},
-    "lsh": {"buckets": 8, "block": 8, "hashes": 2},
-    "routing": {"clusters": 6, "window": 7, "decay": 0.99},
-    "sinkhorn": {"block": 8},
-    "linformer": {"slots": 16},
-    "nystrom": {"landmarks": 16},
-    "probsparse": {"factor": 3},
-    "auto_correlation": {"factor": 1},
-}
-MECHANISMS = tuple(VARIANTS)
 PATCHES = {"inputs": "patches", "patch": 16, "patch_stride": 8, "positions": "learned"}
 SMALL = {
     "model": {**PATCHES, "width": 32, "depth": 2, "heads": 4, "ff": 64, "dropout": 0.2},
@@ -67,7 +48,7 @@ HORIZONS = {"illness": (24, 36, 48, 60)}
 def get_config(size="small"):
     sizes = {"small": SMALL, "medium": MEDIUM, "full": FULL}
     common = {
-        **{"mechanisms": MECHANISMS, "variants": VARIANTS, "horizons": (96, 192, 336, 720)},
+        **{"variants": accuracy.SHORT, "horizons": (96, 192, 336, 720)},
         **{"lr_length": 336, "lrs": (3e-4, 1e-3, 3e-3), "patience": 4},
     }
     return accuracy.settings("forecast", size, sizes, **common)

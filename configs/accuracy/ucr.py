@@ -19,21 +19,6 @@ SETS = {
     "JapaneseVowels": (29, 1),
     "FordA": (500, 8),
 }
-# positions are patches: 24 to 92 of them
-VARIANTS = {
-    **accuracy.VARIANTS,
-    "local": {"window": 4},
-    "strided": {"stride": 5},
-    "global": {"tokens": 2, "window": 4},
-    "bigbird": {"block": 4, "window": 1, "global_blocks": 1, "random_blocks": 1},
-    "mixed": {"parts": (("local", {"window": 4}), ("linear", {}))},
-    "lsh": {"buckets": 8, "block": 8, "hashes": 2},
-    "routing": {"clusters": 6, "window": 8, "decay": 0.99},
-    "sinkhorn": {"block": 8},
-    "linformer": {"slots": 16},
-    "nystrom": {"landmarks": 16},
-    "query_reduction": {"slots": 16},
-}
 SMALL = {
     **accuracy.SMALL,
     "sets": tuple(name for name in SETS if name != "FordA"),
@@ -47,7 +32,7 @@ FULL = {**MEDIUM, "sets": tuple(SETS), "steps": 10_000, "time_limit": 86400.0}
 
 def get_config(size="small"):
     sizes = {"small": SMALL, "medium": MEDIUM, "full": FULL}
-    fields = {"variants": VARIANTS, "lengths": (427,), "lr_length": 427}
+    fields = {"variants": accuracy.SHORT, "lengths": (427,), "lr_length": 427}
     return accuracy.settings("ucr", size, sizes, **fields)
 
 
