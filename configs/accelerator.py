@@ -26,9 +26,8 @@ def get_config():
     }
     config.mechanisms = (*config.mechanisms, "full_cudnn")
     config.lengths = tuple(4**e for e in range(5, 11))
-    quadratic = ("full", "full_chunked", "synthesizer", "synthesizer_random", "spatial_gating")
     config.longest = ConfigDict(
-        dict.fromkeys((*quadratic, "mixed"), 4**8)
+        dict.fromkeys(scaling.QUADRATIC, 4**8)
         | dict.fromkeys(("compressed", "query_reduction_strided"), 4**9)
     )
     config.dtype = "bfloat16"
@@ -39,8 +38,7 @@ def get_config():
 def get_sweep(config):
     points = []
     for key in config.mechanisms:
-        lengths = tuple(n for n in config.lengths if n <= config.longest.get(key, n))
-        of_key = {**config.to_dict(), "mechanisms": (key,), "lengths": lengths}
+        of_key = {**config.to_dict(), "mechanisms": (key,)}
         # forward stands before train
         points += sorted(scaling.get_sweep(ConfigDict(of_key)), key=lambda point: point["n"])
     return points
