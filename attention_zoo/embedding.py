@@ -55,6 +55,10 @@ class Embedding(nnx.Module):
         else:
             x, mask = fold(ops.hide(x, mask), mask, self.patch, self.stride)
             x = self.linear(x)
+        return self.place(x, start=start, key=key), mask
+
+    def place(self, x, *, start=0, key=None):
+        """What is embedded, [B, T, width], with its positions, the first of number `start`."""
         T = x.shape[1]
         if self.max_len < T:
             raise ValueError(f"a sequence has {T} positions, longer than max_len={self.max_len}")
@@ -64,7 +68,7 @@ class Embedding(nnx.Module):
         if table is not None:
             x = x + jax.lax.dynamic_slice_in_dim(jnp.asarray(table), start, T)
         x = self.dropout(x, deterministic=key is None, rngs=key)
-        return x.astype(self.dtype), mask
+        return x.astype(self.dtype)
 
 
 def check_inputs(x, mask, inputs, features):

@@ -1,4 +1,7 @@
-"""Token-by-token generation on decode states: one prefill, then a step a token in one scan."""
+"""Token-by-token generation on decode states: one prefill, then a step a token in one scan.
+
+`begin` and `advance` are an encoder-decoder's, a token at a time, for `attention_zoo.beam`.
+"""
 
 import functools
 
@@ -84,3 +87,38 @@ def _generate(
     first = choose(logits, keys[0])
     _, rest = jax.lax.scan(step, (first, states, jnp.asarray(T, jnp.int32)), keys[1:])
     return jnp.concatenate([first[:, None], rest.T], 1)
+
+
+def begin(model, source, mask, length: int) -> dict:
+    """The state before the first of at most `length` tokens; its arrays have a row a sequence."""
+    _only_with_source(model)
+    memory, mask = model.encode(source, mask, None)
+    B, S, _ = memory.shape
+    # states of one sequence each, for some hold what is common to a batch
+    states = model.target_stack.init_states(1, length)
+    repeated = jax.tree.map(lambda x: jnp.broadcast_to(x, (B, *x.shape)), states)
+    seen = jnp.ones((B, S), bool) if mask is None else mask
+    return {"memory": memory, "mask": seen, "states": repeated, "position": jnp.zeros(B, jnp.int32)}
+
+
+def advance(model, state: dict, tokens):
+    """(logits [B, target_vocab] after these tokens [B], the state after them)."""
+
+    def one(state, token):
+        h, _ = model.target_embed(token[None, None], None, start=state["position"])
+        memory, mask = state["memory"][None], state["mask"][None]
+
+        def visit(block, h, inner):
+            return block.step(h, inner, memory=memory, memory_mask=mask)
+
+        h, states = model.target_stack.run(visit, h, state["states"], moves=False)
+        h = model.target_norm(h) if model.target_norm else h
+        moved = {"states": states, "position": state["position"] + 1}
+        return model.head(h[0, 0].astype(jnp.float32)), state | moved
+
+    return jax.vmap(one)(state, tokens)
+
+
+def _only_with_source(model):
+    if model.config.kind != "encoder_decoder":
+        raise ValueError(f"search takes an encoder_decoder, got a {model.config.kind}")

@@ -100,6 +100,17 @@ class SequenceMixer(nnx.Module):
                 self.params[name][...] = jax.lax.stop_gradient(moved[name])
         return self._leave(mixed)
 
+    def weights(self, x, context=None, *, mask=None):
+        """[B, T, S]: what each position takes of each, the mean over heads; of mechanisms whose
+        output is such a weighing of values."""
+        context = x if context is None else context
+        q, k, v = self._project(x, context)
+        S = context.shape[1]
+        # the weights are what comes out where values tell positions apart
+        ones = jnp.broadcast_to(jnp.eye(S, dtype=v.dtype)[:, None], (*v.shape[:3], S))
+        m, params = self.mechanism, self._params()
+        return m.apply(params, q, k, ones, mask=mask, causal=self.causal).mean(2)
+
     def beside(self, x, mask):
         """(residual, mask) of the output, for an input x [B, T, C]: these two, or shorter ones."""
         m = self.mechanism
@@ -220,6 +231,12 @@ class Block(nnx.Module):
     def step(self, x, state, *, mask=None, memory=None, memory_mask=None):
         mixed, state = self.mixer.step(self._enter(x, self.mixer_norm), state, mask=mask)
         return self._residuals(x, mixed, memory, memory_mask), state
+
+    def cross_weights(self, x, memory, *, mask=None, memory_mask=None):
+        """[B, T, S]: what each position takes of each of the memory's, the mean over heads."""
+        mixed = self.mixer(self._enter(x, self.mixer_norm), mask=mask)
+        x = self._join(x, mixed, self.mixer_norm, None)
+        return self.cross.weights(self._enter(x, self.cross_norm), memory, mask=memory_mask)
 
     def _residuals(self, x, mixed, memory, memory_mask, keys=(None,) * 4):
         x = self._join(x, mixed, self.mixer_norm, keys[0])

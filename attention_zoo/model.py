@@ -7,6 +7,7 @@ returns `nnx.state(model, Buffer)` too.
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,8 +16,9 @@ import jax.numpy as jnp
 from flax import nnx
 
 from attention_zoo import ops, registry, sharding
+from attention_zoo.beam import search
 from attention_zoo.embedding import Embedding, patches_of
-from attention_zoo.generate import generate
+from attention_zoo.generate import advance, begin, generate
 from attention_zoo.layers import Block, SequenceMixer, Stack, check_heads, refuse
 from attention_zoo.types import Dims, objections
 
@@ -131,6 +133,15 @@ def mechanisms_of(mechanism, hparams, depth: int) -> list:
     return made
 
 
+def decoder_mechanisms(c: TransformerConfig) -> tuple:
+    """(a mechanism a layer, that of cross-attention) of an encoder-decoder's decoder."""
+    hparams = c.decoder_hparams
+    if hparams is None:
+        hparams = {} if c.decoder_mechanism else c.hparams
+    mixers = mechanisms_of(c.decoder_mechanism or c.mechanism, hparams, c.depth)
+    return mixers, registry.make(c.cross_mechanism, **c.cross_hparams)
+
+
 def lengths_of(mechanisms: list, length: int) -> list[int]:
     """How many positions each layer gets of a sequence of `length`."""
 
@@ -171,11 +182,7 @@ class Transformer(nnx.Module):
         outputs = {"encoder": c.classes, "decoder": c.vocab, "encoder_decoder": c.target_vocab}
         numbers = outputs[c.kind]
         if c.kind == "encoder_decoder":
-            hparams = c.decoder_hparams
-            if hparams is None:
-                hparams = {} if c.decoder_mechanism else c.hparams
-            mixers = mechanisms_of(c.decoder_mechanism or c.mechanism, hparams, c.depth)
-            cross = registry.make(c.cross_mechanism, **c.cross_hparams)
+            mixers, cross = decoder_mechanisms(c)
             self.target_embed = Embedding(
                 "tokens", c.width, c.max_len, vocab=c.target_vocab, **around
             )
@@ -212,7 +219,7 @@ class Transformer(nnx.Module):
             out = out.reshape(B, N * c.patch, c.classes)[:, : x.shape[1]]
         return out
 
-    generate = generate
+    generate, search, begin, advance = generate, search, begin, advance
 
     def encode(self, x, mask, key):
         """The first stack's output, and its mask a position (an encoder's or a decoder's)."""
@@ -228,6 +235,27 @@ class Transformer(nnx.Module):
         extras = self.stack.gather(keys[: self.config.depth])
         (h, mask), _ = self.stack.run(visit, embedded, extras)
         return self.norm(h) if self.norm else h, mask
+
+    def weights(self, x, target, mask=None):
+        """[B, T, S] of an encoder-decoder: which source positions the last layer's cross-attention
+        takes for each target position, the mean over heads."""
+        if self.config.kind != "encoder_decoder":
+            raise ValueError(f"weights are an encoder_decoder's, got a {self.config.kind}")
+        memory, memory_mask = self.encode(x, mask, None)
+        h, _ = self.target_embed(target, None)
+
+        def visit(block, h, _):
+            seen = {"memory": memory, "memory_mask": memory_mask}
+            return block(h, **seen), block.cross_weights(h, **seen)
+
+        extras = self.target_stack.gather([None] * self.config.depth)
+        _, weights = self.target_stack.run(visit, h, extras, moves=False)
+        return weights[-1]
+
+    def sized_by_length(self) -> list:
+        """Weights around the blocks that would be more for longer sequences."""
+        flat = self.config.kind == "encoder" and self.config.outputs == "flat"
+        return [self.head.kernel] if flat else []
 
     def _decode(self, target, mask, memory, memory_mask, key):
         keys = self._layer_keys(key)
@@ -272,7 +300,7 @@ def flatten(h, mask, max_len: int):
     return ops.hide(h, mask).reshape(len(h), -1)
 
 
-def num_params(model: Transformer) -> dict[str, int]:
+def num_params(model: nnx.Module) -> dict[str, int]:
     """Trained numbers: `total`, and of those `by_length`, which grow with the longest sequence.
 
     The model may be one of shapes alone, as `nnx.eval_shape` makes it.
@@ -288,6 +316,5 @@ def num_params(model: Transformer) -> dict[str, int]:
             by_length += sum(count(trained.get(name)) for name in module.sized_by_length())
         elif isinstance(module, Embedding) and module.learned:
             by_length += count(nnx.state(module)["positions"])
-    if model.config.kind == "encoder" and model.config.outputs == "flat":
-        by_length += count(nnx.state(model.head)["kernel"])
+    by_length += sum(math.prod(weights.shape) for weights in model.sized_by_length())
     return {"total": count(nnx.state(model, nnx.Param)), "by_length": by_length}

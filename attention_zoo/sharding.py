@@ -12,6 +12,7 @@ import re
 import jax
 from jax.sharding import PartitionSpec
 
+from attention_zoo import parallel
 from attention_zoo.types import Mechanism
 
 AXES = ("data", "sequence", "model")
@@ -53,14 +54,23 @@ def constrain(x, *axes: str | None):
 
 
 def apply(m: Mechanism, params, q, k, v, *, mask=None, causal: bool = False):
-    """`m.apply`, for each part of the batch on the device that holds it.
+    """`m.apply`, for each part of the batch on the devices that hold it.
 
     By `shard_map`: JAX's partitioner gathers the batch around some sorts and Fourier transforms.
-    Where there are several devices over "sequence" or "model" too, the partitioner decides.
+    Where positions are split too, by the mechanism's own form (`attention_zoo.parallel`; ValueError
+    where it has none), which devices along "model" repeat. Split heads are left to the partitioner.
     """
     mesh = jax.sharding.get_abstract_mesh()
-    if not _is_ours(mesh) or mesh.shape["data"] < mesh.size or v.shape[0] % mesh.size:
-        return m.apply(params, q, k, v, mask=mask, causal=causal)
+    call = {"mask": mask, "causal": causal}
+    if not _is_ours(mesh):
+        return m.apply(params, q, k, v, **call)
+    data, sequence, heads = (mesh.shape[axis] for axis in AXES)
+    by_rows = data > 1 and v.shape[0] % data == 0
+    if sequence > 1:
+        batch_axis = "data" if by_rows else None
+        return parallel.apply(m, params, q, k, v, mesh=mesh, batch_axis=batch_axis, **call)
+    if heads > 1 or not by_rows:
+        return m.apply(params, q, k, v, **call)
     rows = PartitionSpec("data")
     return jax.shard_map(
         lambda params, q, k, v, mask: m.apply(params, q, k, v, mask=mask, causal=causal),

@@ -2,8 +2,8 @@
 
     python -m experiments.run --config configs/scaling.py
 
-With --config.isolate=mechanism an hour and a half on two CPU cores, more without. Expect exponents in N of
-2 for full, compressed, synthesizer, spatial_gating, mixed and strided query reduction, 1.5 for
+With --config.isolate=mechanism about an hour on two CPU cores, more without. Expect exponents in N
+of 2 for full, compressed, synthesizer, spatial_gating, mixed and strided query reduction, 1.5 for
 strided, routing and sinkhorn, N log N for fourier, probsparse and auto_correlation, 1 for the
 others. What is quadratic ends at the N of `longest`; plain full attention does not fit or end in
 time there. Chunked, forward, goes on: --config.mechanisms=full_chunked --config.modes=forward

@@ -12,7 +12,7 @@ import numpy as np
 from flax import nnx
 
 import attention_zoo as zoo
-from experiments import records, steps, tasks, train
+from experiments import networks, records, steps, tasks
 
 TASK, MECHANISM = "stdlib", "full"
 OPTIMISER = {"schedule": "cosine", "weight_decay": 0.1, "clip": 1.0}
@@ -83,7 +83,7 @@ class _Frozen(dict):
 def _trained(point, task_name, out):
     """(graph, variables, loss), from a file where another process has written it."""
     task = tasks.make(task_name, point["n"])
-    network = zoo.Transformer(train.model_config(point, task), rngs=nnx.Rngs(point["seed"]))
+    network = zoo.Transformer(networks.config_of(point, task), rngs=nnx.Rngs(point["seed"]))
     graph, optimiser, state = steps.start(network, point)
     params, buffers = state["params"], state["buffers"]
     file = out / "models" / f"{records.point_id(point)}.npz"

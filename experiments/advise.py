@@ -22,7 +22,7 @@ import jax
 import attention_zoo as zoo
 from experiments import advice, calibrate, evidence, frames, kernel, measure, reading, records
 from experiments import samples as timed
-from experiments.calibrate import TOLERANCES, Calibration
+from experiments.calibrate import Calibration
 from experiments.configuration import literal
 from experiments.environment import ROOT
 from experiments.estimates import Estimate
@@ -149,10 +149,9 @@ def forecast(point: dict, known: Calibration, platform: str | None) -> dict:
     call = (point["mechanism"], point["hparams"], kernel.dims(point), point["mode"])
     found = known.predict(*call, causal=point["causal"])
     memory, inputs = found.memory, kernel.input_bytes(point)
-    unsure = memory is None or not memory.within(TOLERANCES["memory"])
-    if unsure and platform == jax.default_backend():
+    if platform == jax.default_backend():
         curve, _ = known.curve(*call, causal=point["causal"])
-        memory = compiled(point, curve, known=found.familiar) or memory
+        memory = calibrate.surest(memory, lambda: compiled(point, curve, known=found.familiar))
     needs = None if memory is None else round(inputs + memory.value)
     return {
         "seconds": found.seconds,

@@ -6,7 +6,8 @@ writes calibration.json beside the records. Time is a fixed cost, and FLOPs by t
 formula times a rate; memory is a polynomial in N, carried over to other sizes by the formula for
 bytes. The rates are fitted to the records nearest in size (`experiments.estimates`)
 of the same mechanism, its switches, pass and dtype. How far that can be trusted is measured: every
-record is estimated from the others.
+record is estimated from the others. Where memory is uncertain so, it is what the program compiles
+to, times what records held over that. Its error is of all a call needs, inputs included.
 """
 
 import dataclasses
@@ -14,7 +15,7 @@ import json
 import math
 import statistics
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -152,23 +153,50 @@ def _unsure(found, how):
     return Forecast(*(part and Estimate(part.value, how, math.inf) for part in parts))
 
 
+def surest(memory: Estimate | None, compiled: Callable[[], Estimate | None]) -> Estimate | None:
+    """What records tell of memory, or where they tell it badly what the program compiles to."""
+    unsure = memory is None or not memory.within(TOLERANCES["memory"])
+    return (compiled() or memory) if unsure else memory
+
+
 def held_out(sets: Mapping[str, list[Sample]]) -> dict[str, list[dict]]:
-    """{"curve", "n", "ratio"} of every record, estimated from the others over measured.
+    """{"curve", "n", "ratio"} of every record, estimated from the others over measured: of time,
+    and of all the memory that a call needs.
 
     But for the smallest of a curve: from larger ones alone a fixed cost cannot be told.
     """
     found = {"seconds": [], "memory": []}
     for name, known in sets.items():
         with_memory = [sample for sample in known if sample.memory]
-        held = [dataclasses.replace(_length(s.config["n"], s.config["hparams"]), value=s.memory)
-                for s in with_memory]  # fmt: skip
-        for what, of, points in (("seconds", known, times(known)), ("memory", with_memory, held)):
+        ratios = {
+            "seconds": (known, estimates.held_out(times(known))),
+            "memory": (with_memory, _memories_held_out(with_memory)),
+        }
+        for what, (of, values) in ratios.items():
             found[what] += [
                 {"curve": name, "n": sample.config["n"], "ratio": ratio}
-                for sample, ratio in list(zip(of, estimates.held_out(points), strict=True))[1:]
+                for sample, ratio in list(zip(of, values, strict=True))[1:]
                 if not math.isnan(ratio)
             ]
     return found
+
+
+def _memories_held_out(known):
+    if len(known) < NEAREST:
+        return [math.nan] * len(known)
+    points = [
+        dataclasses.replace(_length(s.config["n"], s.config["hparams"]), value=s.memory)
+        for s in known
+    ]
+    ratios = []
+    for i, (sample, point) in enumerate(zip(known, points, strict=True)):
+        others, n = [*known[:i], *known[i + 1 :]], sample.config["n"]
+        found = surest(
+            estimates.estimate([*points[:i], *points[i + 1 :]], point),
+            lambda others=others, n=n, held=sample.compiled: held and carried(others, n, held),
+        )
+        ratios.append((sample.inputs + found.value) / (sample.inputs + sample.memory))
+    return ratios
 
 
 def summary(tests: list[dict], tolerance: float) -> dict:

@@ -69,9 +69,10 @@ def largest(rows: pd.DataFrame) -> list[dict]:
 
 
 def lines(section: Section):
-    """(figure, words): how many mechanisms fit a million positions, and on how many chips."""
+    """(figure, words, records): how many mechanisms fit a million positions, on how many chips."""
     rows = frames.cells(section)
     longest = rows[rows.n == rows.n.max()]
     for (topology, mode), part in longest.groupby(["topology", "mode"], sort=True):
         fit, of = (part.word == "ok").sum(), len(part)
-        yield f"{fit} of {of}", f"compile and fit N = {rows.n.max():,} on {topology}, {mode}"
+        words = f"compile and fit N = {rows.n.max():,} on {topology}, {mode}"
+        yield f"{fit} of {of}", words, frames.sources(part.records)

@@ -15,6 +15,8 @@ import jax
 from jax.experimental import topologies
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 
+import attention_zoo as zoo
+from attention_zoo import parallel
 from experiments import kernel
 
 PACKAGE = "libtpu"
@@ -37,7 +39,11 @@ def check_point(point: dict) -> None:
 
 
 def objections(point: dict) -> list[str]:
-    return kernel.objections(point)
+    m, dims, causal = kernel.mechanism(point), kernel.dims(point), point["causal"]
+    devices = TOPOLOGIES[point["topology"]]
+    if devices == 1:
+        return zoo.objections(m, dims, causal=causal)
+    return parallel.objections(m, dims, devices, causal=causal)
 
 
 def run_point(point: dict, out: Path) -> dict:
@@ -73,26 +79,41 @@ def chips(topology: str) -> list:
 
 
 def lower(point: dict, devices) -> jax.stages.Lowered:
-    """The measured call for these chips: positions split over them, where there are several."""
-    whole = split = SingleDeviceSharding(devices[0])
-    if len(devices) > 1:
-        mesh = Mesh(devices, ("sequence",), axis_types=(AxisType.Auto,))
-        whole = NamedSharding(mesh, PartitionSpec())
-        split = NamedSharding(mesh, PartitionSpec(None, "sequence"))
-    N, made = point["n"], {}
+    """The measured call for these chips: positions split over them, where there are several, by the
+    mechanism's own form."""
+    m, made = kernel.mechanism(point), {}
+    if len(devices) == 1:
+
+        def split(*_):
+            return SingleDeviceSharding(devices[0])
+
+        over = m
+    else:
+        mesh = Mesh(devices, (parallel.AXIS,), axis_types=(AxisType.Auto,))
+        over = parallel.over(m, mesh)
+
+        def split(path, x):
+            return NamedSharding(mesh, _spec(m, path, x))
 
     def build():
-        made["fn"], args = kernel.program(kernel.mechanism(point), point)
+        made["fn"], args = kernel.program(over, point)
         return args
 
-    def placed(x):
-        # inputs, cotangents: [B, N, H, D]
-        by_position = len(x.shape) == 4 and x.shape[1] == N
-        return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=split if by_position else whole)
+    def placed(path, x):
+        return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=split(path, x))
 
     with as_if_on("tpu"):
-        args = jax.tree.map(placed, jax.eval_shape(build))
+        args = jax.tree.map_with_path(placed, jax.eval_shape(build))
         return jax.jit(made["fn"]).lower(*args)
+
+
+def _spec(m, path, x):
+    """How an argument of `kernel.program` is split: (parameters, inputs), and in training
+    (trained, inputs, frozen, cotangent)."""
+    number, *name = (key.idx if hasattr(key, "idx") else key.key for key in path)
+    if number == 1 or not (name or m.parallel.whole):
+        return PartitionSpec(None, parallel.AXIS)
+    return parallel.spec(m, name[0], len(x.shape)) if name else PartitionSpec()
 
 
 @contextlib.contextmanager

@@ -103,7 +103,7 @@ TABLES = {"fidelity": fidelity_table, "numbers": numbers_table}
 
 
 def fidelity_lines(section: Section):
-    """(figure, words) of the least error at half of full's FLOPs or fewer, by inputs."""
+    """(figure, words, records) of the least error at half of full's FLOPs or fewer, by inputs."""
     rows = fidelity(section)
     for inputs, of_inputs in rows.groupby("inputs"):
         n = of_inputs.n.max()
@@ -114,18 +114,18 @@ def fidelity_lines(section: Section):
             best = cheap.loc[cheap.error.idxmin()]
             budget = "" if missing(best.value) else f", {best.budget} {best.value:g}"
             words = f"least error within half of full's FLOPs, {inputs} inputs, N = {n:,}"
-            yield significant(best.error, 2), f"{words}: {best.label}{budget}"
+            yield significant(best.error, 2), f"{words}: {best.label}{budget}", best.records
 
 
 def numbers_lines(section: Section):
-    """(figure, words) of the worst output, by dtype."""
+    """(figure, words, records) of the worst output, by dtype."""
     rows = numbers(section)
     for dtype, of_dtype in rows.groupby("dtype", sort=False):
         known = of_dtype.dropna(subset="error") if "error" in of_dtype else of_dtype[:0]
         if len(known):
             worst = known.loc[known.error.idxmax()]
             words = f"largest relative error of an output in {dtype}: {worst.label}, {worst.form}"
-            yield significant(worst.error, 2), words
+            yield significant(worst.error, 2), words, worst.records
 
 
 def name(row: dict) -> str:

@@ -95,7 +95,7 @@ class Run:
     ):
         self.point, self.task, self.programs, self.program = point, task, programs, None
         self.evaluate, self.checkpoints, self.curve, self.stop = evaluate, checkpoints, curve, stop
-        self.flight, self.durations = collections.deque(), []
+        self.flight, self.durations, self.flops = collections.deque(), [], []
         self.mark, self.told = 0.0, 0.0
         self.sign = 1 if task.higher_is_better else -1
 
@@ -116,6 +116,7 @@ class Run:
             self.mark += time.perf_counter() - begin
             state, loss = self.program.run(state, batch, np.int32(progress.step))
             progress.step += 1
+            self.flops.append(self.program.flops)
             self.flight.append((progress.step, loss))
             self.land(progress, flying=1)
             evaluates = progress.step % c["eval_every"] == 0 or progress.step == c["steps"]

@@ -81,7 +81,7 @@ TABLES = {"sharding": sharding_table, "plan": plan_table}
 
 
 def sharding_lines(section: Section):
-    """(figure, words): in how many points the counted bytes are the formula's."""
+    """(figure, words, records): in how many points the counted bytes are the formula's."""
     rows = sharding(section)
     known = rows[rows.status == "ok"]
     if len(known):
@@ -90,11 +90,12 @@ def sharding_lines(section: Section):
             ["sent_forward_formula", "sent_backward_formula"]
         ].sum(axis=1)
         exact = int((gap.abs() <= 8).sum())
-        yield f"{exact} of {len(known)}", "points send as many bytes as their formulas say"
+        words = "points send as many bytes as their formulas say"
+        yield f"{exact} of {len(known)}", words, frames.sources(known.records)
 
 
 def plan_lines(section: Section):
-    """(figure, words): the quickest that fits at the largest N, and full attention's time."""
+    """(figure, words, records): how long full attention sends at the largest N."""
     rows = plan(section)
     known = rows[(rows.status == "ok") & ~rows.causal.astype(bool)]
     for _, of_n in known[known.n == known.n.max()].groupby("n"):
@@ -102,7 +103,7 @@ def plan_lines(section: Section):
         if "full" in top.index:
             n, devices = of_n.n.iloc[0], of_n.devices.max()
             words = f"full attention's sending at N = {n:,} on {devices:,.0f} devices, on paper"
-            yield f"{significant(top.seconds_sending['full'], 3)} s", words
+            yield f"{significant(top.seconds_sending['full'], 3)} s", words, top.records["full"]
 
 
 def name(row: dict) -> str:

@@ -36,6 +36,8 @@ class Metric:
 METRICS = (
     Metric("accuracy", "accuracy", True, 2, 0.01, " %", ("majority_accuracy", "chance_accuracy")),
     Metric("bpb", "bits per byte", False, 4, floor=("unigram_bpb",)),
+    Metric("bleu", "BLEU", True, 2, floor=("nearest_bleu",)),
+    Metric("nats", "nats per token", False, 4),
     Metric("mse", "mean squared error", False, 4, floor=("seasonal_mse", "last_value_mse")),
 )
 UNKNOWN = Metric("score", "score", True, 4)
@@ -49,11 +51,14 @@ RULES = {
     "context_accuracy": "a value of the context",
     "position_accuracy": "by position",
     "bigram_accuracy": "bigram",
+    "length_accuracy": "by length alone",
     "root_accuracy": "root operator",
     "depth1_accuracy": "exact to depth 1",
     "depth2_accuracy": "exact to depth 2",
     "bytes_accuracy": "naive Bayes of bytes",
     "fourgram_accuracy": "naive Bayes of 4-grams",
+    "copy_bleu": "the source itself",
+    "nearest_bleu": "the nearest training caption's",
     "last_value_mse": "last value",
     "seasonal_mse": "a period before",
     "linear_mse": "linear, least squares (DLinear)",

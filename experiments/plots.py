@@ -9,6 +9,7 @@ from experiments import (
     canvas,
     closing,
     crossovers,
+    decoding_report,
     fits,
     frames,
     frontier,
@@ -184,6 +185,7 @@ DRAW = {
     "arena": closing.draw,
     "grid": lambda section, curves: [],
     "step": lambda section, curves: shares.draw(section),
+    "decoding": lambda section, curves: decoding_report.draw(section),
     "fidelity": lambda section, curves: frontier.draw(section),
     **{kind: lambda section, curves: [] for kind in ("numbers", "compiled", "sharding", "plan")},
 }

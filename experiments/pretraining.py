@@ -3,6 +3,9 @@
 "masked": a share of the tokens is hidden, the model says what they were; "causal": it says each
 next token. Embedding, backbone and mechanism go over to the task, the head is drawn anew. A model
 that fills in has one token more than its task, the sign for a hidden one.
+
+"text" is of the text model that a reprogrammed forecaster has in it: a decoder with full attention,
+trained on tiny shakespeare by `text_n` bytes, and frozen after that.
 """
 
 import dataclasses
@@ -12,18 +15,21 @@ from typing import Any
 
 import jax
 import numpy as np
+from flax import nnx
 
-from experiments.tasks import Batch, Task, drawn, language
+from experiments.tasks import Batch, Task, drawn, language, tinyshakespeare
 
-FIELDS = {"objective", "steps", "lr", "warmup", "share"}
+FIELDS = {"objective", "steps", "lr", "warmup", "share", "text_n", "text_batch"}
 SHARE = 0.15
+TEXT = {"text_n": 128, "text_batch": 16}
 
 
 def check(pretrain: Any) -> None:
     """ValueError names the field that is wrong."""
     if not isinstance(pretrain, Mapping) or not {"objective", "steps"} <= set(pretrain) <= FIELDS:
+        optional = ", ".join(sorted(FIELDS - {"objective", "steps"}))
         raise ValueError(
-            f"pretrain has objective and steps, and may have lr, warmup and share; got {pretrain!r}"
+            f"pretrain has objective and steps, and may have {optional}; got {pretrain!r}"
         )
     if pretrain["objective"] not in OBJECTIVES:
         known = ", ".join(OBJECTIVES)
@@ -38,17 +44,17 @@ def stages(point: Mapping, task: Task) -> list[tuple[dict, Task]]:
     pretrain = point["pretrain"]
     if pretrain is None:
         return [(dict(point), task)]
-    if task.model["inputs"] != "tokens":
-        raise ValueError(f"pretrain takes tokens, but {task.name} has {task.model['inputs']}")
-    pretext, task = OBJECTIVES[pretrain["objective"]](task, pretrain.get("share", SHARE))
-    first = {**point, "patience": None, "target": None}
+    changes, pretext, task = OBJECTIVES[pretrain["objective"]](point, task)
+    first = {**point, "patience": None, "target": None, **changes}
     first["steps"], first["lr"] = pretrain["steps"], pretrain.get("lr", point["lr"])
     first["warmup"] = pretrain.get("warmup", min(point["warmup"], pretrain["steps"]))
     return [(first, pretext), (dict(point), task)]
 
 
 def transfer(trained: Mapping[str, Any], state: Mapping[str, Any]) -> dict:
-    """The state with what was trained in it, all but the head."""
+    """The state with what was trained in it: all but the head, or a frozen text model."""
+    if "text" in state["buffers"]:
+        return _with_text(trained, state)
 
     def choose(path, new, old):
         return new if path[0].key == "head" else old
@@ -60,7 +66,18 @@ def transfer(trained: Mapping[str, Any], state: Mapping[str, Any]) -> dict:
     return {**state, **kept}
 
 
-def masked(task: Task, share: float) -> tuple[Task, Task]:
+def _with_text(trained, state):
+    held = state["buffers"]["text"]
+    leaves = jax.tree.leaves(nnx.merge_state(trained["params"], trained["buffers"]))
+    text = jax.tree.unflatten(jax.tree.structure(held), leaves)
+    buffers = nnx.merge_state(state["buffers"], nnx.State({"text": text}))
+    return {**state, "buffers": buffers}
+
+
+def masked(point: Mapping, task: Task) -> tuple[dict, Task, Task]:
+    """(what the first point has of its own, its task, the second's task)."""
+    _check_tokens(task)
+    share = point["pretrain"].get("share", SHARE)
     if task.model["kind"] != "encoder":
         raise ValueError(
             f"masked pretraining takes an encoder, but {task.name} has a {task.model['kind']}; "
@@ -79,10 +96,12 @@ def masked(task: Task, share: float) -> tuple[Task, Task]:
         }
 
     wider = dataclasses.replace(task, model={**task.model, "vocab": sign + 1})
-    return _pretext(wider, hide, {"outputs": "position", "classes": sign}), wider
+    return {}, _pretext(wider, hide, {"outputs": "position", "classes": sign}), wider
 
 
-def causal(task: Task, share: float) -> tuple[Task, Task]:
+def causal(point: Mapping, task: Task) -> tuple[dict, Task, Task]:
+    _check_tokens(task)
+
     def shift(batch: Batch, key: tuple[int, int]) -> Batch:
         def ahead(array):
             return np.pad(array[:, 1:], [(0, 0), (0, 1)])
@@ -90,10 +109,29 @@ def causal(task: Task, share: float) -> tuple[Task, Task]:
         targets, weights = ahead(batch["inputs"]), ahead(batch["mask"])
         return {**batch, "targets": targets, "weights": weights}
 
-    return _pretext(task, shift, {"kind": "decoder"}), task
+    return {}, _pretext(task, shift, {"kind": "decoder"}), task
 
 
-OBJECTIVES = {"masked": masked, "causal": causal}
+def text(point: Mapping, task: Task) -> tuple[dict, Task, Task]:
+    if "text" not in point["model"]:
+        raise ValueError(
+            'pretrain objective "text" is of a model with a text model in it, architecture '
+            f'"reprogrammed"; got {point["model"]!r}'
+        )
+    sizes = {name: point["pretrain"].get(name, TEXT[name]) for name in TEXT}
+    changes = {
+        **{"mechanism": "full", "hparams": {}, "model": dict(point["model"]["text"])},
+        **{"n": sizes["text_n"], "batch": sizes["text_batch"], "microbatches": 1},
+    }
+    return changes, tinyshakespeare.make(sizes["text_n"]), task
+
+
+OBJECTIVES = {"masked": masked, "causal": causal, "text": text}
+
+
+def _check_tokens(task):
+    if task.model["inputs"] != "tokens":
+        raise ValueError(f"pretrain takes tokens, but {task.name} has {task.model['inputs']}")
 
 
 def _pretext(task, change, model):

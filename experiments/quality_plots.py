@@ -5,7 +5,7 @@ import textwrap
 import matplotlib.ticker as ticks
 from matplotlib.lines import Line2D
 
-from experiments import bubbles, canvas, palette, published, quality
+from experiments import attention_maps, bubbles, canvas, palette, published, quality
 from experiments.canvas import Drawing
 from experiments.formats import missing
 from experiments.palette import MUTED
@@ -29,7 +29,7 @@ def draw(section, curves: dict) -> list[Drawing]:
     if any(row.get("decode_state_bytes") for row in models):
         drawings.append(_frontier(section, metric, rows, models, look))
     drawings += _speed(section, metric, rows, look) if models else []
-    return drawings + learning(section, metric, curves, look)
+    return drawings + learning(section, metric, curves, look) + attention_maps.draw(section)
 
 
 def _against_length(section, metric, rows, models, look):

@@ -235,7 +235,7 @@ def used(columns, rows):
 
 
 def headlines(section: Section):
-    """(figure, words) of the best score at the fullest N, beside the rule to beat."""
+    """(figure, words, records) of the best score at the fullest N, beside the rule to beat."""
     metric = quality.metric_of(section)
     rows = [row for row in quality.rows(section) if not missing(row.get("score"))]
     models = [row for row in rows if row["what"] == "model" and row["status"] == "ok"]
@@ -246,4 +246,5 @@ def headlines(section: Section):
         known = [row for row in rows if row["label"] in floors and row["n"] in (None, best["n"])]
         beside = f"; {known[0]['label']} {metric.text(known[0]['score'])}" if known else ""
         words = f"{metric.words}, {best['label']} at N = {best['n']:,}{beside}"
-        yield metric.text(best["score"]), words
+        ids = frames.sources(row.get("records") for row in (best, *known[:1]))
+        yield metric.text(best["score"]), words, ids

@@ -17,8 +17,8 @@ SIZES = ("n", "batch", "heads", "head_dim", "value_dim")
 @dataclasses.dataclass(frozen=True)
 class Sample:
     """A record's call: label, mechanism, hyperparameters and sizes; by formula `flops` and `bytes`;
-    measured `seconds` with the relative `spread` of their quartiles, and `memory` (growth at the
-    peak; where that was not had, as `compiled`)."""
+    measured `seconds` with the relative `spread` of their quartiles, and `memory` beside its
+    `inputs` in bytes (growth at the peak; where that was not had, as `compiled`)."""
 
     config: Mapping[str, Any]
     flops: int
@@ -27,6 +27,7 @@ class Sample:
     spread: float
     memory: int | None
     compiled: int | None
+    inputs: int
 
 
 def key(mechanism: str, hparams: Mapping, mode: str, causal: bool, dtype: str) -> str:
@@ -62,7 +63,8 @@ def _sample(record, call):
     quartiles = (metrics.get(f"seconds_{name}") or seconds for name in ("q1", "q3"))
     spread = max(abs(quartile / seconds - 1) for quartile in quartiles)
     held = metrics.get("bytes_measured") or compiled
-    return Sample(call, formula.flops, formula.bytes, seconds, spread, held, compiled)
+    inputs = kernel.input_bytes(record["config"])
+    return Sample(call, formula.flops, formula.bytes, seconds, spread, held, compiled, inputs)
 
 
 def at_length(known: Iterable[Sample], n: int) -> dict[str, Any]:

@@ -115,11 +115,11 @@ def _share_figure(section, rows, key, words, look):
 
 
 def lines(section: Section):
-    """(figure, words): where full attention is half of the step, by FLOPs and by time."""
+    """(figure, words, records): where full attention is half of the step, by FLOPs and by time."""
     rows = cells(section)
     baseline = analysis.baseline_label(rows)
     for row in crossings(rows):
         if row["label"] == baseline:
             for key in HALF:
                 words = f"{baseline} is half of a training step's {QUANTITIES[key]}"
-                yield f"N: {row[f'{key}_verdict']}", words
+                yield f"N: {row[f'{key}_verdict']}", words, row["records"]

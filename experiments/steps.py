@@ -19,7 +19,7 @@ def start(network, point: Mapping) -> tuple[Any, optax.GradientTransformation, d
     """(graph, optimiser, state) of a fresh network. What differs from seed to seed and rate to rate
     is in the state, so that all of them run one compiled program."""
     graph, params, buffers = nnx.split(network, nnx.Param, ...)
-    optimiser = make_optimiser(point, scan=network.config.scan)
+    optimiser = make_optimiser(point, scan=getattr(network.config, "scan", False))
     key = jax.random.fold_in(jax.random.key(point["seed"]), 1)
     return (
         graph,
@@ -167,4 +167,7 @@ def evaluate(sums: Callable, task: tasks.Task, split: str, size: int, state: Map
 
 
 def _apply(network, task, batch, **kwargs):
-    return network(batch["inputs"], mask=batch["mask"] if task.masked else None, **kwargs)
+    # an encoder-decoder is given its target too, shifted right
+    target = [batch["target"]] if "target" in batch else []
+    mask = batch["mask"] if task.masked else None
+    return network(batch["inputs"], *target, mask=mask, **kwargs)

@@ -16,10 +16,19 @@ import jax.numpy as jnp
 from flax import nnx
 
 import attention_zoo as zoo
-from attention_zoo import model
-from attention_zoo.types import Dims
+from attention_zoo import layers, model, parallel
 from experiments import checkpoint as checkpointing
-from experiments import choice, curves, distributed, loop, pretraining, records, steps, tasks
+from experiments import (
+    choice,
+    curves,
+    distributed,
+    loop,
+    networks,
+    pretraining,
+    records,
+    steps,
+    tasks,
+)
 from experiments import mesh as meshes
 
 OPTIONAL = {
@@ -72,30 +81,30 @@ def check_point(point: Mapping) -> None:
         if not 0 <= stage["warmup"] <= stage["steps"]:
             warmup, length = stage["warmup"], stage["steps"]
             raise ValueError(f"warmup must be within 0..steps={length}, got {warmup!r}")
-        _mechanisms(model_config(stage, task))
+        networks.calls(stage, networks.config_of(stage, task))
         for hparams in c["eval_hparams"].values():
-            _mechanisms(model_config({**stage, "hparams": hparams}, task))
+            changed = {**stage, "hparams": hparams}
+            networks.calls(changed, networks.config_of(changed, task))
 
 
 def check_mesh(point: Mapping, asked: Mapping[str, int]) -> None:
-    """ValueError names what the devices along an axis do not divide."""
+    """ValueError names what the devices along an axis do not divide, or cannot share."""
     for c, task in _stages(_resolve(point)):
-        config = model_config(c, task)
+        config = networks.config_of(c, task)
         meshes.divides("data", asked, **{meshes.ROWS: c["batch"] // c["microbatches"]})
-        meshes.divides("model", asked, heads=config.heads, ff=config.ff)
+        units = {name: getattr(config, name) for name in ("heads", "ff") if hasattr(config, name)}
+        meshes.divides("model", asked, **units)
         meshes.divides("sequence", asked, n=c["n"])
+        if (devices := asked.get("sequence", 1)) > 1:
+            for m, dims, call in networks.calls(c, config, masked=task.masked):
+                given = {name: call[name] for name in ("causal", "masked")}
+                layers.refuse(parallel.objections(m, dims, devices, **given))
 
 
 def objections(point: Mapping) -> list[str]:
     found = {}
     for c, task in _stages(_resolve(point)):
-        config = model_config(c, task)
-        call = {
-            "causal": config.kind == "decoder",
-            "masked": task.masked,
-            "per_position": config.per_position,
-        }
-        for m, dims in _calls(c, config):
+        for m, dims, call in networks.calls(c, networks.config_of(c, task), masked=task.masked):
             found |= dict.fromkeys(zoo.objections(m, dims, **call))
     return list(found)
 
@@ -107,7 +116,7 @@ def requires(point: Mapping) -> list[dict]:
 
 def predict(point: Mapping) -> dict:
     """{"flops", "bytes"} of the whole run by rules of thumb, and how fast it is for its FLOPs."""
-    costs = [_predict(c, model_config(c, task)) for c, task in _stages(_resolve(point))]
+    costs = [_predict(c, networks.config_of(c, task)) for c, task in _stages(_resolve(point))]
     return {
         "flops": sum(c["flops"] for c in costs),
         "bytes": max(c["bytes"] for c in costs),
@@ -117,12 +126,16 @@ def predict(point: Mapping) -> dict:
 
 
 def _predict(c, config):
-    tokens = c["batch"] * config.positions_of(c["n"])
-    costs = [m.cost(dims, causal=config.kind == "decoder") for m, dims in _calls(c, config)]
-    weights = config.depth * config.width * (4 * config.width + 2 * config.ff)
-    weights += config.width * (config.vocab or config.classes or 1)
+    calls = networks.calls(c, config)
+    costs = [m.cost(dims, causal=call["causal"]) for m, dims, call in calls]
+    tokens = c["batch"] * (calls[0][1].q_len if calls else c["n"])
+    # a recurrent layer has about the weights of a block
+    width = getattr(config, "width", c["n"])
+    depth, ff = len(calls) or 2, getattr(config, "ff", 2 * width)
+    sizes = (getattr(config, name, None) for name in ("target_vocab", "vocab", "classes"))
+    weights = depth * width * (4 * width + 2 * ff) + width * next(filter(None, sizes), 1)
     step = 3 * sum(cost.flops for cost in costs) + 6 * weights * tokens
-    kept = 4 * tokens * config.depth * (10 * config.width + 3 * config.ff)
+    kept = 4 * tokens * depth * (10 * width + 3 * ff)
     held = 16 * weights + kept + sum(cost.bytes for cost in costs)
     return {"flops": step * c["steps"], "bytes": held}
 
@@ -138,15 +151,14 @@ def run_point(point: Mapping, out: Path, asked: Mapping[str, int] | None = None)
     c["lr"], chosen = distributed.agree(
         lambda: choice.choose(point, Path(out), _task(c).metric, **better)
     )
-    *before, (c, task) = _stages(c)
+    *before, (_, task) = _stages(c)
     with loop.Stop() as stop:
         metrics, best = chosen, None
-        for number, (first, pretext) in enumerate(before):
-            stage = f"{name}-pretraining"
-            done = _train(first, pretext, number, out, stage, stop, mesh)
+        for number in range(len(before)):
+            done = _train(c, number, out, f"{name}-pretraining", stop, mesh)
             metrics |= {"pretrain_steps": done.progress.step, "pretrain_nats": done.progress.best}
             best = done.best
-        done = _train(c, task, len(before), out, name, stop, mesh, best)
+        done = _train(c, len(before), out, name, stop, mesh, best)
     progress, best, evaluate = done.progress, done.best, done.evaluate
     metric, last = task.metric, progress.curve[-1]
     metrics |= {
@@ -156,11 +168,12 @@ def run_point(point: Mapping, out: Path, asked: Mapping[str, int] | None = None)
         **_tested(task, evaluate("test", best)),
         **{f"test_{metric}@{split}": evaluate(split, best)[metric] for split in task.also},
         **_otherwise(c, task, best, mesh),
+        **_judged(task, c, best),
         "best_step": progress.best_step,
         "steps": progress.step,
         "tokens_per_step": c["batch"] * c["n"],
         **_sizes(c, task),
-        "flops_per_step": done.program.flops,
+        "flops_per_step": round(done.flops),
         "bytes_compiled": done.program.bytes,
         "seconds_per_step": statistics.median(done.durations) if done.durations else None,
         "train_seconds": progress.seconds,
@@ -179,26 +192,11 @@ def _tested(task, scores):
     return {f"test_{name}": value for name, value in scores.items()}
 
 
-def model_config(point: Mapping, task: tasks.Task) -> model.TransformerConfig:
-    """What the point asks for, on the inputs and outputs of the task."""
-    fields = {field.name for field in dataclasses.fields(model.TransformerConfig)}
-    asked = _hashable(point["model"])
-    for name in asked:
-        if name not in fields:
-            raise ValueError(f"model has no field {name!r}; it has {', '.join(sorted(fields))}")
-    chosen = {"mechanism": point["mechanism"], "hparams": point["hparams"]}
-    sizes = {"max_len": point["n"], "dtype": point["dtype"]}
-    config = model.TransformerConfig(**{**sizes, **asked, **task.model, **_hashable(chosen)})
-    if "max_len" in asked:
-        return config
-    return dataclasses.replace(config, max_len=config.positions_of(point["n"]))
-
-
 @functools.lru_cache(maxsize=2)
 def _programs(key, number, mesh):
     """(programs, sums) of a stage of the point that the JSON is of, but for what is UNCOMPILED."""
     c, task = _stages({**json.loads(key), "lr": 0.0, "seed": 0})[number]
-    network = zoo.Transformer(model_config(c, task), rngs=nnx.Rngs(0))
+    network = networks.make(networks.config_of(c, task), rngs=nnx.Rngs(0))
     graph, optimiser, state = steps.start(network, c)
     step = steps.train_step(graph, task, optimiser, c["microbatches"])
     programs = steps.Programs(meshes.on(mesh, step), meshes.shardings(state, mesh))
@@ -212,14 +210,17 @@ class Trained:
     """Variables."""
     evaluate: Callable
     program: steps.Program
+    flops: float
+    """A step; the mean, where batches are not all of one length."""
     durations: list[float]
 
 
-def _train(c, task, number, out, name, stop, mesh, pretrained=None):
-    """The stage of this number, from its last checkpoint to its end."""
-    key = {field: value for field, value in c.items() if field not in UNCOMPILED}
+def _train(whole, number, out, name, stop, mesh, pretrained=None):
+    """The stage of this number of a point, from its last checkpoint to its end."""
+    c, task = _stages(whole)[number]
+    key = {field: value for field, value in whole.items() if field not in UNCOMPILED}
     programs, sums = _programs(json.dumps(key, sort_keys=True), number, mesh)
-    network = zoo.Transformer(model_config(c, task), rngs=nnx.Rngs(c["seed"]))
+    network = networks.make(networks.config_of(c, task), rngs=nnx.Rngs(c["seed"]))
     _, _, state = steps.start(network, c)
     if pretrained is not None:
         state = pretraining.transfer(pretrained, state)
@@ -235,7 +236,8 @@ def _train(c, task, number, out, name, stop, mesh, pretrained=None):
         progress, best = run(state)
     # a run that had ended before has taken no step here
     program = run.program or programs.of(state, task.batch(c["seed"], c["steps"] - 1, c["batch"]))
-    return Trained(progress, best, evaluate, program, run.durations)
+    flops = statistics.fmean(run.flops) if run.flops else program.flops
+    return Trained(progress, best, evaluate, program, flops, run.durations)
 
 
 def _otherwise(c, task, best, mesh):
@@ -250,8 +252,8 @@ def _otherwise(c, task, best, mesh):
         return kept if kept.shape == drawn.shape else drawn
 
     for words, hparams in c["eval_hparams"].items():
-        config = model_config({**c, "hparams": hparams}, task)
-        network = zoo.Transformer(config, rngs=nnx.Rngs(c["seed"]))
+        config = networks.config_of({**c, "hparams": hparams}, task)
+        network = networks.make(config, rngs=nnx.Rngs(c["seed"]))
         graph, params, buffers = nnx.split(network, nnx.Param, ...)
         if jax.tree.map(jnp.shape, params) != jax.tree.map(jnp.shape, best["params"]):
             raise ValueError(f"eval_hparams {words!r} have parameters of other shapes than trained")
@@ -265,15 +267,27 @@ def _otherwise(c, task, best, mesh):
 
 def _sizes(c, task):
     """Parameters, and of a decoder the bytes of its decode state for one sequence."""
-    config = model_config(c, task)
-    network = nnx.eval_shape(lambda: zoo.Transformer(config, rngs=nnx.Rngs(0)))
+    config = networks.config_of(c, task)
+    network = nnx.eval_shape(lambda: networks.make(config, rngs=nnx.Rngs(0)))
     counted = model.num_params(network)
     sizes = {"params": counted["total"], "params_length_sized": counted["by_length"]}
-    if config.kind == "decoder":
-        calls = [(m, dataclasses.replace(dims, batch=1)) for m, dims in _calls(c, config)]
+    if getattr(config, "kind", None) == "decoder":
+        calls = [
+            (m, dataclasses.replace(dims, batch=1)) for m, dims, _ in networks.calls(c, config)
+        ]
         costs = [m.cost(dims, causal=True) for m, dims in calls]
         sizes["decode_state_bytes"] = sum(cost.state_bytes for cost in costs)
     return sizes
+
+
+def _judged(task, c, best):
+    """The test metrics of what the best model generates, where the task asks for it; not of a run
+    that only chooses a rate."""
+    if task.judge is None or c.get("role") == "grid":
+        return {}
+    network = networks.make(networks.config_of(c, task), rngs=nnx.Rngs(0))
+    graph, _, _ = nnx.split(network, nnx.Param, ...)
+    return task.judge(nnx.merge(graph, best["params"], best["buffers"]))
 
 
 def _resolve(point):
@@ -286,25 +300,3 @@ def _task(point):
 
 def _stages(point):
     return pretraining.stages(point, _task(point))
-
-
-def _mechanisms(config):
-    return model.mechanisms_of(config.mechanism, config.hparams, config.depth)
-
-
-def _calls(point, config):
-    """(mechanism, dims) of each layer."""
-    head_dim = config.width // config.heads
-    itemsize = jnp.dtype(config.dtype).itemsize
-    mechanisms = _mechanisms(config)
-    lengths = model.lengths_of(mechanisms, config.positions_of(point["n"]))
-    return [
-        (m, Dims(point["batch"], n, n, config.heads, head_dim, itemsize=itemsize))
-        for m, n in zip(mechanisms, lengths, strict=True)
-    ]
-
-
-def _hashable(value):
-    if isinstance(value, Mapping):
-        return {name: _hashable(item) for name, item in value.items()}
-    return tuple(map(_hashable, value)) if isinstance(value, list) else value

@@ -15,9 +15,9 @@ import numpy as np
 from flax import nnx
 
 import attention_zoo as zoo
-from attention_zoo import model, ops
-from attention_zoo.types import Dims, Mechanism
-from experiments import kernel, steps, tasks, train
+from attention_zoo import ops
+from attention_zoo.types import Mechanism
+from experiments import kernel, networks, steps, tasks, train
 from experiments.measure import measure
 from experiments.tasks import drawn, labelled
 
@@ -102,16 +102,9 @@ def noise(n: int) -> tasks.Task:
 
 
 def _config(point):
-    return train.model_config(point, noise(point["n"]))
+    return networks.config_of(point, noise(point["n"]))
 
 
 def _layers(point):
     """(mechanism, dims of its call) of each layer."""
-    config = _config(point)
-    mechanisms = model.mechanisms_of(config.mechanism, config.hparams, config.depth)
-    size, itemsize = config.width // config.heads, jnp.dtype(config.dtype).itemsize
-    lengths = model.lengths_of(mechanisms, point["n"])
-    return [
-        (m, Dims(point["batch"], n, n, config.heads, size, itemsize=itemsize))
-        for m, n in zip(mechanisms, lengths, strict=True)
-    ]
+    return [(m, dims) for m, dims, _ in networks.calls(point, _config(point))]

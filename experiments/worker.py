@@ -27,6 +27,7 @@ KINDS = {
     "reorder": "experiments.reorder",
     "train": "experiments.train",
     "step": "experiments.whole_step",
+    "decoding": "experiments.decoding",
     "fidelity": "experiments.fidelity",
     "numbers": "experiments.numbers",
     "compiled": "experiments.compiled",

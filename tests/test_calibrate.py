@@ -84,7 +84,7 @@ def test_an_n_that_is_padded_as_none_was_has_no_known_error(calibration):
 def test_hyperparameters_that_follow_n_follow_it_on():
     def known(**by_n):
         return [
-            samples.Sample({"n": int(n[1:]), "hparams": hparams}, 1, 1, 1.0, 0.0, None, None)
+            samples.Sample({"n": int(n[1:]), "hparams": hparams}, 1, 1, 1.0, 0.0, None, None, 0)
             for n, hparams in by_n.items()
         ]
 

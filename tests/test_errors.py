@@ -28,7 +28,7 @@ def test_fidelity_has_a_row_a_budget_and_the_range_over_seeds(tmp_path):
 
 def test_fidelity_headlines_are_the_best_of_the_cheap(tmp_path):
     (section,) = sections(synthetic.fidelities(), tmp_path)
-    lines = dict(reversed(line) for line in errors.fidelity_lines(section))
+    lines = {words: figure for figure, words, _ in errors.fidelity_lines(section)}
     assert [*lines.values()] == ["0.14", "0.049"]
     assert next(iter(lines)).endswith("random inputs, N = 1,024: rfa, features 256")
 
@@ -102,7 +102,7 @@ def test_numbers_have_a_row_a_mechanism_form_and_dtype(tmp_path):
     assert [row[3] for row in cells] == ["float32", "bfloat16"] * 4
     assert cells[2][4] == ""
     assert table.text()[2][-1] == "refused: fourier: it has no causal form"
-    worst = dict(reversed(line) for line in errors.numbers_lines(section))
+    worst = {words: figure for figure, words, _ in errors.numbers_lines(section)}
     assert list(worst.values()) == ["1.5e-07", "0.0021"]
 
 

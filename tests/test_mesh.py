@@ -47,6 +47,15 @@ def test_a_bad_mesh_is_one_line_and_code_two(capsys, tmp_path, config, changes, 
     assert not out.exists()
 
 
+def test_what_cannot_share_positions_is_one_line_too(capsys, tmp_path):
+    arguments = ["--config", "accuracy/mqar", "--config.mesh.sequence=2", "--config.lengths=64"]
+    arguments += ["--config.mechanisms=recurrent", "--out", str(tmp_path / "out")]
+    assert run.main(arguments) == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert "'recurrent': recurrent: each state waits for the one before" in told
+
+
 def test_an_axis_that_does_not_exist_is_named():
     with pytest.raises(ValueError, match="mesh has no axis 'batch'; it has data, sequence, model"):
         mesh.check({"batch": 2})
@@ -164,7 +173,8 @@ MECHANISMS = {
 def test_every_mechanism_trains_alike_on_meshes(tmp_path, mechanism):
     point = {"mechanism": mechanism, "hparams": MECHANISMS[mechanism], "microbatches": 2}
     meshes = {"1": {}, "4": {"data": 4}, "4x2": {"data": 4, "model": 2}}
+    meshes["2x2x2"] = {"data": 2, "sequence": 2, "model": 2}
     asked = {name: {"mesh": sizes, "point": point} for name, sizes in meshes.items()}
     found = trained(tmp_path, asked)
-    for name in ("4", "4x2"):
+    for name in meshes:
         np.testing.assert_allclose(found[name]["curve"], found["1"]["curve"], rtol=1e-4)

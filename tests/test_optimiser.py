@@ -8,7 +8,7 @@ from flax import nnx
 
 import attention_zoo as zoo
 from attention_zoo.layers import Buffer
-from experiments import steps, train
+from experiments import networks, steps, train
 from tests.alphabet import POINT, alphabet
 
 
@@ -26,7 +26,7 @@ def one_step(**changes):
     point = {**train.OPTIONAL, **POINT, **changes}
     point["model"] = {**point["model"], "dropout": 0.0}
     task = alphabet(point["n"])
-    model = zoo.Transformer(train.model_config(point, task), rngs=nnx.Rngs(0))
+    model = zoo.Transformer(networks.config_of(point, task), rngs=nnx.Rngs(0))
     graph, optimiser, state = steps.start(model, point)
     batch = task.batch(0, 0, point["batch"])
     step = jax.jit(steps.train_step(graph, task, optimiser, point["microbatches"]))
@@ -48,7 +48,7 @@ def test_only_matrices_decay(scan):
     task = alphabet(13)
     point = {**train.OPTIONAL, **POINT, "warmup": 0, "lr": 0.5, "weight_decay": 0.5}
     point["model"] = {**point["model"], "scan": scan}
-    model = zoo.Transformer(train.model_config(point, task), rngs=nnx.Rngs(0))
+    model = zoo.Transformer(networks.config_of(point, task), rngs=nnx.Rngs(0))
     params = nnx.state(model, nnx.Param)
     # biases start at zero, where a decay would not show
     params = jax.tree.map(lambda x: x + 1.0, params)

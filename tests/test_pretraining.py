@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import attention_zoo as zoo
-from experiments import loop, pretraining, records, steps, tasks, train
+from experiments import loop, networks, pretraining, records, steps, tasks, train
 
 LISTOPS = {"train_examples": 60, "val_examples": 20, "test_examples": 20}
 POINT = {
@@ -64,7 +64,7 @@ def test_the_next_token_is_what_is_asked_for():
 def test_all_but_the_head_goes_over():
     _, first, second = pretext()
     states = [
-        steps.start(zoo.Transformer(train.model_config(POINT | {"dtype": "float32"}, t),
+        steps.start(zoo.Transformer(networks.config_of(POINT | {"dtype": "float32"}, t),
                                     rngs=train.nnx.Rngs(seed)), {**train.OPTIONAL, **POINT})[2]
         for seed, t in ((0, first), (1, second))
     ]  # fmt: skip
@@ -129,7 +129,10 @@ def test_a_mechanism_that_cannot_is_objected_to():
     [
         ({"objective": "masked"}, "pretrain has objective and steps, and may have lr"),
         ({"objective": "masked", "steps": 2, "stpes": 2}, "pretrain has objective and steps"),
-        ({"objective": "rows", "steps": 2}, "objective must be one of masked, causal, got 'rows'"),
+        (
+            {"objective": "rows", "steps": 2},
+            "objective must be one of masked, causal, text, got 'rows'",
+        ),
         ({"objective": "masked", "steps": 0}, "steps must be a whole number from 1 up, got 0"),
         ({"objective": "masked", "steps": 2, "share": 1.0}, "share must be above 0 and below 1"),
         ({"objective": "masked", "steps": 2, "warmup": 3}, r"warmup must be within 0\.\.steps=2"),

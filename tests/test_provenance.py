@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from experiments import closing, formats, frames, plots, reading, report, tables
+from experiments import closing, formats, frames, page, plots, reading, report, tables
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = sorted(file.parent for file in (ROOT / "results").rglob("records.jsonl"))
@@ -35,6 +35,15 @@ def test_committed_tables_are_those_of_their_records(folder, tmp_path):
     assert committed == {file.name for file in tmp_path.iterdir()}, AGAIN
     for name in sorted(committed):
         assert same(folder / "report" / name, tmp_path / name), f"{name}: {AGAIN}"
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda path: "-".join(path.parts[-2:]))
+def test_what_stands_first_on_the_page_links_to_its_records(folder):
+    for section in sections(reading.read([folder])):
+        for line in page.headlines(section):
+            ids, device = line["target"].removeprefix("records=").split("@")
+            known = section.frame[section.frame["env.device"] == device]
+            assert set(ids.split(",")) <= set(known.id), line
 
 
 def same(committed, made):

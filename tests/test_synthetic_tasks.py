@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 
 import attention_zoo as zoo
-from experiments import steps, tasks, train
+from experiments import networks, steps, tasks, train
 from experiments.tasks import drawn, mqar
 
 HELD = 50
@@ -112,7 +112,7 @@ def test_a_small_transformer_learns_something(name):
         "model": {"width": 32, "depth": 1, "heads": 1, "ff": 8},
     }
     point |= {"steps": 20, "warmup": 2, "lr": 1e-2, "final_lr": 1.0, "seed": 0}
-    network = zoo.Transformer(train.model_config(point, task), rngs=nnx.Rngs(0))
+    network = zoo.Transformer(networks.config_of(point, task), rngs=nnx.Rngs(0))
     graph, optimiser, state = steps.start(network, point)
     step, losses = jax.jit(steps.train_step(graph, task, optimiser)), []
     for i in range(point["steps"]):

@@ -37,8 +37,8 @@ def apply(
 ):
     """`m.apply` of whole arrays, computed on shards; ValueError where it cannot be.
 
-    `batch_axis` names an axis of the mesh over which the batch is split too; other axes are left
-    to jit. An output that belongs to no one position is whole on every device.
+    `batch_axis` names an axis of the mesh over which the batch is split too; devices along others
+    compute the same. An output that belongs to no one position is whole on every device.
     """
     dims = _dims(m, q, k, v)
     found = _bad_axes(mesh, axis, batch_axis, dims.batch)
@@ -62,7 +62,6 @@ def apply(
         mesh=mesh,
         in_specs=(specs, split, split, split, split),
         out_specs=PartitionSpec(batch_axis) if form.whole else split,
-        axis_names={axis} | ({batch_axis} if batch_axis else set()),
         # the kernels' loops start from zeros, which are alike on all devices, and end otherwise
         check_vma=False,
     )(params, q, k, v, mask)

@@ -119,7 +119,7 @@ def settings(experiment: str, size: str, sizes: dict[str, dict], **fields: Any) 
     or `batch` sequences; a run `steps`, or those that `more_steps` has by N, or as many as
     `sequences` fill, and `lr_steps` where it is for the learning rate; validation comes `evals`
     times. `ff` by mechanism: of what has more or fewer parameters elsewhere than full attention;
-    `unequal` are those that no ff evens out.
+    `unequal` are those that no ff evens out. `models`: of what has another one altogether.
     """
     if size not in sizes:
         raise ValueError(f"size must be one of {', '.join(sizes)}, got {size!r}")
@@ -146,6 +146,7 @@ def settings(experiment: str, size: str, sizes: dict[str, dict], **fields: Any) 
         "evals": 10,
         "ff": {},
         "unequal": (),
+        "models": {},
         "weight_decay": 0.1,
         "clip": 1.0,
         "dtype": "float32",
@@ -168,6 +169,7 @@ def sweep(config: ConfigDict, grid_config: ConfigDict | None = None) -> list[dic
     for key in config.mechanisms:
         for width in config.widths or (config.model.width,):
             model = {**config.model, "width": width, "ff": config.ff.get(key, config.model.ff)}
+            model = {**config.models.get(key, model)}
             grid = _point(grid_config, key, config.lr_length, config.seeds[0], model, "grid")
             for n in config.lengths + (config.cheap_lengths if key in config.cheap else ()):
                 late = config.one_seed_from is not None and n >= config.one_seed_from

@@ -2,15 +2,22 @@
 
     python -m experiments.run --config configs/accuracy/forecast.py:small
 
-PatchTST's model (arXiv:2211.14730) with each mechanism in its encoder: a channel by itself,
-patches of 16 steps every 8, a flat head. small: ETTh1, look-back 336, horizons 96 to 720, width 32,
-3 seeds at 96 and one beyond. medium: all series, look-backs 96 and 336, 3 seeds; not yet run on a
-GPU. full: as medium, of the paper's size and patience. --config.series=weather,illness takes
-others; --config.lengths=96,336,720,1440,2880 asks which mechanisms use a longer past. A rate is
-chosen at the first horizon.
+PatchTST's model (arXiv:2211.14730) with each mechanism in its encoder: a channel by itself, patches
+of 16 steps every 8, a flat head. DLinear and NLinear beside it. small: ETTh1, look-back 336,
+horizons 96 to 720, width 32, 3 seeds at 96 and one beyond. medium: all series, look-backs 96 and
+336, 3 seeds; not yet run on a GPU. full: as medium, of the paper's size and patience.
+--config.series=weather,illness takes others; --config.lengths=96,336,720,1440,2880 asks which
+mechanisms use a longer past. A rate is chosen at the first horizon.
 """
 
 from configs import accuracy
+
+# what has no sequence of patches
+LINEAR = {
+    "dlinear": {"label": "DLinear", "mechanism": "none"},
+    "nlinear": {"label": "NLinear", "mechanism": "none"},
+}
+VARIANTS = {**accuracy.SHORT, **LINEAR}
 
 PATCHES = {"inputs": "patches", "patch": 16, "patch_stride": 8, "positions": "learned"}
 SMALL = {
@@ -19,7 +26,7 @@ SMALL = {
     "series": ("ETTh1",),
     "lengths": (336,),
     # sixteen modes of a width so small have more weights than all else
-    "unequal": ("fourier_enhanced",),
+    "unequal": ("fourier_enhanced", "DLinear", "NLinear"),
     "seeds_beyond": (0,),
     "steps": 600,
     "batch": 64,
@@ -36,7 +43,7 @@ FULL = {
     **MEDIUM,
     "model": {**PATCHES, "width": 128, "depth": 3, "heads": 16, "ff": 256, "dropout": 0.2},
     "ff": accuracy.evened(128, 16, 256),
-    "unequal": (),
+    "unequal": ("DLinear", "NLinear"),
     "steps": 50_000,
     "patience": 10,
     "evals": 100,
@@ -48,7 +55,8 @@ HORIZONS = {"illness": (24, 36, 48, 60)}
 def get_config(size="small"):
     sizes = {"small": SMALL, "medium": MEDIUM, "full": FULL}
     common = {
-        **{"variants": accuracy.SHORT, "horizons": (96, 192, 336, 720)},
+        **{"variants": VARIANTS, "mechanisms": tuple(VARIANTS), "horizons": (96, 192, 336, 720)},
+        "models": {key: {"architecture": "linear", "form": key} for key in LINEAR},
         **{"lr_length": 336, "lrs": (3e-4, 1e-3, 3e-3), "patience": 4},
     }
     return accuracy.settings("forecast", size, sizes, **common)

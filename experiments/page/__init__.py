@@ -13,6 +13,7 @@ from plotly.offline import get_plotlyjs
 from experiments import (
     analysis,
     chips,
+    decoding_report,
     errors,
     formats,
     frames,
@@ -171,7 +172,8 @@ def _whole(value):
 
 
 def headlines(section: Section) -> list[dict]:
-    """The few figures a reader came for: {"figure", "words", "where", "target"}."""
+    """The few figures a reader came for: {"figure", "words", "where", "target"}, which is their
+    records."""
     found = {
         "kernel": _scaling_lines,
         "reorder": _reorder_lines,
@@ -179,17 +181,23 @@ def headlines(section: Section) -> list[dict]:
         "arena": lambda section: (),
         "grid": lambda section: (),
         "step": shares.lines,
+        "decoding": decoding_report.lines,
         "fidelity": errors.fidelity_lines,
         "numbers": errors.numbers_lines,
         "compiled": chips.lines,
         "sharding": messages.sharding_lines,
         "plan": messages.plan_lines,
     }
-    target = f"section-{section.name}"
+    device = section.frame["env.device"].iloc[0]
     return [
-        {"figure": figure, "words": words, "where": section.title, "target": target}
-        for figure, words in found[section.kind](section)
+        {"figure": figure, "words": words, "where": section.title, "target": _link(ids, device)}
+        for figure, words, ids in found[section.kind](section)
     ]
+
+
+def _link(ids: str, device: str) -> str:
+    """As tables.js has it."""
+    return f"records={','.join(ids.split())}@{device}"
 
 
 def _scaling_lines(section):
@@ -200,12 +208,14 @@ def _scaling_lines(section):
         if baseline is None or not (rows.label == baseline).any():
             continue
         n = rows.n[rows.label == baseline].max()
-        at = rows[rows.n == n].set_index("label").seconds.dropna()
+        at = rows[rows.n == n].set_index("label").dropna(subset="seconds")
+        ids, at = at.records, at.seconds
         others = at.drop(baseline, errors="ignore")
         if baseline in at and len(others):
             quickest = others.idxmin()
             words = f"{quickest} against {baseline}, {mode} at N = {n:,}"
-            yield f"{formats.significant(at[baseline] / at[quickest], 3)}x", words
+            both = frames.sources(ids[[baseline, quickest]])
+            yield f"{formats.significant(at[baseline] / at[quickest], 3)}x", words, both
     fitted = analysis.exponents(cells)
     for row in fitted:
         wanted = row["quantity"] == "FLOPs counted" and row["mode"] == "forward"
@@ -213,6 +223,7 @@ def _scaling_lines(section):
             yield (
                 f"exponent {row['exponent']:.2f}",
                 f"FLOPs of {baseline}, N = {row['from_n']:,} to {row['to_n']:,}",
+                row["records"],
             )
 
 
@@ -222,7 +233,7 @@ def _reorder_lines(section):
             size = f"d = {row['head_dim']}, d' = {row['value_dim']}"
             counted = "not reached" if row["flops_n"] is None else f"{row['flops_n']:.4g}"
             words = f"(qk)v = q(kv) in multiply-adds, {size}; predicted {row['predicted_n']:.4g}"
-            yield f"N* = {counted}", f"{words}. In time: {row['verdict']}"
+            yield f"N* = {counted}", f"{words}. In time: {row['verdict']}", row["records"]
 
 
 def _provenance(frame):

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 Batch = Mapping[str, Any]
-"""inputs [B, N, ...]; targets; mask [B, N], True = real; weights, as targets, 0 = not scored."""
+"""inputs [B, N, ...]; targets; mask [B, N], True = real; weights, as targets, 0 = not scored. Of an
+encoder-decoder also target: what stands before each of its targets, padded at the end."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +38,8 @@ class Task:
     """Held-out splits beside "val" and "test": the trained model is scored on them too."""
     extra: Callable[[Mapping[str, float]], dict[str, float]] = lambda totals: {}
     """Further metrics, by name, from the sums of a whole split."""
+    judge: Callable[[Any], dict[str, float]] | None = None
+    """Test metrics, by column name, of what a trained network generates."""
     higher_is_better: bool = False
     masked: bool = False
     """Padding can change what is scored, so the model must hide it."""

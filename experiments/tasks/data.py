@@ -135,6 +135,33 @@ DATASETS = {
         licence="none stated; research use, cite Socher et al. 2013",
         citation="Socher et al., EMNLP 2013",
     ),
+    "multi30k": Dataset(
+        files=_files(
+            """
+            9204244e408ccb38d2a55cfcd344df15005fc42a07a6e55ca6c52b6ababb8cc8 22890 test_2016_flickr.de.gz
+            611d361c6334bc7246101d48097c13cf5c4413c5befc793cc629934359d532d9 21077 test_2016_flickr.en.gz
+            a2c89666db00c495cd8513b9d708d5a3acc205d7de312ef2bf5fb7ebc1540aee 21471 test_2017_flickr.de.gz
+            76a444ee25172e72695cddb13ae4a3bda59430617be88e0bb46b60504f054074 19138 test_2017_flickr.en.gz
+            726e39b2fa9eb9ffb6dc763fb35a179f80fae06ffc5d28b6ace5faa883de28a6 637044 train.de.gz
+            d79cfa999dd4c51d2cb42499b6796d5a882c3a8a961923c25a898c90f8bbd56f 568929 train.en.gz
+            f0cba2f995189cf5770f29a8a9a537a3ad3f51657ad873405082ff6863a5e75a 24681 val.de.gz
+            14f7d25ddd868909a9213e361768460edcacdd6ab9d1e77b92560dc10c10dc28 21650 val.en.gz
+            """,  # noqa: E501
+            _github("multi30k/dataset/a3d2e0d26b56f3846f66a952536ffed4e401d05a/data/task1/raw"),
+        ),
+        licence="non-commercial research and education, cite Elliott et al. 2016",
+        citation="arXiv:1605.00459",
+    ),
+    "fsdd": Dataset(
+        files=_files(
+            """
+            b6049b292fb44ad53d7a6cac35978341fd67cf492336e61b4346d48007836616 2696036 train.tar.xz
+            6b44c96950ddf747993f5d871ca3fcee8f08563f3f4baa54eb670427ca0279b1 1355568 test.tar.xz
+            """
+        ),
+        licence="CC BY-SA 4.0",
+        citation="github.com/Jakobovski/free-spoken-digit-dataset, packed as tar.xz",
+    ),
     "ett": Dataset(
         files=_files(
             """

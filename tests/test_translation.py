@@ -1,0 +1,162 @@
+"""Encoder-decoders, recurrent and of attention: what is hidden, cached decoding, beam search."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+import attention_zoo as zoo
+from attention_zoo.model import TransformerConfig
+from attention_zoo.recurrent_translator import ATTENTION, RecurrentConfig, RecurrentTranslator
+
+B, S, T, V, START, END = 3, 7, 5, 6, 1, 2
+SOURCE = jax.random.randint(jax.random.key(0), (B, S), 0, 9)
+TARGET = jax.random.randint(jax.random.key(1), (B, T), 0, V)
+MASK = jnp.arange(S) < jnp.array([[4], [S], [1]])
+TRANSFORMERS = {
+    "transformer": {"positions": "sinusoidal", "norm": "post"},
+    "scanned": {"scan": True, "depth": 2},
+    "efficient": {"mechanism": "linear", "decoder_mechanism": "local", "cross_mechanism": "linear"},
+    "recurrent-decoder": {"decoder_mechanism": "recurrent"},
+}
+NAMES = (*TRANSFORMERS, *ATTENTION)
+
+
+def build(name):
+    if name in ATTENTION:
+        config = RecurrentConfig(vocab=9, target_vocab=V, attention=name, width=16, max_len=12)
+        return RecurrentTranslator(config, rngs=nnx.Rngs(0))
+    sizes = {"vocab": 9, "target_vocab": V, "width": 16, "depth": 1, "heads": 2, "ff": 24}
+    config = TransformerConfig(kind="encoder_decoder", max_len=12, **sizes | TRANSFORMERS[name])
+    return zoo.Transformer(config, rngs=nnx.Rngs(0))
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def model(request):
+    return build(request.param)
+
+
+def ending(model, bias):
+    """With outputs that differ, and END so likely that some of the best targets are short."""
+    model.head.kernel[...] *= 2.0
+    model.head.bias[...] = model.head.bias[...].at[END].add(bias)
+    return model
+
+
+def call(model, *args, **kwargs):
+    graph, variables = nnx.split(model)
+    return jax.jit(lambda v, a, k: nnx.merge(graph, v)(*a, **k))(variables, args, kwargs)
+
+
+def test_padding_of_the_source_is_invisible(model):
+    # the mask a row, over what stands there and over something else
+    out = call(model, SOURCE, TARGET, mask=MASK)
+    np.testing.assert_array_equal(out, call(model, jnp.where(MASK, SOURCE, 8), TARGET, mask=MASK))
+    alone = call(model, SOURCE[:1, :4], TARGET[:1])
+    np.testing.assert_allclose(out[:1], alone, atol=1e-5)
+
+
+def test_the_future_of_the_target_is_invisible(model):
+    changed = TARGET.at[:, 3:].set((TARGET[:, 3:] + 1) % V)
+    before, after = call(model, SOURCE, TARGET), call(model, SOURCE, changed)
+    np.testing.assert_allclose(before[:, :3], after[:, :3], atol=1e-6)
+    assert np.abs(before[:, 3:] - after[:, 3:]).max() > 1e-3
+
+
+def test_the_source_matters(model):
+    other = call(model, (SOURCE + 1) % 9, TARGET)
+    assert np.abs(other - call(model, SOURCE, TARGET)).max() > 1e-3
+
+
+def test_cached_steps_are_the_whole_call(model):
+    whole = call(model, SOURCE, TARGET, mask=MASK)
+
+    @jax.jit
+    def by_steps():
+        state, found = model.begin(SOURCE, MASK, T), []
+        for t in range(T):
+            logits, state = model.advance(state, TARGET[:, t])
+            found.append(logits)
+        return jnp.stack(found, 1)
+
+    np.testing.assert_allclose(by_steps(), whole, atol=2e-5)
+
+
+def log_probabilities(model, source, mask, targets):
+    """Of whole targets [M, T] of one source, each up to its first END."""
+    M = len(targets)
+    shifted = np.concatenate([np.full((M, 1), START), targets[:, :-1]], 1)
+    repeat = [np.repeat(x[None], M, 0) for x in (source, mask)]
+    logits = call(model, jnp.asarray(repeat[0]), jnp.asarray(shifted), mask=jnp.asarray(repeat[1]))
+    steps = np.take_along_axis(np.asarray(jax.nn.log_softmax(logits)), targets[..., None], 2)
+    steps = steps[..., 0]
+    real = np.cumsum(targets == END, 1) - (targets == END) == 0
+    return (steps * real).sum(1), real.sum(1)
+
+
+@pytest.mark.parametrize(("name", "bias"), [("transformer", 1.0), ("additive", 0.5)])
+def test_a_wide_beam_finds_the_best_of_all(name, bias):
+    model, steps = ending(build(name), bias), 3
+    every = np.array(list(itertools.product(range(V), repeat=steps)))
+    # after END only END
+    ended = np.cumsum(every == END, 1) > 0
+    every = np.unique(np.where(ended, END, every), axis=0)
+    found, total = model.search(SOURCE, mask=MASK, start=START, end=END, steps=steps, beams=V**2)
+    lengths = set()
+    for row in range(B):
+        scores, length = log_probabilities(model, SOURCE[row], MASK[row], every)
+        best = (scores / length**0.6).argmax()
+        np.testing.assert_array_equal(found[row], every[best])
+        np.testing.assert_allclose(total[row], scores[best], atol=1e-4)
+        lengths.add(int(length[best]))
+    assert len(lengths) > 1
+
+
+def test_one_beam_is_greedy(model):
+    found, total = model.search(SOURCE, mask=MASK, start=START, end=END, steps=T)
+    target, ended, expected = jnp.full((B, T), START), np.zeros(B, bool), np.zeros(B)
+    for t in range(T):
+        logits = jax.nn.log_softmax(call(model, SOURCE, target, mask=MASK)[:, t])
+        token = np.where(ended, END, logits.argmax(-1))
+        expected += np.where(ended, 0.0, logits.max(-1))
+        ended |= token == END
+        np.testing.assert_array_equal(found[:, t], token)
+        if t + 1 < T:
+            target = target.at[:, t + 1].set(token)
+    np.testing.assert_allclose(total, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["transformer", "scanned", "efficient", "additive", "general"])
+def test_weights_are_those_of_real_positions(name):
+    weights = build(name).weights(SOURCE, TARGET, MASK)
+    assert weights.shape == (B, T, S)
+    np.testing.assert_allclose(weights.sum(-1), 1.0, atol=1e-5)
+    assert (np.where(MASK[:, None], 0.0, weights) == 0).all()
+    assert np.ptp(weights[1]) > 1e-4
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"attention": "dots"}, "attention must be one of none, additive, dot"),
+        ({"width": 15}, "width must be even, for two directions share it, got 15"),
+        ({"vocab": 0}, "vocab must be"),
+        ({"dropout": 1.0}, "dropout must be at least 0 and below 1, got 1.0"),
+    ],
+)
+def test_a_bad_size_is_named(fields, words):
+    with pytest.raises(ValueError, match=words):
+        RecurrentConfig(**{"vocab": 9, "target_vocab": 6, **fields})
+
+
+def test_what_cannot_be_searched_says_so():
+    decoder = zoo.Transformer(TransformerConfig(kind="decoder", vocab=9), rngs=nnx.Rngs(0))
+    with pytest.raises(ValueError, match="search takes an encoder_decoder, got a decoder"):
+        decoder.search(SOURCE, start=START, end=END, steps=3)
+    with pytest.raises(ValueError, match="steps must be at most max_len=12, got 13"):
+        build("dot").search(SOURCE, start=START, end=END, steps=13)
+    with pytest.raises(ValueError, match='attention="none" has no weights'):
+        build("none").weights(SOURCE, TARGET)
