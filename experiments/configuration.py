@@ -168,6 +168,9 @@ def _like(old, text, dotted):
     value = literal(text)
     if isinstance(old, tuple | list):
         value = value if isinstance(value, tuple | list) else (value,)
+        if old and isinstance(old[0], str) and None in value:
+            # a mechanism's name is "none"
+            value = tuple(text.split(","))
         if old and not all(_fits(item, old[0]) for item in value):
             kind = type(old[0]).__name__
             raise ValueError(f"config.{dotted} takes {kind}s such as {_typed(old)}, got {text!r}")

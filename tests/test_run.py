@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from experiments import environment, records, run, sweep
+from experiments import configuration, environment, records, run, sweep
 
 CONFIG = '''"""A stub sweep."""
 
@@ -177,6 +177,15 @@ def test_a_dry_run_predicts_and_measures_nothing(config, capsys, tmp_path):
 def test_a_refused_point_is_predicted_to_cost_nothing(config, capsys):
     assert run.main(["--config", config, "--dry_run", "--config.does=refuse"]) == 0
     assert "about 0.0 min" in capsys.readouterr().out
+
+
+def test_a_mechanism_may_be_called_none():
+    module, config = configuration.load("accuracy/ucr")
+    for text, names in (("full,none", ("full", "none")), ("none", ("none",))):
+        configuration.override(config, [("mechanisms", text)])
+        assert config.mechanisms == names
+        points = configuration.points(module, config)
+        assert {point["mechanism"] for point in points if point["role"] == "final"} == set(names)
 
 
 def test_overrides_reach_points_and_records_go_to_the_device(config, tmp_path, monkeypatch, capsys):
