@@ -135,6 +135,16 @@ def test_hovering_shows_the_record_and_a_click_opens_it(page):
     assert "flops_counted" in page.inner_text("#dialog")
 
 
+def test_what_stands_first_leads_to_its_records(page):
+    tile = page.locator("#headlines .tiles a").first
+    ids = tile.get_attribute("href").removeprefix("#records=").split("@")[0].split(",")
+    every = shown(page)
+    tile.click()
+    assert shown(page) == len(ids) < every
+    page.click("#reset")
+    assert shown(page) == every
+
+
 def test_records_are_filtered_and_sorted(page):
     every = shown(page)
     page.select_option("#filters [name='config.n']", "4096")

@@ -180,7 +180,7 @@ def test_a_refused_point_is_predicted_to_cost_nothing(config, capsys):
 
 
 def test_a_mechanism_may_be_called_none():
-    module, config = configuration.load("accuracy/ucr")
+    module, config = configuration.load("accuracy/mqar")
     for text, names in (("full,none", ("full", "none")), ("none", ("none",))):
         configuration.override(config, [("mechanisms", text)])
         assert config.mechanisms == names
