@@ -38,6 +38,9 @@ def config_of(point: Mapping, task: Task) -> Any:
             raise ValueError(f"model has no field {name!r}; it has {', '.join(sorted(fields))}")
     point_says = {name: _hashable(point[name]) for name in ("dtype", "mechanism", "hparams")}
     given = {"max_len": point["n"], **asked, **task.model, **point_says}
+    if (asked.get("inputs"), given.get("inputs")) == ("patches", "continuous"):
+        # a series stays one when it is cut
+        given["inputs"] = "patches"
     if "text" in asked:
         given["text"] = model.TransformerConfig(kind="decoder", vocab=256, **asked["text"])
     config = kind(**{name: value for name, value in given.items() if name in fields})

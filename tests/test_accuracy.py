@@ -112,6 +112,8 @@ def resolved(point):
     fields = READ.get(task) or tasks.make(task, n, **point["task_args"]).model
     if point["task_args"].get("continuous"):
         fields = {"kind": "encoder", "inputs": "continuous", "features": 1, "classes": 10}
+    if "vocab" in point["task_args"]:
+        fields = fields | dict.fromkeys(("vocab", "target_vocab"), point["task_args"]["vocab"])
     c = {**train.OPTIONAL, **point}
     return c, networks.config_of(c, types.SimpleNamespace(model=fields))
 

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import tasks
+from experiments import configuration, networks, tasks, train
 from experiments.tasks import confusion, data, ucr
 from tests.test_real_tasks import folder, real
 
@@ -116,3 +116,15 @@ def test_the_archive_is_what_its_source_says(folder, name, sizes, longest, featu
     assert sum(batch["weights"].sum() for batch in held) == sizes[1]
     with pytest.raises(ValueError, match=f"n must be at most {longest}, the longest series"):
         ucr.make(longest + 1, dataset=name)
+
+
+@real
+def test_long_series_are_cut_into_patches(folder):
+    module, config = configuration.load("accuracy/ucr")
+    config.sets, config.mechanisms = ("OSULeaf", "JapaneseVowels"), ("full",)
+    found = {}
+    for point in module.get_sweep(config):
+        task = tasks.make("ucr", point["n"], **point["task_args"])
+        made = networks.config_of({**train.OPTIONAL, **point}, task)
+        found[point["task_args"]["dataset"]] = made.inputs, made.max_len
+    assert found == {"OSULeaf": ("patches", 54), "JapaneseVowels": ("continuous", 29)}
