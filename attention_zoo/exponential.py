@@ -174,8 +174,17 @@ def decode(maps: Callable, width: Callable, *, extra=0.0, **options) -> Decode:
 def cost(dims: Dims, R: int, each: int, *, normaliser, extra=0.0, **options) -> Cost:
     """Of `by_heads` with maps that take `each` multiply-adds a token."""
     cost = recurrence.cost(dims, R, each, normalise=normaliser == "row", **options)
-    peaks = 4 * dims.batch * dims.heads * R
-    return dataclasses.replace(cost, state_bytes=cost.state_bytes + peaks)
+    lanes, recomputed = dims.batch * dims.heads, 0
+    if options["causal"]:
+        size, E = min(options["chunk"], dims.q_len), dims.value_dim
+        # features and weights, and the sums of values where their quotient has a gradient
+        sums = size * E + R * (E + 1) if normaliser == "row" else 0
+        recomputed = 2 * lanes * ops.ceil_to(dims.q_len, size) * (2 * each + size * R + sums)
+    return dataclasses.replace(
+        cost,
+        train_flops=cost.train_flops + recomputed,
+        state_bytes=cost.state_bytes + 4 * lanes * R,
+    )
 
 
 def _shares(a, level, sums, normaliser):

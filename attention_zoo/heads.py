@@ -15,6 +15,9 @@ import numpy as np
 # fill an accelerator elsewhere
 BUDGET = {"cpu": 2**16}
 BUDGET_ACCELERATOR = 2**25
+# how often `each` does a product in training: forward, again in the backward pass, and there for
+# the gradients of both operands
+TRAIN_PRODUCTS = 4
 
 
 def group_size(B: int, H: int, numbers: int) -> int:

@@ -145,6 +145,7 @@ def cost(dims: Dims, R: int, each: int, *, causal, normalise, chunk, rows, eps=0
     held = T * (D + E) + S * (D + E) + size * (3 * R + 2 * E + 2 * size * causal) + 2 * state
     return Cost(
         flops=2 * lanes * pairs,
+        train_flops=heads.TRAIN_PRODUCTS * 2 * lanes * pairs,
         ideal_flops=2 * lanes * (dims.q_len + dims.kv_len) * R * E,
         bytes=4 * group * held + dims.itemsize * lanes * dims.q_len * E,
         state_bytes=4 * lanes * state,

@@ -35,7 +35,7 @@ class Score:
     width: Callable = lambda dims, hidden: dims.head_dim
     """Size of a key's code, which is what a decode state keeps."""
     flops: Callable = lambda dims, hidden: 0
-    """Of encoding all queries and keys."""
+    """Of encoding all queries and keys, forward; both operands of every product learn."""
 
 
 def unit(x):

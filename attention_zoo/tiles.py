@@ -64,8 +64,11 @@ class Schedule:
         held = T * (D + E + 1) + S * (D + E)
         held += 2 * self.block * self.keys + (self.block + self.keys) * (D + E)
         group = dims.batch * tile_walk.group_of(dims.batch, dims.heads, T + S, self)
+        pairs = dims.batch * self.pairs(dims.heads)
         return Cost(
-            flops=2 * dims.batch * self.pairs(dims.heads) * (D + E),
+            flops=2 * pairs * (D + E),
+            # the backward pass: logits again, and gradients of weights, queries, keys and values
+            train_flops=2 * pairs * (4 * D + 3 * E),
             ideal_flops=2 * lanes * ideal_pairs * (D + E),
             bytes=4 * (lanes * T * (E + 1) + group * held),
             state_bytes=state_bytes,

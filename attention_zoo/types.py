@@ -37,18 +37,21 @@ class Dims:
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """What one forward call costs. FLOPs count a multiply-add as 2.
+    """What one call costs. FLOPs count a multiply-add as 2.
 
     `flops`: matrix products, convolutions and Fourier transforms that `apply` does, equal to the
-    count of its traced program. `ideal_flops`: the paper's leading term. `bytes`: output and
-    intermediate arrays alive at the widest moment. `state_bytes`: the decode state for a context of
-    `kv_len`.
+    count of its traced program. `train_flops`: those of a forward and backward pass together, as
+    the traced gradient in trained parameters, q, k and v does them, recomputation included: a
+    product costs two more of its size, one for each operand. `ideal_flops`: the paper's leading
+    term of a forward call. `bytes`: its output and intermediate arrays alive at the widest moment.
+    `state_bytes`: the decode state for a context of `kv_len`.
     """
 
     flops: int
     ideal_flops: int
     bytes: int
     state_bytes: int = 0
+    train_flops: int = dataclasses.field(kw_only=True)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -41,7 +41,7 @@ def objections(point: dict) -> list[str]:
 def predict(point: dict) -> dict:
     """{"flops", "seconds"}: of a forward and backward pass, and of compiling it twice or more."""
     cost = kernel.mechanism(point).cost(kernel.dims(point), causal=point["causal"])
-    return {"flops": int(cost.flops * kernel.TRAIN_FORWARDS), "seconds": COMPILE_SECONDS}
+    return {"flops": cost.train_flops, "seconds": COMPILE_SECONDS}
 
 
 def run_point(point: dict, out: Path) -> dict:

@@ -134,7 +134,7 @@ def _predict(c, config):
     depth, ff = len(calls) or 2, getattr(config, "ff", 2 * width)
     sizes = (getattr(config, name, None) for name in ("target_vocab", "vocab", "classes"))
     weights = depth * width * (4 * width + 2 * ff) + width * next(filter(None, sizes), 1)
-    step = 3 * sum(cost.flops for cost in costs) + 6 * weights * tokens
+    step = sum(cost.train_flops for cost in costs) + 6 * weights * tokens
     kept = 4 * tokens * depth * (10 * width + 3 * ff)
     held = 16 * weights + kept + sum(cost.bytes for cost in costs)
     return {"flops": step * c["steps"], "bytes": held}

@@ -17,7 +17,7 @@ from flax import nnx
 import attention_zoo as zoo
 from attention_zoo import ops
 from attention_zoo.types import Mechanism
-from experiments import kernel, networks, steps, tasks, train
+from experiments import networks, steps, tasks, train
 from experiments.measure import measure
 from experiments.tasks import drawn, labelled
 
@@ -48,8 +48,8 @@ def predict(point: Mapping) -> dict:
     costs = [m.cost(dims) for m, dims in _layers(point)]
     weights = config.depth * config.width * (4 * config.width + 2 * config.ff)
     kept = 4 * tokens * config.depth * (10 * config.width + 3 * config.ff)
-    work = kernel.TRAIN_FORWARDS * sum(cost.flops for cost in costs) + 2 * 6 * weights * tokens
-    return {"flops": int(work), "bytes": 16 * weights + kept + sum(cost.bytes for cost in costs)}
+    work = sum(cost.train_flops for cost in costs) + 2 * 6 * weights * tokens
+    return {"flops": work, "bytes": 16 * weights + kept + sum(cost.bytes for cost in costs)}
 
 
 def run_point(point: Mapping, out: Path) -> dict:

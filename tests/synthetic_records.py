@@ -77,7 +77,7 @@ def kernel(
     return record(
         config,
         {
-            "flops_formula": work if forward else None,
+            "flops_formula": work,
             "flops_counted": work,
             "flops_xla": work // 2,
             "flops_ideal": work if forward else None,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import attention_zoo as zoo
-from experiments import flops
+from experiments import flops, kernel
 from tests.cases import CASES, MODES, SIZES, dims, runs
 
 # hyperparameters small against N, of every mechanism that never builds an [N, N] array
@@ -75,6 +75,24 @@ def test_formula_equals_the_count_of_the_traced_program(name, mode, masked):
         assert m.cost(dims(T), causal=MODES[mode]).flops == counted.flops
         assert not counted.unknown_loops
         assert not counted.uncounted
+
+
+@pytest.mark.parametrize(("name", "mode"), runs())
+def test_formula_of_a_training_step_equals_the_count(name, mode):
+    m = CASES[name].m
+    params, *arrays = shaped(m, 150)
+    reads = dict(zip("qkv", arrays, strict=True))
+    reads = {letter: reads[letter] for letter in kernel.READS[m.streams]}
+    trained = {name: x for name, x in params.items() if name not in m.frozen}
+    frozen = {name: params[name] for name in m.frozen}
+    mask = jax.ShapeDtypeStruct((SIZES["batch"], 150), bool) if m.mask else None
+
+    def loss(trained, reads, frozen, mask):
+        qkv = (reads.get(letter) for letter in "qkv")
+        return m.apply(trained | frozen, *qkv, mask=mask, causal=MODES[mode]).sum()
+
+    counted = flops.count(jax.value_and_grad(loss, (0, 1)), trained, reads, frozen, mask)
+    assert m.cost(dims(150), causal=MODES[mode]).train_flops == counted.flops
 
 
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.m.cross])

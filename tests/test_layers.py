@@ -24,7 +24,8 @@ def mean(params, q, k, v, *, mask=None, causal=False):
     return (jnp.broadcast_to(kept, v.shape) * scale).astype(v.dtype)
 
 
-STUB = Mechanism("stub", mean, mean, lambda dims, *, causal=False: Cost(0, 0, 0), citation="none")
+NOTHING = Cost(0, 0, 0, train_flops=0)
+STUB = Mechanism("stub", mean, mean, lambda dims, *, causal=False: NOTHING, citation="none")
 WITH_BUFFER = dataclasses.replace(
     STUB,
     init=lambda rng, dims: {"gain": jnp.ones(()), "level": jnp.ones(())},

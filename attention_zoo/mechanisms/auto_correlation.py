@@ -69,8 +69,10 @@ def make(factor: int = 3, batch_wide: bool = False) -> Mechanism:
         T, channels = dims.q_len, dims.heads * dims.head_dim
         transforms = dims.batch * (2 * channels + 1)
         held = 2 * (T + 2) * channels * 2 + 3 * T * dims.heads * dims.value_dim
+        flops = transforms * round(2.5 * T * math.log2(T))
         return Cost(
-            flops=transforms * round(2.5 * T * math.log2(T)),
+            flops,
+            train_flops=2 * flops,  # the gradient of a transform is one transform
             ideal_flops=round(transforms * 2.5 * T * math.log2(T)),
             bytes=4 * dims.batch * held,
         )

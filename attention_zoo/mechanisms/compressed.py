@@ -200,9 +200,11 @@ def make(
         conv = 2 * heads * M * stride * (D * D + E * E)
         return Cost(
             sum(part.flops for part in parts) + conv,
-            sum(part.ideal_flops for part in parts) + conv,
-            sum(part.bytes for part in parts) + dims.itemsize * heads * (M + learned) * (D + E),
-            state_bytes(dims),
+            train_flops=sum(part.train_flops for part in parts) + 3 * conv,
+            ideal_flops=sum(part.ideal_flops for part in parts) + conv,
+            bytes=sum(part.bytes for part in parts)
+            + dims.itemsize * heads * (M + learned) * (D + E),
+            state_bytes=state_bytes(dims),
         )
 
     # decode: a ring of the last tokens, and every finished block

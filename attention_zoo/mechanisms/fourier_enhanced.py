@@ -137,9 +137,11 @@ def make(
             inside = 4 * M * R * (D + E)
         else:
             taken, inside = T * M * E, 0
-        flops = 2 * heads * (2 * taken + inside + 4 * M * E * E + 2 * T * M * E)
+        by_waves, by_modes = 2 * (taken + T * M * E), inside + 4 * M * E * E
+        flops = 2 * heads * (by_waves + by_modes)
+        train = 2 * heads * (2 * by_waves + 3 * by_modes)  # the waves do not learn
         held = T * E + 2 * M * (T + 2 * E) + (2 * T * D if crossing else 0)
-        return Cost(flops=flops, ideal_flops=flops, bytes=4 * heads * held)
+        return Cost(flops, train_flops=train, ideal_flops=flops, bytes=4 * heads * held)
 
     return Mechanism(
         "fourier_enhanced",

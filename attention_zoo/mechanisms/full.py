@@ -101,18 +101,29 @@ def make(
             rows = scores.row_count(dims.batch, T, S, dims.heads, depth(D))
             pair = (hidden or D) + dims.value_dim
             codes = (T + S) * form.width(dims, hidden)
+            each = 2 * heads * ops.ceil_to(T, rows) * S
             return Cost(
-                flops=extra + 2 * heads * ops.ceil_to(T, rows) * S * pair,
+                flops=extra + each * pair,
+                # the logits are recomputed
+                train_flops=3 * extra + each * (3 * pair + (hidden or D)),
                 ideal_flops=2 * heads * T * S * pair,
                 bytes=4 * heads * (T * dims.value_dim + codes + rows * S * (depth(D) + 1)),
                 state_bytes=state,
             )
         if choose(implementation, T * S, None, None) != "plain":
             tiled = layout(T, S, causal).cost(dims, ideal_pairs=T * S, state_bytes=state)
-            return dataclasses.replace(tiled, flops=tiled.flops + extra)
+            return dataclasses.replace(
+                tiled, flops=tiled.flops + extra, train_flops=tiled.train_flops + 3 * extra
+            )
         flops = 2 * heads * T * S * (D + dims.value_dim)
         held = 2 * T * S + T * dims.value_dim
-        return Cost(flops + extra, ideal_flops=flops, bytes=4 * heads * held, state_bytes=state)
+        return Cost(
+            flops + extra,
+            train_flops=3 * (flops + extra),
+            ideal_flops=flops,
+            bytes=4 * heads * held,
+            state_bytes=state,
+        )
 
     def decode():
         """Caches the codes of the keys."""

@@ -177,9 +177,10 @@ def make(
         merged = 4 * dims.batch * dims.heads * T * dims.value_dim * (softmaxes > 1)
         return Cost(
             sum(part.flops for part in parts),
-            sum(part.ideal_flops for part in parts),
-            sum(part.bytes for part in parts) + merged,
-            cache.state_bytes(slots(dims), doubled(dims)),
+            train_flops=sum(part.train_flops for part in parts),
+            ideal_flops=sum(part.ideal_flops for part in parts),
+            bytes=sum(part.bytes for part in parts) + merged,
+            state_bytes=cache.state_bytes(slots(dims), doubled(dims)),
         )
 
     # decode: the global tokens first, then a ring as wide as the window

@@ -89,8 +89,9 @@ def make(
         projection = 2 * heads * dims.kv_len * slots * width
         return Cost(
             inner.flops + projection,
-            inner.ideal_flops + projection,
-            inner.bytes + 4 * heads * slots * width,
+            train_flops=inner.train_flops + 3 * projection,
+            ideal_flops=inner.ideal_flops + projection,
+            bytes=inner.bytes + 4 * heads * slots * width,
         )
 
     return Mechanism(

@@ -86,9 +86,10 @@ def make(parts: tuple[tuple[str, Mapping[str, Any]], ...] = DEFAULT) -> Mechanis
         out = 4 * dims.batch * dims.heads * dims.q_len * dims.value_dim
         return Cost(
             sum(c.flops for c in costs),
-            sum(c.ideal_flops for c in costs),
-            max(c.bytes for c in costs) + out,
-            sum(c.state_bytes for c in costs),
+            train_flops=sum(c.train_flops for c in costs),
+            ideal_flops=sum(c.ideal_flops for c in costs),
+            bytes=max(c.bytes for c in costs) + out,
+            state_bytes=sum(c.state_bytes for c in costs),
         )
 
     def refresh(rng, params, q, k, *, mask=None):

@@ -121,8 +121,11 @@ def make(
         mixed = 2 * heads * ops.ceil_to(N, block or 1) * (block + halo) * E
         return Cost(
             sum(part.flops for part in parts) + square + mixed,
-            sum(part.ideal_flops for part in parts) + square + 2 * heads * N * (conv or 0) * E,
-            parts[1].bytes + 4 * heads * (L * (2 * D + 2 * E) + L * L),
+            train_flops=sum(part.train_flops for part in parts) + 3 * (square + mixed),
+            ideal_flops=sum(part.ideal_flops for part in parts)
+            + square
+            + 2 * heads * N * (conv or 0) * E,
+            bytes=parts[1].bytes + 4 * heads * (L * (2 * D + 2 * E) + L * L),
         )
 
     return Mechanism(

@@ -111,7 +111,10 @@ def make(
         each = rows * dims.head_dim
         cost = exponential.cost(dims, features, each, causal=causal, **options)
         whole = 2 * dims.batch * dims.heads * dims.kv_len * each if leaks else 0
-        return dataclasses.replace(cost, flops=cost.flops + whole)
+        # the maximum has no gradient, but is recomputed
+        return dataclasses.replace(
+            cost, flops=cost.flops + whole, train_flops=cost.train_flops + 2 * whole
+        )
 
     sharded = states.parallel(
         states.PEAKED,

@@ -88,8 +88,10 @@ def make(factor: int = 5, ranking: str = "exact", rest: str = "mean") -> Mechani
         N, D, E = dims.q_len, dims.head_dim, dims.value_dim
         heads, U = dims.batch * dims.heads, count(dims.q_len)
         rows = min(ROWS, N)
+        ranking, rest = ops.ceil_to(N, rows) * D, N * (D + E)
         return Cost(
-            flops=2 * heads * U * (ops.ceil_to(N, rows) * D + N * (D + E)),
+            flops=2 * heads * U * (ranking + rest),
+            train_flops=2 * heads * U * (ranking + 3 * rest),
             ideal_flops=2 * heads * U * N * (2 * D + E),
             bytes=4 * heads * (2 * N * E + 2 * U * N + rows * U * D),
         )

@@ -124,8 +124,9 @@ def make(kind: str = "latents", slots: int | None = None, stride: int | None = N
         conv = 0 if learned else 2 * heads * R * stride * D * D
         return Cost(
             inner.flops + conv,
-            inner.ideal_flops + conv,
-            inner.bytes + dims.itemsize * heads * R * D,
+            train_flops=inner.train_flops + 3 * conv,
+            ideal_flops=inner.ideal_flops + conv,
+            bytes=inner.bytes + dims.itemsize * heads * R * D,
         )
 
     return Mechanism(

@@ -208,8 +208,11 @@ def make(
         routed = 1 if shared or once else 2
         members = clusters * min(window, N)
         held = pairs * 2 + routed * clusters * N + (members + N) * (D + 2 * E)
+        seen, near = pairs * (D + E), routed * clusters * N * D
         return Cost(
-            flops=2 * lanes * (pairs * (D + E) + routed * clusters * N * D),
+            flops=2 * lanes * (seen + near),
+            # similarities have no gradient, but are recomputed
+            train_flops=2 * lanes * (heads.TRAIN_PRODUCTS * seen + 2 * near),
             ideal_flops=2 * lanes * (N * min(window, N) * (D + E) + N * clusters * D),
             bytes=lanes * N * E * dims.itemsize + 4 * dims.batch * group * held,
             state_bytes=rings.state_bytes(dims, clusters, 1, window, False) if decode else 0,

@@ -277,11 +277,16 @@ def make(
         slots = 0 if n_top is not None else min(sortcut or n, n) * n * b  # of sorted by unsorted
         kinds = each if sortcut is None else layout(n, b).cols.shape[1] - 1
         inner = layout(n, b).cost(dims, ideal_pairs=T * b * (1 + kinds))
+        arranged = 2 * lanes * (pairs + slots * (D + E))
+        # which sorted tokens are visible: found for every group of heads, without gradient
+        visible = 2 * dims.batch * slots * (dims.heads // group_of(dims.batch, dims.heads, T, b))
+        again = inner.flops + visible  # in the backward pass
         return Cost(
-            inner.flops + 2 * lanes * (pairs + slots * (D + E)) + 2 * dims.batch * slots,
-            inner.ideal_flops + 2 * lanes * slots * (D + E),
-            inner.bytes + dims.itemsize * lanes * (1 + each) * n * b * (D + E),
-            state_bytes(dims) if sortcut is None else 0,
+            inner.flops + arranged + visible,
+            train_flops=inner.train_flops + heads.TRAIN_PRODUCTS * arranged + visible + again,
+            ideal_flops=inner.ideal_flops + 2 * lanes * slots * (D + E),
+            bytes=inner.bytes + dims.itemsize * lanes * (1 + each) * n * b * (D + E),
+            state_bytes=state_bytes(dims) if sortcut is None else 0,
         )
 
     def sort_for(params, mean_q, k, shown, u, v, columns):

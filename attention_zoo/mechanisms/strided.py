@@ -137,9 +137,10 @@ def make(stride: int = 128, window: int | None = None) -> Mechanism:
         extra = band.cost(dims, ideal_pairs=T * min(2 * near + 1 - near * causal, T))
         return Cost(
             total.flops + extra.flops,
-            total.ideal_flops + extra.ideal_flops,
-            total.bytes + extra.bytes,
-            total.state_bytes,
+            train_flops=total.train_flops + extra.train_flops,
+            ideal_flops=total.ideal_flops + extra.ideal_flops,
+            bytes=total.bytes + extra.bytes,
+            state_bytes=total.state_bytes,
         )
 
     def reads(i, C, H):

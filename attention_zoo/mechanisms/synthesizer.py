@@ -173,11 +173,16 @@ def make(
             "factorised_random": dims.heads * rank * N,
             "dot": heads * D * N,
         }
-        pairs = rows * (heads * E * N + sum(per_row[kind] for kind in kinds))
+        scores, out = sum(per_row[kind] for kind in kinds), heads * E * N
+        learns = [kind for kind in kinds if trained or not names_of((kind,))]
+        # the backward pass: all scores again, and gradients where there are any
+        backward = scores + 2 * sum(per_row[kind] for kind in learns)
+        backward += out * (2 if learns or len(kinds) > 1 else 1)
         width = dims.heads * (E + D * ("dot" in kinds)) * dims.itemsize
         tile = 3 * dims.batch * C * N + 2 * dims.batch * rows * (D + E)
         return Cost(
-            flops=2 * pairs,
+            flops=2 * rows * (scores + out),
+            train_flops=2 * rows * (scores + out + backward),
             ideal_flops=2 * heads * E * N * N,
             bytes=4 * (2 * heads * rows * E + tile),
             state_bytes=dims.batch * N * (width + 1) + 4,
