@@ -41,17 +41,21 @@ class Cost:
 
     `flops`: matrix products, convolutions and Fourier transforms that `apply` does, equal to the
     count of its traced program. `train_flops`: those of a forward and backward pass together, as
-    the traced gradient in trained parameters, q, k and v does them, recomputation included: a
-    product costs two more of its size, one for each operand. `ideal_flops`: the paper's leading
-    term of a forward call. `bytes`: its output and intermediate arrays alive at the widest moment.
-    `state_bytes`: the decode state for a context of `kv_len`.
+    the traced gradient in trained parameters, q, k and v does them, recomputation included; where
+    it is not given, a product costs two more of its size, one for each operand. `ideal_flops`: the
+    paper's leading term of a forward call. `bytes`: its output and intermediate arrays alive at the
+    widest moment. `state_bytes`: the decode state for a context of `kv_len`.
     """
 
     flops: int
     ideal_flops: int
     bytes: int
     state_bytes: int = 0
-    train_flops: int = dataclasses.field(kw_only=True)
+    train_flops: int | None = dataclasses.field(default=None, kw_only=True)
+
+    def __post_init__(self):
+        if self.train_flops is None:
+            object.__setattr__(self, "train_flops", 3 * self.flops)
 
 
 @dataclasses.dataclass(frozen=True)

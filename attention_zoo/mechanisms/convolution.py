@@ -56,7 +56,6 @@ def make(width: int = 3, layers: int = 4) -> Mechanism:
         recent = sum((width - 1) * dilation for dilation in dilations)
         return Cost(
             flops,
-            train_flops=3 * flops,
             ideal_flops=flops,
             bytes=4 * dims.batch * N * C * (width + 2),
             state_bytes=4 * dims.batch * recent * C,

@@ -119,7 +119,6 @@ def make(
         held = 2 * T * S + T * dims.value_dim
         return Cost(
             flops + extra,
-            train_flops=3 * (flops + extra),
             ideal_flops=flops,
             bytes=4 * heads * held,
             state_bytes=state,

@@ -82,7 +82,7 @@ def make(
         channels = dims.batch * dims.heads * dims.value_dim
         flops = 2 * 2 * channels * hidden * dims.kv_len
         held = channels * (dims.kv_len + hidden)
-        return Cost(flops, train_flops=3 * flops, ideal_flops=flops, bytes=4 * held)
+        return Cost(flops, ideal_flops=flops, bytes=4 * held)
 
     return Mechanism(
         "mlp_mixer",

@@ -21,7 +21,7 @@ def make() -> Mechanism:
 
     def cost(dims: Dims, *, causal=False):
         held = dims.batch * dims.q_len * dims.heads * dims.value_dim
-        return Cost(flops=0, train_flops=0, ideal_flops=0, bytes=dims.itemsize * held)
+        return Cost(flops=0, ideal_flops=0, bytes=dims.itemsize * held)
 
     return Mechanism(
         "none",

@@ -118,7 +118,6 @@ def make(cell: str = "lstm", bidirectional: bool = False, conv: int | None = Non
         state = 4 * dims.batch * (2 * R + ((conv or 1) - 1) * C)
         return Cost(
             flops,
-            train_flops=3 * flops,
             ideal_flops=flops,
             bytes=4 * dims.batch * held,
             state_bytes=state,

@@ -93,7 +93,6 @@ def make(length: int | None = None, per_head: bool = False, norm: bool = True) -
         flops = 2 * channels * N * N
         return Cost(
             flops,
-            train_flops=3 * flops,
             ideal_flops=flops,
             bytes=4 * (2 * channels * N + causal * weights),
             state_bytes=state,
