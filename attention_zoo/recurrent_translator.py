@@ -72,7 +72,7 @@ class RecurrentTranslator(nnx.Module):
         self.dropout = nnx.Dropout(c.dropout)
         self.head = nnx.Linear(c.width, c.target_vocab, rngs=rngs)
 
-    def __call__(self, x, target, *, mask=None, target_mask=None, train=False, rngs=None):
+    def __call__(self, x, target, *, mask=None, train=False, rngs=None):
         """Logits [B, T, target_vocab] in float32; `target` is shifted right, padded at its end."""
         return self.head(self._outputs(x, target, mask, self._keys(train, rngs))[0])
 

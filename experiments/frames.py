@@ -111,8 +111,10 @@ def sections(frame: pd.DataFrame) -> list[Section]:
                 rows["config.value_dim"] = rows["config.value_dim"].fillna(rows["config.head_dim"])
             apart = several or kind == "grid"
             stem = f"{experiment}-{KINDS[kind]}" if apart else str(experiment)
-            varying = [c for c in columns if rows[c].nunique(dropna=False) > 1]
-            for values, part in rows.groupby(columns, dropna=False, sort=True):
+            settings = _beside(rows, columns)
+            varying = [c for c in columns if settings[c].nunique(dropna=False) > 1]
+            by = [settings[c] for c in columns]
+            for values, part in rows.groupby(by, dropna=False, sort=True):
                 setting = dict(zip(columns, values, strict=True))
                 parts = [_short(c, setting[c]) for c in varying]
                 name = _slug("-".join([stem, *filter(None, parts)]))
@@ -130,6 +132,17 @@ def kinds(frame: pd.DataFrame) -> pd.Series:
     role = frame["config.role"] if "config.role" in frame else pd.Series("", index=frame.index)
     searched = (frame["config.kind"] == "train") & (role == "grid")
     return frame["config.kind"].where(~searched, "grid")
+
+
+def _beside(rows, columns):
+    """The settings of the rows; what is no transformer has those of the experiment's, for its own
+    sizes are what makes it fair to compare."""
+    settings, architecture = rows[columns].copy(), "config.model.architecture"
+    if architecture in rows and rows[architecture].isna().any():
+        other = rows[architecture].notna()
+        for column in (c for c in columns if c.startswith("config.model.")):
+            settings.loc[other, column] = rows.loc[~other, column].mode().iloc[0]
+    return settings
 
 
 def cells(section: Section) -> pd.DataFrame:

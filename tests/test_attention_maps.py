@@ -36,3 +36,17 @@ def test_a_map_is_of_the_first_seed_of_what_has_one(tmp_path):
 
 def test_without_maps_there_is_no_picture(tmp_path):
     assert attention_maps.draw(section_of(tmp_path, ("none",))) == []
+
+
+def test_what_is_no_transformer_stands_beside_those(tmp_path):
+    """Its width is another, for its parameters are as many."""
+    point = {"task": "multi30k", "metrics": {"test_bleu": 20.0}}
+    other = {"architecture": "recurrent", "attention": "dot", "width": 176}
+    records = [
+        training.train("full", 64, 0, 0.5, **point),
+        training.train("RNN", 64, 0, 0.5, **point, model=other, mechanism="recurrent"),
+    ]
+    synthetic.write(tmp_path, records)
+    (section,) = frames.sections(reading.read([tmp_path]).frame)
+    assert set(section.frame.label) == {"full", "RNN"}
+    assert set(section.frame["config.model.width"]) == {64, 176}

@@ -95,6 +95,23 @@ def test_translations_are_scored_as_text(captions):
     assert task.judge(types.SimpleNamespace(search=search, config=config))["test_bleu"] == 0
 
 
+@pytest.mark.parametrize("length", [3, 63, 64])
+def test_a_translation_without_an_end_has_a_map_too(captions, length):
+    def search(tokens, *, mask, start, end, steps, beams):
+        return np.array([[7] * length + [end] * (steps - length)] * len(tokens)), None
+
+    def weights(inputs, target, mask):
+        return np.ones((1, target.shape[1], inputs.shape[1]))
+
+    config = types.SimpleNamespace(attention="dot")
+    found = multi30k._map(
+        types.SimpleNamespace(search=search, weights=weights, config=config), 64, VOCAB
+    )
+    rows = length + 1 if length < 64 else 63
+    assert len(found["attention_weights"]) == len(found["attention_target"]) == rows
+    assert (found["attention_target"][-1] == "</s>") == (length < 64)
+
+
 def test_rules_translate_without_a_model(captions):
     found = tasks.make("multi30k", 64, vocab=VOCAB).oracles()
     # the test captions are among those of training

@@ -102,14 +102,17 @@ def _map(network, n, vocab):
     if getattr(network.config, "attention", "") == "none":
         return {}
     source = _encoded(vocab)["test"][SHOWN][0]
-    (target,) = translate(network, [source], n, 1)
+    (whole,) = translate(network, [source], n, 1)
+    # of one that never ended there is no room for the token after its last
+    target, end = whole[: n - 1], ["</s>"] * (len(whole) < n)
     inputs, mask = _padded([source], 1, _room(len(source), n))
     before, _ = _padded([[START, *target]], 1, _room(len(target) + 1, n))
-    weights = np.asarray(network.weights(inputs, before, mask))[0, : len(target) + 1, : len(source)]
+    weights = np.asarray(network.weights(inputs, before, mask))[0]
+    weights = weights[: len(target) + len(end), : len(source)]
     coder = subwords(vocab)
     return {
         "attention_source": [coder.id_to_piece(int(t)) for t in source],
-        "attention_target": [*(coder.id_to_piece(int(t)) for t in target), "</s>"],
+        "attention_target": [*(coder.id_to_piece(int(t)) for t in target), *end],
         "attention_weights": np.round(weights, 3).astype(float).tolist(),
     }
 
