@@ -20,8 +20,9 @@ def search(
 ):
     """(tokens [B, steps], log-probability [B]) of the best of `beams` targets.
 
-    A target begins after `start` and goes up to its `end`, with which it is filled up. Targets
-    compete by log-probability / length ** `power`, that of `end` counted.
+    A target begins after `start` and goes up to its `end`, with which it is filled up. Beams that
+    have ended stay among the `beams` and compete by log-probability; of those left at the end the
+    best by log-probability / length ** `power` is taken, `end` counted.
     """
     ops.positive(steps=steps, beams=beams)
     if steps > model.config.max_len:

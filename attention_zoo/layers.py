@@ -104,10 +104,11 @@ class SequenceMixer(nnx.Module):
         """[B, T, S]: what each position takes of each, the mean over heads; of mechanisms whose
         output is such a weighing of values."""
         context = x if context is None else context
-        q, k, v = self._project(x, context)
+        # in float32, which every implementation takes with values of any width
+        q, k, v = (None if a is None else a.astype(jnp.float32) for a in self._project(x, context))
         S = context.shape[1]
         # the weights are what comes out where values tell positions apart
-        ones = jnp.broadcast_to(jnp.eye(S, dtype=v.dtype)[:, None], (*v.shape[:3], S))
+        ones = jnp.broadcast_to(jnp.eye(S)[:, None], (*v.shape[:3], S))
         m, params = self.mechanism, self._params()
         return m.apply(params, q, k, ones, mask=mask, causal=self.causal).mean(2)
 

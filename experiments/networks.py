@@ -73,7 +73,8 @@ def calls(point: Mapping, config, *, masked: bool = False) -> list[tuple[Mechani
         # what the last layer leaves
         read = model.lengths_of([*layers, layers[-1]], N)[-1]
         layers, cross = model.decoder_mechanisms(config)
-        own = {"causal": True, "per_position": True, "masked": masked}
+        # the target's padding is at its end, where causality hides it
+        own = {"causal": True, "per_position": True, "masked": False}
         found += [(m, _dims(point, config, N, N), own) for m in layers]
         beside = {"causal": False, "per_position": True, "masked": masked}
         found += [(cross, _dims(point, config, N, read), beside) for _ in layers]

@@ -1,4 +1,4 @@
-"""DLinear and NLinear: their published formulas, and that training finds the best linear map."""
+"""DLinear and NLinear are their published formulas."""
 
 import jax
 import jax.numpy as jnp
