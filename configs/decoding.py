@@ -7,11 +7,12 @@ cached step of full attention to grow with N, of linear attention and windows to
 without a state N times a whole forward pass.
 """
 
-from configs import accuracy, base
+from configs import accuracy, base, steps
 
 
 def get_config():
-    config = base.settings("decoding", time_limit=300.0)
+    config = steps.get_config()
+    config.update(base.settings("decoding", time_limit=300.0))
     config.variants = accuracy.VARIANTS
     # what is causal and has a decode state
     config.mechanisms = (
@@ -19,28 +20,10 @@ def get_config():
         *("compressed", "synthesizer", "recurrent", "convolution"),
     )
     config.lengths = base.powers(64, 1024)
-    config.batch = 1
-    config.model = {"width": 128, "depth": 2, "heads": 4, "ff": 512, "positions": "sinusoidal"}
-    config.dtype = "float32"
-    config.repeats = 5
-    config.budget = 2.0
+    config.model.width, config.model.depth = 128, 2
+    config.model.heads, config.model.ff = 4, 512
     return config
 
 
 def get_sweep(config):
-    return [
-        {
-            "experiment": "decoding",
-            "kind": "decoding",
-            **base.variant(config, key, n),
-            "n": n,
-            "batch": config.batch,
-            "model": dict(config.model),
-            "dtype": config.dtype,
-            "seed": config.seed,
-            "repeats": config.repeats,
-            "budget": config.budget,
-        }
-        for key in config.mechanisms
-        for n in config.lengths
-    ]
+    return [{**point, "kind": "decoding"} for point in steps.get_sweep(config)]

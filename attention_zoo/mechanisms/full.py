@@ -117,12 +117,7 @@ def make(
             )
         flops = 2 * heads * T * S * (D + dims.value_dim)
         held = 2 * T * S + T * dims.value_dim
-        return Cost(
-            flops + extra,
-            ideal_flops=flops,
-            bytes=4 * heads * held,
-            state_bytes=state,
-        )
+        return Cost(flops + extra, ideal_flops=flops, bytes=4 * heads * held, state_bytes=state)
 
     def decode():
         """Caches the codes of the keys."""

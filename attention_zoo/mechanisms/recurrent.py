@@ -116,12 +116,7 @@ def make(cell: str = "lstm", bidirectional: bool = False, conv: int | None = Non
         flops = 2 * dims.batch * N * (len(directions) * G * R * (C + R) + (conv or 0) * C * C)
         held = N * (2 * C + len(directions) * (G + 1) * R + (conv or 0) * C)
         state = 4 * dims.batch * (2 * R + ((conv or 1) - 1) * C)
-        return Cost(
-            flops,
-            ideal_flops=flops,
-            bytes=4 * dims.batch * held,
-            state_bytes=state,
-        )
+        return Cost(flops, ideal_flops=flops, bytes=4 * dims.batch * held, state_bytes=state)
 
     def decode_init(params, dims: Dims, dtype=jnp.float32):
         C, _ = sizes(dims)

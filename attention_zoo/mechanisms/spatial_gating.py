@@ -92,10 +92,7 @@ def make(length: int | None = None, per_head: bool = False, norm: bool = True) -
         state = channels * dims.kv_len * dims.itemsize + dims.batch + 4
         flops = 2 * channels * N * N
         return Cost(
-            flops,
-            ideal_flops=flops,
-            bytes=4 * (2 * channels * N + causal * weights),
-            state_bytes=state,
+            flops, flops, bytes=4 * (2 * channels * N + causal * weights), state_bytes=state
         )
 
     def decode_init(params, dims: Dims, dtype=jnp.float32):
