@@ -18,11 +18,12 @@ LOWEST = -1e30
 def search(
     model, source, *, mask=None, start: int, end: int, steps: int, beams: int = 1, power=0.6
 ):
-    """(tokens [B, steps], log-probability [B]) of the best of `beams` targets.
+    """(tokens [B, steps], log-probability [B]) of the best target found with so many beams.
 
-    A target begins after `start` and goes up to its `end`, with which it is filled up. Beams that
-    have ended stay among the `beams` and compete by log-probability; of those left at the end the
-    best by log-probability / length ** `power` is taken, `end` counted.
+    A target begins after `start` and goes up to its `end`, with which it is filled up. One that
+    ends among the `beams` likeliest leaves the search, which stops when as many have; the best of
+    them is that of log-probability / length ** `power`, `end` counted. What did not end in `steps`
+    counts where fewer ended.
     """
     ops.positive(steps=steps, beams=beams)
     if steps > model.config.max_len:
@@ -36,35 +37,53 @@ def _search(graph, variables, source, mask, start, end, power, *, steps, beams):
     model = nnx.merge(graph, variables)
     B, K = len(source), beams
 
-    def pick(tree, rows):
+    def rows_of(tree, rows):
         return jax.tree.map(lambda x: x[rows], tree)
 
+    def better(best, tokens, total, score):
+        """The best of these [B, M] and of what was best before."""
+        at = score.argmax(1)[:, None]
+        ours = {"tokens": jnp.take_along_axis(tokens, at[..., None], 1)[:, 0]}
+        for name, x in (("total", total), ("score", score)):
+            ours[name] = jnp.take_along_axis(x, at, 1)[:, 0]
+        wins = ours["score"] > best["score"]
+        return {
+            name: jnp.where(wins.reshape(wins.shape + (1,) * (x.ndim - 1)), x, best[name])
+            for name, x in ours.items()
+        }
+
     def go_on(carry):
-        t, _, _, ended, _ = carry
-        return (t < steps) & ~ended.all()
+        t, *_, ended = carry
+        return (t < steps) & (ended < K).any()
 
     def step(carry):
-        t, tokens, total, ended, state = carry
+        t, tokens, total, state, best, ended = carry
         before = jnp.where(t == 0, start, tokens[:, :, jnp.maximum(t - 1, 0)])
         logits, state = model.advance(state, before.reshape(-1))
         V = logits.shape[-1]
         more = jax.nn.log_softmax(logits.astype(jnp.float32)).reshape(B, K, V)
-        # what has ended goes on with `end`, for nothing
-        more = jnp.where(ended[..., None], jnp.where(jnp.arange(V) == end, 0.0, LOWEST), more)
-        totals, best = jax.lax.top_k((total[..., None] + more).reshape(B, K * V), K)
-        parent, token = best // V, best % V
-        tokens = jnp.take_along_axis(tokens, parent[..., None], 1).at[:, :, t].set(token)
-        ended = jnp.take_along_axis(ended, parent, 1) | (token == end)
-        rows = (jnp.arange(B)[:, None] * K + parent).ravel()
-        return t + 1, tokens, totals, ended, pick(state, rows)
+        # each beam ends in one way, so among twice as many K go on
+        totals, at = jax.lax.top_k((total[..., None] + more).reshape(B, K * V), min(2 * K, K * V))
+        parent, token = at // V, at % V
+        longer = jnp.take_along_axis(tokens, parent[..., None], 1).at[:, :, t].set(token)
+        ends = token == end
+        counts = ends & (jnp.arange(ends.shape[1]) < K) & (totals > LOWEST / 2)
+        counts &= (ended < K)[:, None]
+        best = better(best, longer, totals, jnp.where(counts, totals / (t + 1.0) ** power, LOWEST))
+        total, kept = jax.lax.top_k(jnp.where(ends, LOWEST, totals), K)
+        tokens = jnp.take_along_axis(longer, kept[..., None], 1)
+        parent = jnp.take_along_axis(parent, kept, 1)
+        state = rows_of(state, (jnp.arange(B)[:, None] * K + parent).ravel())
+        return t + 1, tokens, total, state, best, ended + counts.sum(1)
 
-    state = pick(model.begin(source, mask, steps), jnp.repeat(jnp.arange(B), K))
+    state = rows_of(model.begin(source, mask, steps), jnp.repeat(jnp.arange(B), K))
     # all beams start alike: only the first counts
     total = jnp.where(jnp.arange(K) == 0, 0.0, LOWEST) * jnp.ones((B, 1))
     tokens = jnp.full((B, K, steps), end, jnp.int32)
-    first = (0, tokens, total, jnp.zeros((B, K), bool), state)
-    _, tokens, total, ended, _ = jax.lax.while_loop(go_on, step, first)
-    length = (tokens != end).sum(-1) + ended
-    best = (total / jnp.maximum(length, 1) ** power).argmax(-1)
-    chosen = jnp.take_along_axis(tokens, best[:, None, None], 1)[:, 0]
-    return chosen, jnp.take_along_axis(total, best[:, None], 1)[:, 0]
+    none = jnp.full(B, LOWEST)
+    best = {"tokens": tokens[:, 0], "total": none, "score": none}
+    first = (0, tokens, total, state, best, jnp.zeros(B, jnp.int32))
+    _, tokens, total, _, best, ended = jax.lax.while_loop(go_on, step, first)
+    unended = jnp.where((ended < K)[:, None], total / float(steps) ** power, LOWEST)
+    best = better(best, tokens, total, unended)
+    return best["tokens"], best["total"]

@@ -115,6 +115,32 @@ def test_a_wide_beam_finds_the_best_of_all(name, bias):
     assert len(lengths) > 1
 
 
+@pytest.mark.parametrize("beams", [2, 3])
+def test_few_beams_are_those_of_a_search_by_hand(beams):
+    """Whole calls in place of states, lists in place of arrays: with targets of several lengths."""
+    model, steps = ending(build("additive"), 0.5), 6
+    found, total = model.search(SOURCE, mask=MASK, start=START, end=END, steps=steps, beams=beams)
+    for row in range(B):
+        live, ended = [((), 0.0)], []
+        for t in range(steps):
+            if len(ended) >= beams:
+                break
+            grown = []
+            for tokens, score in live:
+                target = jnp.asarray([[START, *tokens] + [0] * (steps - t - 1)])
+                logits = call(model, SOURCE[row : row + 1], target, mask=MASK[row : row + 1])
+                step = np.asarray(jax.nn.log_softmax(logits[0, t]))
+                grown += [((*tokens, token), score + step[token]) for token in range(V)]
+            grown.sort(key=lambda pair: -pair[1])
+            ended += [pair for pair in grown[:beams] if pair[0][-1] == END]
+            live = [pair for pair in grown if pair[0][-1] != END][:beams]
+        if len(ended) < beams:
+            ended += live
+        best = max(ended, key=lambda pair: pair[1] / len(pair[0]) ** 0.6)
+        np.testing.assert_array_equal(found[row], best[0] + (END,) * (steps - len(best[0])))
+        np.testing.assert_allclose(total[row], best[1], atol=1e-4)
+
+
 def test_one_beam_is_greedy(model):
     found, total = model.search(SOURCE, mask=MASK, start=START, end=END, steps=T)
     target, ended, expected = jnp.full((B, T), START), np.zeros(B, bool), np.zeros(B)
