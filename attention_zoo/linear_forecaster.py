@@ -33,6 +33,10 @@ class LinearConfig:
         if not self.kernel % 2:
             raise ValueError(f"kernel must be odd, to stand around a step, got {self.kernel}")
 
+    def positions_of(self, steps: int) -> int:
+        """A whole series is one."""
+        return 1
+
 
 class LinearForecaster(nnx.Module):
     def __init__(self, config: LinearConfig, *, rngs: nnx.Rngs):

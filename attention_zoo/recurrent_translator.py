@@ -29,6 +29,7 @@ from attention_zoo.mechanisms import recurrent
 ATTENTION = ("none", "additive", "dot", "general", "concat")
 # what attends with the new state, and feeds its output to the next step
 LUONG = ("dot", "general", "concat")
+READER = recurrent.make("lstm", bidirectional=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +54,9 @@ class RecurrentConfig:
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be at least 0 and below 1, got {self.dropout}")
 
+    def positions_of(self, steps: int) -> int:
+        return steps
+
 
 class RecurrentTranslator(nnx.Module):
     """Called as an encoder-decoder `Transformer` is."""
@@ -62,8 +66,7 @@ class RecurrentTranslator(nnx.Module):
         around = {"positions": "none", "dropout": c.dropout, "rngs": rngs}
         self.embed = Embedding("tokens", c.width, c.max_len, vocab=c.vocab, **around)
         self.target_embed = Embedding("tokens", c.width, c.max_len, vocab=c.target_vocab, **around)
-        both_ways = recurrent.make("lstm", bidirectional=True)
-        self.reader = SequenceMixer(both_ways, c.width, 1, max_len=c.max_len, rngs=rngs)
+        self.reader = SequenceMixer(READER, c.width, 1, max_len=c.max_len, rngs=rngs)
         self.start = nnx.Linear(c.width, c.width, rngs=rngs)
         self.cell = nnx.GRUCell(2 * c.width, c.width, rngs=rngs)
         if c.attention != "none":

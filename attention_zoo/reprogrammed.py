@@ -39,31 +39,30 @@ class ReprogrammedConfig:
         ops.positive(**{name: getattr(self, name) for name in sizes})
         if self.text.kind != "decoder":
             raise ValueError(f"text must be a decoder, got a {self.text.kind}")
-        if self.text.max_len < self.positions:
+        positions = self.positions_of(self.max_len)
+        if self.text.max_len < positions:
             raise ValueError(
-                f"text.max_len must be at least the {self.positions} patches of {self.max_len} "
+                f"text.max_len must be at least the {positions} patches of {self.max_len} "
                 f"steps, got {self.text.max_len}"
             )
 
-    @property
-    def positions(self) -> int:
-        return patches_of(self.max_len, self.patch, self.patch_stride)
+    def positions_of(self, steps: int) -> int:
+        """How many patches of so many steps the text model reads."""
+        return patches_of(steps, self.patch, self.patch_stride)
 
 
 class ReprogrammedForecaster(nnx.Module):
     def __init__(self, config: ReprogrammedConfig, *, rngs: nnx.Rngs):
         c = self.config = config
-        width, heads = c.text.width, c.text.heads
+        width, heads, positions = c.text.width, c.text.heads, c.positions_of(c.max_len)
         patches = {"features": 1, "patch": c.patch, "patch_stride": c.patch_stride}
-        self.embed = Embedding(
-            "patches", width, c.positions, positions="none", **patches, rngs=rngs
-        )
+        self.embed = Embedding("patches", width, positions, positions="none", **patches, rngs=rngs)
         mix = jax.random.normal(rngs.params(), (c.prototypes, c.text.vocab))
         self.mix = nnx.Param(mix * c.text.vocab**-0.5)
         m = registry.make(c.cross_mechanism)
         self.cross = SequenceMixer(m, width, heads, max_len=c.max_len, cross=True, rngs=rngs)
         self.dropout = nnx.Dropout(c.dropout)
-        self.head = nnx.Linear(c.positions * width, c.classes, rngs=rngs)
+        self.head = nnx.Linear(positions * width, c.classes, rngs=rngs)
         self.text_graph, variables = nnx.split(Transformer(c.text, rngs=rngs))
         leaves, self.text_tree = jax.tree.flatten(variables)
         self.text = nnx.List([Buffer(leaf) for leaf in leaves])
@@ -94,7 +93,8 @@ class ReprogrammedForecaster(nnx.Module):
     def adopt(self, trained) -> None:
         """Fill the text model with the variables of one that was trained."""
         leaves, tree = jax.tree.flatten(trained)
-        if tree != self.text_tree:
+        shapes = [[x.shape for x in of] for of in (leaves, self.text)]
+        if tree != self.text_tree or shapes[0] != shapes[1]:
             raise ValueError("the text model that was trained is another than the config's text")
         for held, leaf in zip(self.text, leaves, strict=True):
             held[...] = leaf

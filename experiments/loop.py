@@ -47,6 +47,9 @@ class Progress:
     best_step: int | None = None
     seconds: float = 0.0
     """Of training steps, evaluation and compilation apart."""
+    flops: int = 0
+    positions: int = 0
+    """Of all steps' inputs, padding included."""
 
 
 class Stop:
@@ -95,7 +98,7 @@ class Run:
     ):
         self.point, self.task, self.programs, self.program = point, task, programs, None
         self.evaluate, self.checkpoints, self.curve, self.stop = evaluate, checkpoints, curve, stop
-        self.flight, self.durations, self.flops = collections.deque(), [], []
+        self.flight, self.durations = collections.deque(), []
         self.mark, self.told = 0.0, 0.0
         self.sign = 1 if task.higher_is_better else -1
 
@@ -116,7 +119,8 @@ class Run:
             self.mark += time.perf_counter() - begin
             state, loss = self.program.run(state, batch, np.int32(progress.step))
             progress.step += 1
-            self.flops.append(self.program.flops)
+            progress.flops += self.program.flops
+            progress.positions += math.prod(batch["inputs"].shape[:2])
             self.flight.append((progress.step, loss))
             self.land(progress, flying=1)
             evaluates = progress.step % c["eval_every"] == 0 or progress.step == c["steps"]

@@ -18,6 +18,8 @@ class Metric:
     scale: float = 1.0
     unit: str = ""
     floor: tuple[str, ...] = ()
+    validated: str = ""
+    """The key of the metric that chooses and draws curves, where generating would take too long."""
 
     @property
     def header(self) -> str:
@@ -36,10 +38,17 @@ class Metric:
 METRICS = (
     Metric("accuracy", "accuracy", True, 2, 0.01, " %", ("majority_accuracy", "chance_accuracy")),
     Metric("bpb", "bits per byte", False, 4, floor=("unigram_bpb",)),
-    Metric("bleu", "BLEU", True, 2, floor=("nearest_bleu",)),
+    Metric("bleu", "BLEU", True, 2, floor=("nearest_bleu",), validated="nats"),
     Metric("nats", "nats per token", False, 4),
     Metric("mse", "mean squared error", False, 4, floor=("seasonal_mse", "last_value_mse")),
 )
+
+
+def validation(metric: Metric) -> Metric:
+    """What the validation split is scored by."""
+    return next((m for m in METRICS if m.key == metric.validated), metric)
+
+
 UNKNOWN = Metric("score", "score", True, 4)
 # in this order; others follow by name
 RULES = {

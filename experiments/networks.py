@@ -10,7 +10,7 @@ from flax import nnx
 import attention_zoo as zoo
 from attention_zoo import model
 from attention_zoo.linear_forecaster import LinearConfig, LinearForecaster
-from attention_zoo.recurrent_translator import RecurrentConfig, RecurrentTranslator
+from attention_zoo.recurrent_translator import READER, RecurrentConfig, RecurrentTranslator
 from attention_zoo.reprogrammed import ReprogrammedConfig, ReprogrammedForecaster
 from attention_zoo.types import Dims, Mechanism
 from experiments.tasks import Task
@@ -58,7 +58,11 @@ def make(config, *, rngs: nnx.Rngs):
 
 def calls(point: Mapping, config, *, masked: bool = False) -> list[tuple[Mechanism, Dims, dict]]:
     """(mechanism, dims, what else is asked of it) of each layer, a decoder's own and cross ones
-    too; none of what is no transformer."""
+    too; none where no mechanism is."""
+    if isinstance(config, RecurrentConfig):
+        whole = {"causal": False, "per_position": True, "masked": masked}
+        dims = Dims(point["batch"], point["n"], point["n"], 1, config.width)
+        return [(READER, dims, whole)]
     if not isinstance(config, model.TransformerConfig):
         return []
     N = config.positions_of(point["n"])

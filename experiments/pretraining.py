@@ -119,6 +119,12 @@ def text(point: Mapping, task: Task) -> tuple[dict, Task, Task]:
             f'"reprogrammed"; got {point["model"]!r}'
         )
     sizes = {name: point["pretrain"].get(name, TEXT[name]) for name in TEXT}
+    drawn.check_whole(**sizes)
+    longest = point["model"]["text"].get("max_len")
+    if longest is not None and sizes["text_n"] > longest:
+        raise ValueError(
+            f"pretrain.text_n must be at most model.text.max_len={longest}, got {sizes['text_n']}"
+        )
     changes = {
         **{"mechanism": "full", "hparams": {}, "model": dict(point["model"]["text"])},
         **{"n": sizes["text_n"], "batch": sizes["text_batch"], "microbatches": 1},

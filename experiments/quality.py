@@ -11,7 +11,7 @@ from experiments import fits, frames, published
 from experiments.analysis import column
 from experiments.formats import missing
 from experiments.frames import Section
-from experiments.metric import METRICS, RULES, UNKNOWN, Metric
+from experiments.metric import METRICS, RULES, UNKNOWN, Metric, validation
 
 # prefixes of scores that are no rule's
 SPLITS = ("test_", "val_", "train_", "pretrain_")
@@ -61,7 +61,10 @@ def variant(label: str, n: int, group: pd.DataFrame, metric: Metric, held=None) 
     if not len(values):
         row["word"] = next((word for word in group.status if word != "ok"), "")
         return row
-    keys = dict.fromkeys(METRIC_FACTS, None) | {"val": f"val_{metric.key}_best", "memory": held}
+    keys = dict.fromkeys(METRIC_FACTS, None) | {
+        "val": f"val_{validation(metric).key}_best",
+        "memory": held,
+    }
     found = {key: _mean(good, source or key) for key, source in keys.items()}
     row |= {key: value for key, value in found.items() if value is not None}
     if lost := _lost(good.loc[values.index], values, metric):

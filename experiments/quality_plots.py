@@ -8,6 +8,7 @@ from matplotlib.lines import Line2D
 from experiments import attention_maps, bubbles, canvas, palette, published, quality
 from experiments.canvas import Drawing
 from experiments.formats import missing
+from experiments.metric import validation
 from experiments.palette import MUTED
 
 # a rule so far off that the models would be squeezed
@@ -155,6 +156,7 @@ def _speed(section, metric, rows, look):
 
 def learning(section, metric, curves, look, by="config.n") -> list[Drawing]:
     """A panel a value of the column `by`, a thin line a seed; [] where there are no curves."""
+    metric = validation(metric)
     frame, key, panels = section.frame, f"val_{metric.key}", {}
     for row in frame.sort_values([by, "label", "id"]).itertuples():
         points = [

@@ -7,7 +7,7 @@ import pandas as pd
 from experiments import analysis, frames, published, quality
 from experiments.formats import Column, Table, missing
 from experiments.frames import Section
-from experiments.metric import RULES, Metric
+from experiments.metric import RULES, Metric, validation
 
 N, STATUS = Column("n", "N", 12), Column("status", "status")
 SPANS = (
@@ -40,20 +40,25 @@ def tables(section: Section, text: str) -> list[Table]:
 
 
 def _long(section, text, metric, rows):
-    look = {"decimals": metric.decimals, "scale": metric.scale}
-    score, validation = metric.key, f"val_{metric.key}"
+    score, by = metric.key, validation(metric)
+    val = f"val_{by.key}"
     rows = [
-        {**row, score: row.get("score"), validation: row.get("val")}
+        {**row, score: row.get("score"), val: row.get("val")}
         for row in rows
         if row["what"] != "published"
     ]
     columns = (
         Column("label", "model"),
         N,
-        Column(score, metric.header, **look),
-        Column("stderr", "±", **look),
+        Column(score, metric.header, decimals=metric.decimals, scale=metric.scale),
+        Column("stderr", "±", decimals=metric.decimals, scale=metric.scale),
         Column("seeds", "seeds", 12),
-        Column(validation, "validation", **look),
+        Column(
+            val,
+            "validation" if by is metric else f"validation, {by.words}",
+            decimals=by.decimals,
+            scale=by.scale,
+        ),
         *SPANS,
         *COSTS,
         Column("tokens_per_step", "tokens a step", 12),

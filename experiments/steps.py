@@ -133,6 +133,15 @@ class Programs:
         leave = {} if shardings is None else {"out_shardings": (shardings, None)}
         self._step, self._known = jax.jit(step, donate_argnums=0, **leave), {}
 
+    @property
+    def bytes(self) -> int | None:
+        """Of the program that holds most."""
+        return max((p.bytes for p in self._known.values() if p.bytes is not None), default=None)
+
+    @property
+    def compile_seconds(self) -> float:
+        return sum(program.compile_seconds for program in self._known.values())
+
     def of(self, state: Mapping, batch: Mapping) -> Program:
         shape = tuple((name, array.shape) for name, array in sorted(batch.items()))
         if shape not in self._known:

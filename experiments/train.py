@@ -126,16 +126,18 @@ def predict(point: Mapping) -> dict:
 
 
 def _predict(c, config):
+    tokens = c["batch"] * config.positions_of(c["n"])
+    if not isinstance(config, model.TransformerConfig):
+        network = nnx.eval_shape(lambda: networks.make(config, rngs=nnx.Rngs(0)))
+        weights = sum(x.size for x in jax.tree.leaves(nnx.state(network)))
+        return {"flops": 6 * weights * tokens * c["steps"], "bytes": 16 * weights}
     calls = networks.calls(c, config)
     costs = [m.cost(dims, causal=call["causal"]) for m, dims, call in calls]
-    tokens = c["batch"] * (calls[0][1].q_len if calls else c["n"])
-    # a recurrent layer has about the weights of a block
-    width = getattr(config, "width", c["n"])
-    depth, ff = len(calls) or 2, getattr(config, "ff", 2 * width)
-    sizes = (getattr(config, name, None) for name in ("target_vocab", "vocab", "classes"))
-    weights = depth * width * (4 * width + 2 * ff) + width * next(filter(None, sizes), 1)
+    layer = config.width * (4 * config.width + 2 * config.ff)
+    outputs = config.target_vocab or config.vocab or config.classes or 1
+    weights = len(calls) * layer + config.width * outputs
     step = sum(cost.train_flops for cost in costs) + 6 * weights * tokens
-    kept = 4 * tokens * depth * (10 * width + 3 * ff)
+    kept = 4 * tokens * len(calls) * (10 * config.width + 3 * config.ff)
     held = 16 * weights + kept + sum(cost.bytes for cost in costs)
     return {"flops": step * c["steps"], "bytes": held}
 
@@ -154,9 +156,10 @@ def run_point(point: Mapping, out: Path, asked: Mapping[str, int] | None = None)
     *before, (_, task) = _stages(c)
     with loop.Stop() as stop:
         metrics, best = chosen, None
-        for number in range(len(before)):
+        for number, (_, pretext) in enumerate(before):
             done = _train(c, number, out, f"{name}-pretraining", stop, mesh)
-            metrics |= {"pretrain_steps": done.progress.step, "pretrain_nats": done.progress.best}
+            metrics["pretrain_steps"] = done.progress.step
+            metrics |= {f"pretrain_{pretext.metric}": done.progress.best}
             best = done.best
         done = _train(c, len(before), out, name, stop, mesh, best)
     progress, best, evaluate = done.progress, done.best, done.evaluate
@@ -171,13 +174,13 @@ def run_point(point: Mapping, out: Path, asked: Mapping[str, int] | None = None)
         **_judged(task, c, best),
         "best_step": progress.best_step,
         "steps": progress.step,
-        "tokens_per_step": c["batch"] * c["n"],
+        "tokens_per_step": round(progress.positions / progress.step),
         **_sizes(c, task),
-        "flops_per_step": round(done.flops),
-        "bytes_compiled": done.program.bytes,
+        "flops_per_step": round(progress.flops / progress.step),
+        "bytes_compiled": done.programs.bytes,
         "seconds_per_step": statistics.median(done.durations) if done.durations else None,
         "train_seconds": progress.seconds,
-        "compile_seconds": done.program.compile_seconds,
+        "compile_seconds": done.programs.compile_seconds,
         **task.oracles(),
         **task.facts,
         **meshes.facts(mesh),
@@ -209,9 +212,7 @@ class Trained:
     best: Mapping[str, Any]
     """Variables."""
     evaluate: Callable
-    program: steps.Program
-    flops: float
-    """A step; the mean, where batches are not all of one length."""
+    programs: steps.Programs
     durations: list[float]
 
 
@@ -234,10 +235,10 @@ def _train(whole, number, out, name, stop, mesh, pretrained=None):
         kept = {"checkpoints": checkpoints, "curve": curve, "stop": stop}
         run = loop.Run(c, task, programs, evaluate, **kept)
         progress, best = run(state)
-    # a run that had ended before has taken no step here
-    program = run.program or programs.of(state, task.batch(c["seed"], c["steps"] - 1, c["batch"]))
-    flops = statistics.fmean(run.flops) if run.flops else program.flops
-    return Trained(progress, best, evaluate, program, flops, run.durations)
+    if run.program is None:
+        # a run that had ended before has taken no step here
+        programs.of(state, task.batch(c["seed"], c["steps"] - 1, c["batch"]))
+    return Trained(progress, best, evaluate, programs, run.durations)
 
 
 def _otherwise(c, task, best, mesh):

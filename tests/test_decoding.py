@@ -8,6 +8,8 @@ from experiments import configuration, decoding, decoding_report, flops, frames,
 from tests import synthetic_records as synthetic
 
 MODEL = {"width": 16, "depth": 2, "heads": 2, "ff": 24, "positions": "sinusoidal"}
+# chunks of which a token would move the borders
+PAPER = {"buckets": 6, "hashes": 2, "block": 5, "chunking": "paper"}
 POINT = {
     **{"experiment": "decoding", "kind": "decoding", "label": "full", "mechanism": "full"},
     **{"hparams": {}, "n": 12, "batch": 2, "model": MODEL, "dtype": "float32", "seed": 0},
@@ -51,8 +53,9 @@ def test_a_point_has_both(tmp_path):
 
 
 def test_what_has_no_state_is_refused():
-    refused = decoding.objections(POINT | {"mechanism": "recurrent", "hparams": {}})
-    assert refused == []
+    assert decoding.objections(POINT | {"mechanism": "recurrent"}) == []
+    (refused,) = decoding.objections(POINT | {"mechanism": "lsh", "hparams": PAPER})
+    assert refused == "lsh: no token-by-token form"
     refused = decoding.objections(POINT | {"mechanism": "fourier"})
     assert any("causal" in reason for reason in refused)
 

@@ -35,6 +35,11 @@ ENCODERS = {
 PUBLISHED = {"norm": "post", "positions": "sinusoidal", "decoder_mechanism": "full"}
 
 
+def evened(width: int, ff: int) -> dict[str, int]:
+    """lsh has no key projection in the encoder; encoder and decoder share its width² out."""
+    return {"lsh": ff + width // 4}
+
+
 def recurrent(width: int, dropout: float) -> dict[str, dict]:
     common = {"architecture": "recurrent", "width": width, "dropout": dropout}
     return {key: {**common, "attention": kind} for key, kind in RECURRENT.items()}
@@ -43,7 +48,7 @@ def recurrent(width: int, dropout: float) -> dict[str, dict]:
 SMALL = {
     "model": {**PUBLISHED, "width": 128, "depth": 2, "heads": 4, "ff": 512, "dropout": 0.1},
     "models": recurrent(176, 0.1),
-    "ff": accuracy.evened(128, 4, 512),
+    "ff": evened(128, 512),
     "task_args": {"vocab": 2000},
     "steps": 1800,
     "lr_steps": 300,
@@ -51,13 +56,13 @@ SMALL = {
 MEDIUM = {
     "model": {**PUBLISHED, "width": 256, "depth": 3, "heads": 4, "ff": 1024, "dropout": 0.2},
     "models": recurrent(416, 0.2),
-    "ff": accuracy.evened(256, 4, 1024),
+    "ff": evened(256, 1024),
     "steps": 13_500,
 }
 FULL = {
     "model": {**PUBLISHED, "width": 512, "depth": 6, "heads": 8, "ff": 2048, "dropout": 0.3},
     "models": recurrent(1312, 0.3),
-    "ff": accuracy.evened(512, 8, 2048),
+    "ff": evened(512, 2048),
     "steps": 45_000,
     "time_limit": 86400.0,
 }
