@@ -162,36 +162,6 @@ def test_hidden_steps_of_a_half_hidden_patch_are_invisible():
     np.testing.assert_allclose(cut[0], outs[0], atol=1e-6)
 
 
-@pytest.fixture(scope="module")
-def translator():
-    return build(kind="encoder_decoder", target_vocab=7, positions="sinusoidal", norm="post")
-
-
-def test_encoder_decoder_sees_all_of_the_source_and_none_of_the_future(translator):
-    source, target = jnp.concatenate([TOKENS] * 3), jnp.concatenate([TOKENS[:, :5] % 7] * 3)
-    source = source.at[B : 2 * B, 7].set((TOKENS[:, 7] + 1) % VOCAB)
-    target = target.at[2 * B :, 3:].set((target[2 * B :, 3:] + 1) % 7)
-    base, other_source, later = evaluate(translator, source, target).reshape(3, B, 5, 7)
-    assert (base[:, 0] != other_source[:, 0]).any()
-    np.testing.assert_array_equal(base[:, :3], later[:, :3])
-    assert (base[:, 3:] != later[:, 3:]).any()
-
-
-def test_source_padding_is_invisible(translator):
-    sources = jnp.concatenate([TOKENS, jnp.where(MASK, TOKENS, 5)])
-    target, masks = jnp.concatenate([TOKENS[:, :5] % 7] * 2), jnp.concatenate([MASK] * 2)
-    outs = evaluate(translator, sources, target, mask=masks)
-    np.testing.assert_array_equal(outs[:B], outs[B:])
-
-
-def test_encoder_decoder_generates_what_it_predicts(translator):
-    start = jnp.zeros((B, 1), jnp.int32)
-    drawn = translator.generate(start, 4, source=TOKENS, source_mask=MASK)
-    whole = jnp.concatenate([start, drawn], 1)
-    logits = evaluate(translator, TOKENS, whole, mask=MASK)
-    np.testing.assert_array_equal(drawn, logits[:, :-1].argmax(-1))
-
-
 def test_left_padded_prompts_ignore_the_padding():
     model = build(kind="decoder", positions="rotary")
     mask = jnp.ones((B, T), bool).at[0, :4].set(False)
