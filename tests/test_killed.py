@@ -1,59 +1,15 @@
 """Runners that are killed, or share a folder: nothing is lost and nothing done twice."""
 
-import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
 
-from experiments import environment, records
-from tests.test_run import config, measured
+from tests.stub_sweep import config, finish, measured, outcomes, start, wait_for
 
 __all__ = ["config"]
-
-
-def start(config, out, *arguments):
-    command = [
-        sys.executable,
-        "-m",
-        "experiments.run",
-        "--config",
-        config,
-        "--out",
-        str(out),
-        *arguments,
-    ]
-    return subprocess.Popen(
-        command,
-        cwd=environment.ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-
-
-def finish(process):
-    text, _ = process.communicate(timeout=120)
-    return process.returncode, text
-
-
-def outcomes(folder):
-    complaints = []
-    found = records.load(folder, complain=complaints.append)
-    assert complaints == []
-    return [(r["id"], r["status"], json.dumps(r["metrics"], sort_keys=True)) for r in found]
-
-
-def wait_for(condition, seconds=60.0):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.01)
 
 
 def strike(process, folder, delay):

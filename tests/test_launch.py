@@ -10,14 +10,9 @@ import psutil
 import pytest
 
 from experiments import jobs, launch, records, run
-from tests.test_run import CONFIG, finish, measured, outcomes, start, wait_for
+from tests.stub_sweep import config, finish, measured, outcomes, start, wait_for
 
-
-@pytest.fixture
-def config(tmp_path):
-    path = tmp_path / "stub.py"
-    path.write_text(CONFIG)
-    return str(path)
+__all__ = ["config"]
 
 
 def runners(process):

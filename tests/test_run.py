@@ -8,46 +8,11 @@ import sys
 import pytest
 
 from experiments import configuration, environment, records, run, sweep
+from tests.stub_sweep import config, measured
 
-CONFIG = '''"""A stub sweep."""
+__all__ = ["config"]
 
-from configs import base
-
-
-def get_config():
-    config = base.settings("stub", isolate="point", time_limit=60.0)
-    config.lengths = tuple(range(1, 25))
-    config.does = "work"
-    config.seconds = 0.02
-    config.width, config.heads = 12, 3
-    config.mechanisms = ("full",)
-    config.variants = {"full": {"implementation": "plain"}}
-    return config
-
-
-def get_sweep(config):
-    return [
-        {
-            "experiment": "stub",
-            "kind": "tests.stub_points",
-            **base.variant(config, key, n),
-            "n": n,
-            "does": config.does,
-            "seconds": config.seconds,
-            "model": {"width": config.width, "heads": config.heads},
-        }
-        for key in config.mechanisms
-        for n in config.lengths
-    ]
-'''
 ENV = {"device": "stub-device"}
-
-
-@pytest.fixture
-def config(tmp_path):
-    path = tmp_path / "stub.py"
-    path.write_text(CONFIG)
-    return str(path)
 
 
 @pytest.fixture(autouse=True)
@@ -74,11 +39,6 @@ def swept(folder, points, **settings):
     store.merge()
     store.close()
     return {record["config"]["n"]: record for record in records.load(folder)}
-
-
-def measured(folder):
-    """n of every measurement that came to its end, in order."""
-    return [int(line) for line in (folder / "measured.log").read_text().split()]
 
 
 @pytest.mark.parametrize(
