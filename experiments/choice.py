@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments import records
+from experiments import environment, records
 
 
 class NoneChosenError(ValueError):
@@ -69,6 +69,23 @@ def choose(
     columns = {f"{name}@lr={lr:g}": good[lr][name] if lr in good else None for lr in found}
     best = max(good, key=rank)
     return best, {"lr": best, **columns}
+
+
+def same_training(point: Mapping, lr: float, out: Path) -> dict | None:
+    """The record of the grid's point that is this training in all but its role; None without one.
+
+    To the bit that holds only where this code ran on this machine.
+    """
+    for candidate in grid_of(point):
+        if _but_role(candidate) == _but_role({**point, "lr": lr}):
+            record = records.Store(out).get(records.point_id(candidate))
+            here = record["env"].items() >= environment.facts().items()
+            return record if here and not record["env"].get("dirty") else None
+    return None
+
+
+def _but_role(point):
+    return records.point_id({**point, "role": None})
 
 
 def _check_rate(name, rate):

@@ -13,6 +13,15 @@ except ImportError:
     tensorboardX = None  # noqa: N816, its name
 
 
+def copy(out: Path, name: str, to: str) -> None:
+    """The curve `name` as the curve `to`, where there is one."""
+    of, target = (Path(out) / "curves" / f"{stem}.jsonl" for stem in (name, to))
+    if of.exists() and distributed.is_first():
+        draft = target.with_suffix(".tmp")
+        shutil.copyfile(of, draft)
+        draft.replace(target)
+
+
 class Curve:
     """OUT/curves/NAME.jsonl, and OUT/tensorboard/NAME where tensorboardX is installed."""
 

@@ -145,6 +145,7 @@ def _predict(c, config):
 def run_point(point: Mapping, out: Path, asked: Mapping[str, int] | None = None) -> dict:
     """Train, pick the best by validation, score it on the test split: the metrics of a record.
 
+    Where the grid of its learning rate had this very training, its metrics and curve are taken.
     `asked`: the mesh of devices, see mesh.py.
     """
     c, name = _resolve(point), records.point_id(point)
@@ -153,6 +154,11 @@ def run_point(point: Mapping, out: Path, asked: Mapping[str, int] | None = None)
     c["lr"], chosen = distributed.agree(
         lambda: choice.choose(point, Path(out), _task(c).metric, **better)
     )
+    twin = distributed.agree(lambda: choice.same_training(point, c["lr"], Path(out)))
+    if twin and _task(c).judge is None:
+        for stage in ("", "-pretraining"):
+            curves.copy(out, f"{twin['id']}{stage}", f"{name}{stage}")
+        return {**twin["metrics"], **chosen, "same_training": twin["id"]}
     *before, (_, task) = _stages(c)
     with loop.Stop() as stop:
         metrics, best = chosen, None

@@ -5,7 +5,7 @@ import types
 import ml_collections
 import pytest
 
-from experiments import choice, configuration, records, sweep, worker
+from experiments import choice, configuration, environment, records, sweep, worker
 
 ENV = {"device": "stub-device"}
 POINT = {
@@ -145,3 +145,15 @@ def test_a_training_point_without_a_grid_is_a_row(tmp_path):
     outcome = worker.perform(point, tmp_path)
     assert outcome["status"] == "error"
     assert "has no record" in outcome["reason"]
+
+
+@pytest.mark.parametrize("other", ["seed", "n", "width"])
+def test_another_training_is_not_the_grids(tmp_path, monkeypatch, other):
+    monkeypatch.setattr(environment, "facts", lambda: ENV)
+    at = {"role": "grid", "seed": 2, "n": 256}
+    point = scored(tmp_path, [(0.5, 9), (0.7, 9), None], lr={**POINT["lr"], "at": at})
+    assert choice.same_training(point, 1e-2, tmp_path)["metrics"]["val_accuracy_best"] == 0.7
+    at[other] = 1
+    point = scored(tmp_path, [(0.5, 9), (0.7, 9), None], lr={**POINT["lr"], "at": at})
+    assert choice.same_training(point, 1e-2, tmp_path) is None
+    assert choice.same_training(POINT | {"lr": 1e-2}, 1e-2, tmp_path) is None

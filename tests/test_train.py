@@ -12,7 +12,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 from configs import language as language_config
-from experiments import loop, progress, records, tasks, train, worker
+from experiments import environment, loop, progress, records, tasks, train, worker
 from tests.alphabet import POINT, alphabet
 
 # a write that was interrupted may leave coroutines of orbax behind
@@ -242,6 +242,26 @@ def test_the_rate_of_the_best_grid_point_trains(tmp_path, undisturbed):
     assert metrics["lr"] == 1e-2
     assert metrics["val_bpb_best@lr=0.01"] < metrics["val_bpb_best@lr=1e-06"]
     assert metrics["val_bpb_best"] == undisturbed[0]["val_bpb_best"]
+
+
+@pytest.mark.parametrize("elsewhere", [{}, {"commit": "another"}, {"dirty": True}])
+def test_a_training_that_its_grid_had_is_not_done_again(tmp_path, at, monkeypatch, elsewhere):
+    monkeypatch.setattr(environment, "facts", lambda: {"device": "stub", "commit": "this"})
+    point = POINT | {"role": "final", "lr": {"grid": [1e-2], "at": {"role": "grid"}}}
+    [candidate] = train.requires(point)
+    metrics = train.run_point(candidate, tmp_path)
+    env = {**environment.facts(), "date": "today", **elsewhere}
+    records.Store(tmp_path).write(records.make(candidate, "ok", metrics=metrics, env=env))
+    steps = []
+    at[5] = lambda: steps.append(5)
+    again = train.run_point(point, tmp_path)
+    assert steps == ([5] if elsewhere else [])
+    assert curve(tmp_path, point) == curve(tmp_path, candidate)
+    columns = {"val_bpb_best@lr=0.01": metrics["val_bpb_best"]}
+    if not elsewhere:
+        assert again == {**metrics, **columns, "same_training": records.point_id(candidate)}
+    # what it would have been
+    assert timeless(again).items() >= timeless(metrics).items() | columns.items()
 
 
 def test_bfloat16_trains(tmp_path):
