@@ -34,8 +34,8 @@ FULL = {
         **{"dropout": 0.3, "positions": "learned"},
     },
     "ff": accuracy.evened(32, 1, 64),
-    # convolutions, sorting networks and latents are more than the rest of a model so small
-    "unequal": ("compressed", "sinkhorn", "query_reduction"),
+    # convolutions, sorting networks, latents and modes are more than the rest of a model so small
+    "unequal": ("compressed", "sinkhorn", "query_reduction", "fourier_enhanced"),
     "colours": (False, True),
     "lr_steps": 3500,
     "lrs": (1e-4, 1e-3, 1e-2),

@@ -39,6 +39,7 @@ FULL = {
         **{"width": 384, "depth": 6, "heads": 6, "ff": 1536},
         **{"dropout": 0.2, "positions": "sinusoidal"},
     },
+    "ff": {"recurrent": 768, "convolution": 1152, "none": 2304},
     "lengths": base.powers(128, 2048),
     "lr_length": 128,
     "lrs": (3e-4, 1e-3, 3e-3),

@@ -45,7 +45,8 @@ FULL = {
     "lrs": (1e-4, 4.6e-4, 2.2e-3, 1e-2),
     "tokens": 16384,
     "sequences": 6_400_000,
-    "unequal": ("compressed",),
+    # without a feed-forward layer nothing evens out what is more or less than projections
+    "unequal": ("compressed", "recurrent", "none"),
     "evals": 64,
     "time_limit": 86400.0,
 }

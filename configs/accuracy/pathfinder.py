@@ -33,6 +33,8 @@ MEDIUM = {
 FULL = {
     "model": {"width": 128, "depth": 4, "heads": 8, "ff": 128, "positions": "learned"},
     "ff": accuracy.evened(128, 8, 128),
+    # an LSTM alone is more than attention and a feed-forward layer so narrow
+    "unequal": ("recurrent",),
     "lengths": (1024, 4096, 16384),
     "lr_length": 1024,
     "lr_steps": 6000,
