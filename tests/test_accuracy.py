@@ -21,8 +21,8 @@ sized = pytest.mark.parametrize(
     ("name", "size"),
     [pytest.param(*pair, marks=[] if "small" in pair else pytest.mark.slow) for pair in EACH],
 )
-# what a mechanism is, and how wide it has to be for its parameters
-OWN = {"label", "mechanism", "hparams", "model", "lr", "seed"}
+# what a mechanism is, how wide it has to be for its parameters, the text model that is frozen
+OWN = {"label", "mechanism", "hparams", "model", "lr", "seed", "pretrain"}
 
 
 @functools.cache
@@ -46,7 +46,8 @@ def test_mechanisms_differ_in_nothing_else(name, size):
         fixed = without(point, OWN) | {
             "model": without(point["model"], {"ff", "attention", "form"})
         }
-        key = point["experiment"], point["n"], point["model"].get("width")
+        architecture = point["model"].get("architecture")
+        key = point["experiment"], point["n"], point["model"].get("width"), architecture
         assert fixed == first.setdefault(key, fixed)
     lengths = {(point["label"], point["n"]) for point in points}
     labels = {label for label, _ in lengths}
@@ -150,7 +151,7 @@ def test_parameters_are_within_a_tenth_of_full_attention(name, size):
 @each
 def test_every_mechanism_is_there(name, size):
     _, points = loaded(name, size)
-    if name not in ("duplicate", "fsdd", "translation"):
+    if name not in ("duplicate", "forecast_mixed", "fsdd", "translation"):
         assert {point["mechanism"] for point in points} == set(zoo.names())
 
 

@@ -52,6 +52,27 @@ def test_training_windows_never_reach_the_other_splits(waves):
     np.testing.assert_allclose(seen["inputs"].mean(1), 0, atol=1e-5)
 
 
+def test_mixed_channels_are_the_same_windows_together(waves):
+    task, alone = made(mixed=True), made()
+    together = list(task.held_out("test", 7))
+    real = np.concatenate([batch["weights"] for batch in together])
+    targets = np.concatenate([batch["targets"] for batch in together])[real]
+    inputs = np.concatenate([batch["inputs"] for batch in together])[real]
+    assert inputs.shape == (task.facts["test_windows"], N, 2)
+    assert (task.model["features"], task.model["classes"]) == (2, 2 * HORIZON)
+    np.testing.assert_allclose(inputs[3], waves[311 : 311 + N], rtol=1e-6)
+    np.testing.assert_allclose(targets[3], waves[323 : 323 + HORIZON].reshape(-1), rtol=1e-6)
+    # nothing is given back, and as many numbers are scored
+    sums = [
+        sum(float(forecast.sums(0 * batch["targets"], batch)[key]) for batch in together)
+        for key in ("loss", "count")
+    ]
+    np.testing.assert_allclose(sums, [(targets**2).sum(), targets.size], rtol=1e-5)
+    assert targets.size == 2 * HORIZON * alone.facts["test_windows"]
+    seen = task.batch(0, 0, 400)["targets"].reshape(-1, 2)
+    assert np.abs(seen.reshape(-1, 1, 2) - waves[None, :280]).max(-1).min(1).max() < 1e-5
+
+
 def test_errors_are_of_the_values_themselves(waves):
     """A forecast of 0 in the window's scale is its mean."""
     batch = next(made().held_out("test", 16))
@@ -97,6 +118,7 @@ def test_a_model_learns_the_period(waves, tmp_path):
 @pytest.mark.parametrize(
     ("args", "words"),
     [
+        ({"mixed": 1}, "mixed must be True or False, got 1"),
         ({"horizon": 0}, "horizon must be a whole number from 1 up"),
         ({"horizon": 300}, r"n \+ horizon must fit the 280 rows that exchange_rate has to train"),
     ],

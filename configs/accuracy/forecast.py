@@ -3,12 +3,12 @@
     python -m experiments.run --config configs/accuracy/forecast.py:small
 
 PatchTST's model (arXiv:2211.14730) with each mechanism in its encoder: a channel by itself, patches
-of 16 steps every 8, a flat head. DLinear and NLinear beside it. small: ETTh1, look-backs 96 and
-336, horizons 96 to 720, width 32, 3 seeds at horizon 96 and one beyond. medium: all series, 3
-seeds; not yet run on a GPU. full: as medium, of the paper's size and patience.
---config.series=weather,illness takes others; --config.lengths=96,336,720,1440,2880 with
---config.horizons=96 asks which mechanisms use a longer past, one seed from 720 on. A rate is chosen
-at look-back 336 and the first horizon.
+of 16 steps every 8, a flat head. Beside it DLinear and NLinear, and Time-LLM, whose frozen text
+model is trained on tiny shakespeare first. small: ETTh1, look-backs 96 and 336, horizons 96 to 720,
+width 32, 3 seeds at horizon 96 and one beyond. medium: all series, 3 seeds; not yet run on a GPU.
+full: as medium, of the paper's size and patience. --config.series=weather,illness takes others;
+--config.lengths=96,336,720,1440,2880 with --config.horizons=96 asks which mechanisms use a longer
+past, one seed from 720 on. A rate is chosen at look-back 336 and the first horizon.
 """
 
 from configs import accuracy
@@ -18,7 +18,9 @@ LINEAR = {
     "dlinear": {"label": "DLinear", "mechanism": "none"},
     "nlinear": {"label": "NLinear", "mechanism": "none"},
 }
-VARIANTS = {**accuracy.SHORT, **LINEAR}
+TEXT_MODEL = {"label": "Time-LLM", "mechanism": "none"}
+VARIANTS = {**accuracy.SHORT, **LINEAR, "time_llm": TEXT_MODEL}
+TEXT = {"width": 64, "depth": 2, "heads": 4, "ff": 256, "max_len": 512, "positions": "sinusoidal"}
 
 PATCHES = {"inputs": "patches", "patch": 16, "patch_stride": 8, "positions": "learned"}
 SMALL = {
@@ -28,7 +30,7 @@ SMALL = {
     "lengths": (96, 336),
     "one_seed_from": 720,
     # sixteen modes of a width so small have more weights than all else
-    "unequal": ("fourier_enhanced", "DLinear", "NLinear"),
+    "unequal": ("fourier_enhanced", "DLinear", "NLinear", "Time-LLM"),
     "seeds_beyond": (0,),
     "steps": 600,
     "evals": 6,
@@ -47,40 +49,56 @@ FULL = {
     **MEDIUM,
     "model": {**PATCHES, "width": 128, "depth": 3, "heads": 16, "ff": 256, "dropout": 0.2},
     "ff": accuracy.evened(128, 16, 256),
-    "unequal": ("DLinear", "NLinear"),
+    "unequal": ("DLinear", "NLinear", "Time-LLM"),
     "steps": 50_000,
     "patience": 10,
     "evals": 100,
     "time_limit": 86400.0,
 }
+AHEAD = (96, 192, 336, 720)
 HORIZONS = {"illness": (24, 36, 48, 60)}
 
 
 def get_config(size="small"):
     sizes = {"small": SMALL, "medium": MEDIUM, "full": FULL}
     common = {
-        **{"variants": VARIANTS, "mechanisms": tuple(VARIANTS), "horizons": (96, 192, 336, 720)},
-        "models": {key: {"architecture": "linear", "form": key} for key in LINEAR},
+        **{"variants": VARIANTS, "mechanisms": tuple(VARIANTS), "horizons": AHEAD},
+        "models": {
+            **{key: {"architecture": "linear", "form": key} for key in LINEAR},
+            "time_llm": {"architecture": "reprogrammed", "text": TEXT, "dropout": 0.2},
+        },
+        "pretrain": {"objective": "text", "steps": 800, "lr": 1e-2, "warmup": 80},
         **{"lr_length": 336, "lrs": (3e-4, 1e-3, 3e-3), "patience": 4},
     }
     return accuracy.settings("forecast", size, sizes, **common)
 
 
 def get_sweep(config):
+    return [_with_text(point, config) for point in by_horizon(config, "forecast")]
+
+
+def by_horizon(config, name):
+    """The fair sweep of every series and horizon; a rate is chosen at the first horizon."""
     points = []
     for series in config.series:
         horizons = HORIZONS.get(series, config.horizons)
-        of = [_of(config, series, horizon, horizon == horizons[0]) for horizon in horizons]
+        of = [_of(config, f"{name}-{series}-{h}", series, h, h == horizons[0]) for h in horizons]
         points += [point for each in of for point in accuracy.sweep(each, of[0])]
     return points
 
 
-def _of(config, series, horizon, first):
+def _of(config, experiment, series, horizon, first):
     return accuracy.changed(
         config,
         {
-            "experiment": f"forecast-{series}-{horizon}",
-            "task_args": {"series": series, "horizon": horizon},
+            "experiment": experiment,
+            "task_args": {**config.task_args, "series": series, "horizon": horizon},
             "seeds": config.seeds if first else config.seeds_beyond,
         },
     )
+
+
+def _with_text(point, config):
+    if point["label"] != TEXT_MODEL["label"]:
+        return point
+    return {**point, "pretrain": config.pretrain.to_dict()}

@@ -2,9 +2,10 @@
 
 After PatchTST (arXiv:2211.14730): a channel of a window is one example; what goes into the model is
 normalised by the window's own mean and deviation, which the forecast is given back (RevIN without
-parameters). Errors are of values z-scored by the training rows, over every window of the test rows,
-none dropped, and every channel. The look-back of a split's first window reaches into the split
-before. Rows to beat: the last value; the value a period before; and the least-squares linear map of
+parameters). `mixed`, as Informer and its successors have it (arXiv:2012.07436): a step of all
+channels is one position, all are forecast together, and no window is normalised. Errors are of
+values z-scored by the training rows, over every window of the test rows, none dropped, and every
+channel. The look-back of a split's first window reaches into the split before. Rows to beat: the last value; the value a period before; and the least-squares linear map of
 the look-back, the class of DLinear and, of values less the last, of NLinear (arXiv:2205.13504;
 2403.14587: closed forms).
 """
@@ -22,8 +23,10 @@ EPS = 1e-5
 CHUNK = 4096
 
 
-def make(n: int, series: str = "ETTh1", horizon: int = 96) -> Task:
+def make(n: int, series: str = "ETTh1", horizon: int = 96, mixed: bool = False) -> Task:
     drawn.check_whole(horizon=horizon)
+    if not isinstance(mixed, bool):
+        raise ValueError(f"mixed must be True or False, got {mixed!r}")
     values, splits = public.read(series)
     starts = {split: _starts(splits[split], n, horizon) for split in splits}
     for split, found in starts.items():
@@ -34,27 +37,36 @@ def make(n: int, series: str = "ETTh1", horizon: int = 96) -> Task:
                 f"got n={n}, horizon={horizon}"
             )
     channels = values.shape[1]
+    together = channels if mixed else 1
 
     def examples(split, numbers):
-        begin = starts[split][numbers // channels]
-        x, y = _window(values, begin, numbers % channels, n, horizon)
-        mean, deviation = x.mean(1), np.sqrt(x.var(1) + EPS)
+        if mixed:
+            rows = values[starts[split][numbers][:, None] + np.arange(n + horizon)]
+            x, y = rows[:, :n], rows[:, n:].reshape(len(rows), -1)
+            mean, deviation = np.zeros(len(x)), np.ones(len(x))
+        else:
+            begin = starts[split][numbers // channels]
+            x, y = _window(values, begin, numbers % channels, n, horizon)
+            mean, deviation = x.mean(1), np.sqrt(x.var(1) + EPS)
+            x = ((x - mean[:, None]) / deviation[:, None])[..., None]
         return {
-            "inputs": ((x - mean[:, None]) / deviation[:, None])[..., None].astype(np.float32),
+            "inputs": x.astype(np.float32),
             "targets": y.astype(np.float32),
             "mean": mean.astype(np.float32),
             "deviation": deviation.astype(np.float32),
-            "mask": np.ones(x.shape, bool),
+            "mask": np.ones(x.shape[:2], bool),
             "weights": np.ones(len(x), bool),
         }
 
+    def count(split):
+        return len(starts[split]) * channels // together
+
     def batch(seed, step, size):
         lot = drawn.generator("train", seed, step)
-        return examples("train", lot.integers(len(starts["train"]) * channels, size=size))
+        return examples("train", lot.integers(count("train"), size=size))
 
     def held_out(split, size):
-        count = len(starts[split]) * channels
-        return drawn.in_batches(functools.partial(examples, split), count, size)
+        return drawn.in_batches(functools.partial(examples, split), count(split), size)
 
     def oracles():
         found = {}
@@ -68,7 +80,10 @@ def make(n: int, series: str = "ETTh1", horizon: int = 96) -> Task:
     return Task(
         name="forecast",
         n=n,
-        model={"kind": "encoder", "features": 1, "outputs": "flat", "classes": horizon},
+        model={
+            **{"kind": "encoder", "features": together},
+            **{"outputs": "flat", "classes": horizon * together},
+        },
         batch=batch,
         held_out=held_out,
         sums=sums,

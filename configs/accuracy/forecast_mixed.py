@@ -1,0 +1,57 @@
+"""Forecasting as Informer, Autoformer and FEDformer set it: a step of all channels is one position.
+
+    python -m experiments.run --config configs/accuracy/forecast_mixed.py:small
+
+Their mechanisms (and Reformer's, full attention, none) with the look-back of 96 steps that they
+published for, values not normalised by window, all channels forecast together. What stands between
+these rows and those of forecast.py is that setting; what stands between them and the published ones
+is the rest of each system: decoders, decomposition, time stamps, widths of 512. small: ETTh1, width
+32, 3 seeds. medium: all series, width 128; full: width 512. Neither has been run on a GPU.
+"""
+
+from configs import accuracy
+from configs.accuracy import forecast
+
+MECHANISMS = ("full", "probsparse", "auto_correlation", "fourier_enhanced", "lsh", "none")
+STEPS = {"inputs": "continuous", "positions": "learned"}
+SMALL = {
+    "model": {**STEPS, "width": 32, "depth": 2, "heads": 4, "ff": 64, "dropout": 0.1},
+    "ff": accuracy.evened(32, 4, 64),
+    "series": ("ETTh1",),
+    "seeds_beyond": (0, 1, 2),
+    # sixteen modes of a width so small have more weights than all else
+    "unequal": ("fourier_enhanced",),
+    "steps": 600,
+    "evals": 6,
+    "batch": 32,
+}
+MEDIUM = {
+    **SMALL,
+    "model": {**STEPS, "width": 128, "depth": 2, "heads": 8, "ff": 256, "dropout": 0.1},
+    "ff": accuracy.evened(128, 8, 256),
+    "unequal": (),
+    "series": forecast.MEDIUM["series"],
+    "steps": 5000,
+    "evals": 10,
+}
+FULL = {
+    **MEDIUM,
+    "model": {**STEPS, "width": 512, "depth": 2, "heads": 8, "ff": 2048, "dropout": 0.05},
+    "ff": accuracy.evened(512, 8, 2048),
+    "steps": 20_000,
+    "time_limit": 86400.0,
+}
+
+
+def get_config(size="small"):
+    sizes = {"small": SMALL, "medium": MEDIUM, "full": FULL}
+    common = {
+        **{"task": "forecast", "task_args": {"mixed": True}, "patience": 3},
+        **{"variants": accuracy.SHORT, "mechanisms": MECHANISMS, "horizons": forecast.AHEAD},
+        **{"lengths": (96,), "lr_length": 96, "lrs": (1e-4, 1e-3, 1e-2)},
+    }
+    return accuracy.settings("forecast-mixed", size, sizes, **common)
+
+
+def get_sweep(config):
+    return forecast.by_horizon(config, "forecast-mixed")
