@@ -5,9 +5,9 @@ normalised by the window's own mean and deviation, which the forecast is given b
 parameters). `mixed`, as Informer and its successors have it (arXiv:2012.07436): a step of all
 channels is one position, all are forecast together, and no window is normalised. Errors are of
 values z-scored by the training rows, over every window of the test rows, none dropped, and every
-channel. The look-back of a split's first window reaches into the split before. Rows to beat: the last value; the value a period before; and the least-squares linear map of
-the look-back, the class of DLinear and, of values less the last, of NLinear (arXiv:2205.13504;
-2403.14587: closed forms).
+channel. The look-back of a split's first window reaches into the split before. Rows to beat: the
+last value; the value a period before; and the least-squares linear map of the look-back, the class
+of DLinear and, of values less the last, of NLinear (arXiv:2205.13504; 2403.14587: closed forms).
 """
 
 import functools
