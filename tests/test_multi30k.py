@@ -8,7 +8,8 @@ import pytest
 from flax import nnx
 
 from attention_zoo.recurrent_translator import RecurrentConfig, RecurrentTranslator
-from experiments import tasks, train
+from configs.accuracy import translation
+from experiments import configuration, tasks, train
 from experiments.tasks import data, multi30k
 from tests.test_real_tasks import folder, real
 
@@ -165,6 +166,13 @@ def test_a_point_learns_and_is_judged(captions, tmp_path):
 def test_a_bad_architecture_is_named(captions, changes, words):
     with pytest.raises(ValueError, match=words):
         train.check_point(POINT | {"model": changes})
+
+
+@real
+@pytest.mark.parametrize("size", ["small", "medium"])
+def test_the_config_has_room_for_every_pair(folder, size):
+    point = translation.get_sweep(translation.get_config(size))[0]
+    train.check_point(configuration._plain(point))
 
 
 @real

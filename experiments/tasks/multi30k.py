@@ -20,7 +20,7 @@ import numpy as np
 from experiments.tasks import Task, data, drawn, language
 
 START, END, PAD = 1, 2, 0
-ROOMS = (16, 24, 32, 48)
+ROOMS = (16, 24, 32, 48, 64)
 # batches whose pairs are sorted by length together
 POOL = 50
 BEAMS = 5
