@@ -3,10 +3,9 @@
 import json
 
 import numpy as np
-from matplotlib.figure import Figure
 
+from experiments import canvas
 from experiments.canvas import WIDTH, Drawing
-from experiments.palette import MUTED
 
 # inches of a panel's sub-word, and beside the panels
 CELL, MARGIN, COLUMNS = 0.19, 1.1, 2
@@ -35,16 +34,8 @@ def draw(section) -> list[Drawing]:
     tall = max(len(one["target"]) for one in found.values()) * CELL + MARGIN
     rows = -(-len(found) // COLUMNS)
     size = (max(WIDTH, COLUMNS * wide), rows * tall + 0.8)
-    figure = Figure(figsize=size, layout="constrained")
-    figure.get_layout_engine().set(rect=(0, 0, 1, 1 - 0.55 / size[1]))
-    text = {"x": 0.012, "va": "center"}
-    figure.text(y=1 - 0.2 / size[1], s="Attention over the source", fontsize=11,
-                fontweight="bold", **text)  # fmt: skip
-    figure.text(y=1 - 0.4 / size[1], s=section.title, fontsize=7.5, color=MUTED, **text)
-    axes = figure.subplots(rows, COLUMNS, squeeze=False).ravel()
-    for ax in axes[len(found) :]:
-        ax.axis("off")
-    for ax, (label, one) in zip(axes, found.items(), strict=False):
+    figure, axes = canvas.tiles(section, "Attention over the source", len(found), COLUMNS, size)
+    for ax, (label, one) in zip(axes, found.items(), strict=True):
         ax.imshow(np.array(one["weights"]), cmap="Greys", vmin=0, vmax=1, aspect="auto")
         ax.set_title(label)
         ax.set_xticks(range(len(one["source"])), [_word(w) for w in one["source"]], rotation=90)

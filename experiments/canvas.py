@@ -8,6 +8,7 @@ import re
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import (
     EngFormatter,
     FixedLocator,
@@ -103,6 +104,24 @@ def panels(section, title, names, rows=1, handles=()):
         place = {"loc": "outside lower center", "ncols": min(columns, len(handles))}
         figure.legend(handles=handles, frameon=False, **place)
     return figure, grid
+
+
+def tiles(section, title, count, columns, size):
+    """(figure, [axes]): so many tiles in rows under a heading, on a page of (width, height)."""
+    wide, tall = size
+    figure = Figure(figsize=(wide, tall), layout="constrained")
+    figure.get_layout_engine().set(rect=(0, 0, 1, 1 - 0.55 / tall))
+    heading = {"x": 0.09 / wide, "va": "center"}
+    figure.text(y=1 - 0.2 / tall, s=title, fontsize=11, fontweight="bold", **heading)
+    figure.text(y=1 - 0.4 / tall, s=section.title, fontsize=7.5, color=MUTED, **heading)
+    grid = figure.subplots(-(-count // columns), columns, squeeze=False).ravel()
+    for ax in grid[count:]:
+        ax.axis("off")
+    return figure, list(grid[:count])
+
+
+def legend_entry(label, style) -> Line2D:
+    return Line2D([], [], label=label, **style.plot())
 
 
 def axes(ax, lengths, key, ticks=8):

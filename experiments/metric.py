@@ -20,6 +20,8 @@ class Metric:
     floor: tuple[str, ...] = ()
     validated: str = ""
     """The key of the metric that chooses and draws curves, where generating would take too long."""
+    beside: tuple[tuple[str, str], ...] = ()
+    """(key, words) of other scores that tasks of this metric may have, on its scale."""
 
     @property
     def header(self) -> str:
@@ -35,12 +37,24 @@ class Metric:
         return f"{value / self.scale:.{self.decimals - 1}f}{self.unit}"
 
 
+# means over the classes, each against the rest
+OF_CLASSES = (
+    *(("precision", "precision"), ("recall", "recall"), ("specificity", "specificity")),
+    *(("f1", "F1"), ("f2", "F2"), ("auc", "ROC area")),
+)
 METRICS = (
-    Metric("accuracy", "accuracy", True, 2, 0.01, " %", ("majority_accuracy", "chance_accuracy")),
+    Metric(
+        *("accuracy", "accuracy", True, 2, 0.01, " %", ("majority_accuracy", "chance_accuracy")),
+        beside=OF_CLASSES,
+    ),
     Metric("bpb", "bits per byte", False, 4, floor=("unigram_bpb",)),
     Metric("bleu", "BLEU", True, 2, floor=("nearest_bleu",), validated="nats"),
     Metric("nats", "nats per token", False, 4),
-    Metric("mse", "mean squared error", False, 4, floor=("seasonal_mse", "last_value_mse")),
+    Metric(
+        *("mse", "mean squared error", False, 4),
+        floor=("seasonal_mse", "last_value_mse"),
+        beside=(("mae", "mean absolute error"),),
+    ),
 )
 
 

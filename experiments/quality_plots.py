@@ -5,7 +5,7 @@ import textwrap
 import matplotlib.ticker as ticks
 from matplotlib.lines import Line2D
 
-from experiments import attention_maps, bubbles, canvas, palette, published, quality
+from experiments import attention_maps, bubbles, canvas, confusions, palette, published, quality
 from experiments.canvas import Drawing
 from experiments.formats import missing
 from experiments.metric import validation
@@ -30,7 +30,8 @@ def draw(section, curves: dict) -> list[Drawing]:
     if any(row.get("decode_state_bytes") for row in models):
         drawings.append(_frontier(section, metric, rows, models, look))
     drawings += _speed(section, metric, rows, look) if models else []
-    return drawings + learning(section, metric, curves, look) + attention_maps.draw(section)
+    drawings += learning(section, metric, curves, look)
+    return drawings + attention_maps.draw(section) + confusions.draw(section, look)
 
 
 def _against_length(section, metric, rows, models, look):
@@ -87,7 +88,7 @@ def _frontier(section, metric, rows, models, look):
     lengths = sorted({row["n"] for row in models})
     theirs = published.of(published.task_of(section.frame), metric.key)
     theirs = theirs.dropna(subset=["width", "value"]).query("n in @lengths")
-    handles = [legend_entry(label, look[label]) for label in quality.ordered(models)]
+    handles = [canvas.legend_entry(label, look[label]) for label in quality.ordered(models)]
     lines = theirs.drop_duplicates("model").reset_index(drop=True)
     lines = {row.model: grey(row.mechanism, row.Index) for row in lines.itertuples()}
     handles += [Line2D([], [], label=model, **line) for model, line in lines.items()]
@@ -172,7 +173,7 @@ def learning(section, metric, curves, look, by="config.n") -> list[Drawing]:
         return []
     shown = {label for lines in panels.values() for label, _ in lines}
     shown = sorted(shown, key=lambda label: (label != "full", label))
-    handles = [legend_entry(label, look[label]) for label in shown]
+    handles = [canvas.legend_entry(label, look[label]) for label in shown]
     figure, grid = canvas.panels(section, "Learning curves", [*panels], 1, handles)
     for ax, lines in zip(grid[0], panels.values(), strict=True):
         for label, points in lines:
@@ -192,10 +193,6 @@ def heading(models, others, refused) -> str:
     sources = dict.fromkeys(f"grey: {row['source']}" for row in others)
     cannot = textwrap.wrap(f"refused: {', '.join(refused)}", 40) if refused else ()
     return "\n".join([words, *sources, *cannot])
-
-
-def legend_entry(label: str, style: palette.Style) -> Line2D:
-    return Line2D([], [], label=label, **style.plot())
 
 
 def grey(name: str, line: int = 0) -> dict:

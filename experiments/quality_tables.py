@@ -7,7 +7,7 @@ import pandas as pd
 from experiments import analysis, frames, published, quality
 from experiments.formats import Column, Table, missing
 from experiments.frames import Section
-from experiments.metric import RULES, Metric, validation
+from experiments.metric import OF_CLASSES, RULES, Metric, validation
 
 N, STATUS = Column("n", "N", 12), Column("status", "status")
 SPANS = (
@@ -35,6 +35,7 @@ def tables(section: Section, text: str) -> list[Table]:
     """A row a variant and N; a column an N; if there are any, a column a setting of evaluation."""
     metric, rows = quality.metric_of(section), quality.rows(section)
     found = [_long(section, text, metric, rows), _by_length(section, text, metric, rows)]
+    found += _beside(section, text, metric)
     settings = settings_of(section.frame, metric)
     return [*found, _by_setting(section, text, metric, settings)] if settings else found
 
@@ -103,6 +104,47 @@ def _by_length(section, text, metric, rows):
     return Table.of(
         f"{section.name}-by-n", title, f"{how} {text}", used(columns, lines), lines, bold
     )
+
+
+def _beside(section, text, metric):
+    """The other scores of the test split, of models and of rules; [] where there are none."""
+    frame = section.frame
+    known = [(key, words) for key, words in metric.beside if f"metrics.test_{key}" in frame]
+    if not known:
+        return []
+    shown, lines = [(metric.key, metric.words), *known], []
+    for (label, n), group in frame.groupby(["label", "config.n"], sort=True):
+        line, good = quality.variant(label, n, group, metric), group[group.status == "ok"]
+        for key, _ in shown:
+            values = pd.to_numeric(analysis.column(good, f"metrics.test_{key}")).dropna()
+            cell = {"word": line["word"], "records": line["records"]}
+            line |= mean_cell(key, quality.mean(values) | cell)
+        lines.append(line)
+    lines.sort(key=lambda line: (line["mechanism"] != "full", line["label"], line["n"]))
+    for name, words in RULES.items():
+        stem, end = name.rsplit("_", 1)
+        found = {key: analysis.column(frame, f"metrics.{stem}_{key}") for key, _ in shown}
+        if end != metric.key or not any(found[key].notna().any() for key, _ in known):
+            continue
+        for n in sorted(frame["config.n"].unique()):
+            line = {"label": words, "n": n, "status": "no model"}
+            for key, values in found.items():
+                here = pd.to_numeric(values[frame["config.n"] == n]).dropna()
+                line[key] = here.mean() if len(here) else None
+            line["records"] = frames.sources(frame.id[frame["config.n"] == n])
+            lines.append(line)
+    columns = (
+        Column("label", "model"),
+        N,
+        *(mean_column(key, f"{words}{metric.unit}", metric) for key, words in shown),
+        STATUS,
+        *SOURCE,
+    )
+    how = f"Of the test split. {MEAN}"
+    if metric.beside == OF_CLASSES:
+        how += " All but accuracy: means over the classes, each against the rest."
+    title = f"{section.title}: other scores"
+    return [Table.of(f"{section.name}-scores", title, f"{how} {text}", columns, lines)]
 
 
 def settings_of(frame: pd.DataFrame, metric: Metric) -> list[str]:

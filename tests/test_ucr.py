@@ -48,6 +48,25 @@ def test_sums_add_up_to_the_scores_of_all():
     assert found["auc"] == pytest.approx(np.mean(areas), abs=2e-3)
 
 
+def test_a_roc_curve_by_hand():
+    said = np.zeros((2, 1, confusion.BINS))
+    # one of the class above all others, one between, one below: 4 others
+    said[1, 0, [900, 500, 100]] = 1
+    said[0, 0, [800, 700, 300, 200]] = 1
+    found = confusion.curve(said)
+    at = np.linspace(0, 1, confusion.RATES + 1)
+    assert found[0] == pytest.approx(1 / 3, abs=1e-4)
+    expected = np.interp(at, [0, 0.25, 0.5, 0.75, 1], [1 / 3, 1 / 3, 2 / 3, 2 / 3, 1])
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    assert confusion.area(said) == pytest.approx(np.mean([4, 2, 0]) / 4)
+    # two classes: the mean of their curves; without one of both sides there is none
+    sure = np.zeros((2, 1, confusion.BINS))
+    sure[1, 0, 900], sure[0, 0, 100] = 2, 5
+    both = confusion.curve(np.concatenate([said, sure], 1))
+    np.testing.assert_allclose(both, (expected + 1) / 2, atol=1e-4)
+    assert confusion.curve(said * 0) is None
+
+
 def test_always_the_majority_has_no_specificity_of_its_class():
     """The lectures' lesson: 90 % right, and nothing learned."""
     labels = np.array([0] * 90 + [1] * 10)

@@ -14,6 +14,8 @@ from experiments.tasks import language
 
 BINS = 1000
 BETAS = {"f1": 1.0, "f2": 2.0}
+# steps of the false positive rate, from 0 to 1, at which a record holds the ROC curve
+RATES = 50
 
 
 def sums(logits, batch):
@@ -37,6 +39,7 @@ def scores(totals: Mapping[str, np.ndarray]) -> dict:
     return {
         **of_matrix(confusion),
         "auc": area(totals["said"]),
+        "roc": curve(totals["said"]),
         "confusion": confusion.astype(int).tolist(),
     }
 
@@ -61,13 +64,33 @@ def of_matrix(confusion: np.ndarray) -> dict[str, float]:
 
 def area(said: np.ndarray) -> float | None:
     """The mean area under the ROC curves of the classes that have both sides."""
-    others, own = said
-    both = (own.sum(1) > 0) & (others.sum(1) > 0)
-    if not both.any():
+    others, own = _sided(said)
+    if not len(own):
         return None
-    others, own = others[both], own[both]
     below = np.cumsum(others, 1) - others / 2
     return float(((own * below).sum(1) / (own.sum(1) * others.sum(1))).mean())
+
+
+def curve(said: np.ndarray) -> list[float] | None:
+    """The true positive rate at each of the false positive rates 0, 1 / RATES, ... 1: the mean of
+    the classes' ROC curves, each rising to its height at rate 0."""
+    others, own = _sided(said)
+    if not len(own):
+        return None
+    at, found = np.linspace(0, 1, RATES + 1), []
+    for sides in zip(others, own, strict=True):
+        false, true = (np.cumsum([0, *side[::-1]]) / side.sum() for side in sides)
+        # of equal rates the highest
+        last = np.append(np.diff(false) > 0, True)
+        found.append(np.interp(at, false[last], true[last]))
+    return [round(float(rate), 4) for rate in np.mean(found, 0)]
+
+
+def _sided(said):
+    """(of the others, of the class itself) of the classes that have both."""
+    others, own = said
+    both = (own.sum(1) > 0) & (others.sum(1) > 0)
+    return others[both], own[both]
 
 
 def of_majority(train: np.ndarray, test: np.ndarray, classes: int) -> dict[str, float]:
