@@ -19,7 +19,7 @@ import pandas as pd
 import yaml
 
 import attention_zoo as zoo
-from experiments import closing, formats, frames, published, reading, references
+from experiments import formats, frames, overviews, published, reading, references
 from experiments.configuration import literal
 from experiments.environment import ROOT
 from experiments.frames import Section
@@ -81,7 +81,7 @@ def of_table(file: Path, frame: pd.DataFrame, where: dict) -> tuple[Section, set
     if frame.empty:
         raise ValueError(f"no records to cite {file} by")
     sections = frames.sections(frame)
-    sections = [*sections, *closing.sections(sections)]
+    sections = overviews.with_overviews(sections)
     mine = [s for s in sections if file.stem == s.name or file.stem.startswith(f"{s.name}-")]
     if not mine:
         names = ", ".join(section.name for section in sections)

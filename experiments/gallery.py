@@ -7,7 +7,7 @@ import dataclasses
 import sys
 from pathlib import Path
 
-from experiments import closing, frames, plots, quality, reading
+from experiments import frames, overviews, plots, quality, reading
 from experiments.canvas import Drawing
 
 ROOT = Path(__file__).parents[1]
@@ -34,8 +34,7 @@ class Picture:
 
 def pictures(records: reading.Records) -> list[Picture]:
     """Those that the records have points for, each of the section with the most of them."""
-    sections = frames.sections(records.frame)
-    sections += closing.sections(sections)
+    sections = overviews.with_overviews(frames.sections(records.frame))
     drawn, found = {}, []
     for name, kinds, endings, words in PICTURES:
         for section in sorted((s for s in sections if s.kind in kinds), key=_rank):

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments import closing, formats, frames, latex, page, plots, reading, tables
+from experiments import formats, frames, latex, overviews, page, plots, reading, tables
 
 FIGURE_FORMATS = ("svg", "png", "pdf")
 
@@ -70,7 +70,7 @@ def write(
     _save(out / "records.csv", formats.csv(records.frame))
     parts = []
     sections = frames.sections(records.frame)
-    for section in [*sections, *closing.sections(sections)]:
+    for section in overviews.with_overviews(sections):
         found = tables.build(section, octaves=octaves, start=start)
         drawings = plots.draw(section, records.curves, octaves=octaves, start=start)
         for table in found:

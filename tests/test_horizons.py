@@ -1,0 +1,47 @@
+"""The table of a series over its horizons."""
+
+from experiments import frames, horizons, overviews, plots, quality_tables, reading, tables
+from tests import synthetic_records as synthetic
+from tests import synthetic_training as training
+
+
+def sections_of(folder, records):
+    synthetic.write(folder, records)
+    return overviews.with_overviews(frames.sections(reading.read([folder]).frame))
+
+
+def test_a_row_is_a_look_back_and_what_was_published_for_it_stands_beside(tmp_path):
+    (section,) = [s for s in sections_of(tmp_path, training.forecasts()) if s.kind == "horizons"]
+    assert section.name == "forecast-ETTh1"
+    (table,) = tables.build(section)
+    headers = [column.header for column in table.columns if column.shown]
+    assert headers[:7] == ["mean squared error, horizon", "look-back", "96", "published", "192",
+                           "published", "published as"]  # fmt: skip
+    rows = {tuple(row[:2]): row for row in table.text()}
+    assert len(rows) == 3 * 2 + 2
+    assert rows["full", "336"][2:7] == ["0.4629 ± 0.0005 (2)", "0.375", "0.5584 (1)", "0.414",
+                                        "PatchTST/42"]  # fmt: skip
+    # of the look-back it was published for, and by its own name before its mechanism's
+    assert rows["full", "96"][3] == rows["probsparse", "336"][3] == ""
+    assert rows["probsparse", "96"][3:7:3] == ["0.941", "Informer"]
+    assert rows["DLinear", "336"][5] == "0.405"
+    assert rows["a period before", "96"][2] == "0.5000"
+    assert next(iter(rows)) == ("full", "96")
+    assert plots.draw(section, {}) == []
+
+
+def test_another_size_or_one_horizon_alone_is_not_joined(tmp_path):
+    records = training.forecasts(size="small") + training.forecasts((96,), size="full")
+    found = sections_of(tmp_path, records)
+    (section,) = [s for s in found if s.kind == "horizons"]
+    assert set(section.frame["config.size"]) == {"small"}
+
+
+def test_the_other_error_stands_in_the_table_of_scores(tmp_path):
+    found = sections_of(tmp_path, training.forecasts())
+    (section,) = [s for s in found if s.name == "forecast-ETTh1-96"]
+    (table,) = [t for t in quality_tables.tables(section, "") if t.name.endswith("-scores")]
+    rows = {tuple(row[:2]): row for row in table.text()}
+    assert rows["full", "96"][3] == "0.5069 ± 0.0005 (2)"
+    assert rows["a period before", "96"][2:4] == ["0.5000", "0.4000"]
+    assert horizons.sections([section]) == []
