@@ -68,7 +68,7 @@ def get_config(size="small"):
             "time_llm": {"architecture": "reprogrammed", "text": TEXT, "dropout": 0.2},
         },
         "pretrain": {"objective": "text", "steps": 800, "lr": 1e-2, "warmup": 80},
-        **{"lr_length": 336, "lrs": (3e-4, 1e-3, 3e-3), "patience": 4},
+        **{"lr_length": 336, "lrs": (1e-3, 3e-3, 1e-2), "patience": 4},
     }
     return accuracy.settings("forecast", size, sizes, **common)
 
