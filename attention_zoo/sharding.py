@@ -58,7 +58,8 @@ def apply(m: Mechanism, params, q, k, v, *, mask=None, causal: bool = False):
 
     By `shard_map`: JAX's partitioner gathers the batch around some sorts and Fourier transforms.
     Where positions are split too, by the mechanism's own form (`attention_zoo.parallel`; ValueError
-    where it has none), which devices along "model" repeat. Split heads are left to the partitioner.
+    where it has none), which devices along "model" repeat. Split heads are left to the partitioner,
+    and so is what reads the whole batch.
     """
     mesh = jax.sharding.get_abstract_mesh()
     call = {"mask": mask, "causal": causal}
@@ -69,7 +70,7 @@ def apply(m: Mechanism, params, q, k, v, *, mask=None, causal: bool = False):
     if sequence > 1:
         batch_axis = "data" if by_rows else None
         return parallel.apply(m, params, q, k, v, mesh=mesh, batch_axis=batch_axis, **call)
-    if heads > 1 or not by_rows:
+    if heads > 1 or m.batch_wide or not by_rows:
         return m.apply(params, q, k, v, **call)
     rows = PartitionSpec("data")
     return jax.shard_map(

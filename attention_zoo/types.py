@@ -170,6 +170,8 @@ class Mechanism:
     """Honours a key padding mask."""
     shorter: Shorter | None = None
     """How the output is shorter than the queries; None: it has one position a query."""
+    batch_wide: bool = False
+    """The output of a sequence depends on the others of its batch."""
     bias: bool = False
     """`apply` also takes `bias`, broadcastable to [B, H, T, S]."""
     fixed_length: int | None = None

@@ -3,6 +3,8 @@
 Imports no jax.
 """
 
+import math
+
 import pandas as pd
 
 from experiments import frames
@@ -16,7 +18,7 @@ LARGEST = (
     Column("n", "largest N that fits", 12),
     Column("bytes_held", "MB held a chip there", 4, 1e6),
     Column("bytes_accessed", "MB accessed a chip there", 4, 1e6),
-    Column("next_n", "first that does not", 12),
+    Column("next_n", "next N", 12),
     Column("why", "why"),
 )
 POINTS = (
@@ -30,6 +32,7 @@ POINTS = (
     Column("bytes_accessed", "MB accessed", 4, 1e6),
     Column("status", "status"),
 )
+MISSING = "not compiled yet"
 WHAT = (
     "Compiled for TPU v5e chips of 16 GB by their own compiler (libtpu), not run and not timed. "
     "Bytes are of each chip: held with arguments and results, accessed with a loop's body once."
@@ -53,17 +56,19 @@ def tables(section: Section, text: str) -> list[Table]:
 
 
 def largest(rows: pd.DataFrame) -> list[dict]:
-    """By mechanism, mode and chips: the last N before the first that did not compile."""
-    found = []
+    """By mechanism, mode and chips: the last N before the first that did not compile, or that has
+    no record though others have one of it."""
+    found, lengths = [], sorted(rows.n.unique())
     for (label, mode, topology), curve in rows.groupby(["label", "mode", "topology"], sort=True):
-        bad = curve[curve.word != "ok"]
-        good = curve[curve.word == "ok"]
-        good = good if bad.empty else good[good.n < bad.n.iloc[0]]
+        bad = {n: MISSING for n in lengths if n not in set(curve.n)}
+        bad |= {r.n: r.status for r in curve[curve.word != "ok"].itertuples()}
+        first = min(bad, default=math.inf)
+        good = curve[(curve.word == "ok") & (curve.n < first)]
         row = {"label": label, "mode": mode, "topology": topology}
         if not good.empty:
             row |= good.iloc[-1][["n", "bytes_held", "bytes_accessed"]].to_dict()
-        if not bad.empty:
-            row |= {"next_n": bad.n.iloc[0], "why": bad.status.iloc[0]}
+        if bad:
+            row |= {"next_n": first, "why": bad[first]}
         found.append(row)
     return found
 

@@ -16,15 +16,15 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from experiments import environment, jobs, records, stopping, summary, sweep
+from experiments import environment, jobs, mesh, records, stopping, summary, sweep
 
 
 class Works:
     """The workers of a command line, with its points."""
 
-    def __init__(self, options, assignments, experiment: str, points: list[dict]):
+    def __init__(self, options, assignments, experiment: str, points: list[dict], mesh: dict):
         self.options, self.assignments = options, assignments
-        self.experiment, self.points = experiment, points
+        self.experiment, self.points, self.mesh = experiment, points, mesh
 
     def start(self, slurm: dict) -> int:
         """The exit code: of the whole sweep here, of its being queued on a cluster."""
@@ -40,6 +40,8 @@ class Works:
     def _local(self):
         env = environment.probe()
         visible = visible_devices(env, self.options.workers)
+        fewest = min(len(ids.split(",")) if ids else env.get("devices", 1) for ids in visible)
+        mesh.check_devices(self.points, self.mesh, fewest)
         if self.options.out is None and visible[0]:
             env = environment.probe(CUDA_VISIBLE_DEVICES=visible[0])
         out = self.options.out or Path("results") / self.experiment / env["device"]

@@ -58,6 +58,15 @@ def check_points(points: Iterable[Mapping], asked: Mapping[str, int]) -> None:
             raise ValueError(f"point {where}: {error}") from error
 
 
+def check_devices(points: Iterable[Mapping], asked: Mapping[str, int], devices: int) -> None:
+    """ValueError unless so many devices give the mesh, and all points can be spread over it."""
+    found = sizes(asked, devices)
+    # along "data" as many as divide a batch are taken
+    left = {axis: found[axis] for axis, size in asked.items() if size == -1 and axis != "data"}
+    if left:
+        check_points(points, {**asked, **left})
+
+
 def divides(axis: str, asked: Mapping[str, int], **sizes: int) -> None:
     """ValueError unless the devices along an axis divide every one of these sizes."""
     for name, size in sizes.items():

@@ -73,7 +73,7 @@ def _main(argv, share):
         # it takes half a second to import
         from experiments import launch
 
-        works = launch.Works(options, assignments, config.experiment, points)
+        works = launch.Works(options, assignments, config.experiment, points, settings.mesh)
         return works.start(slurm)
     if options.distributed:
         distributed.join(options.coordinator, options.processes, options.process)
@@ -104,7 +104,7 @@ def _run(points, settings, experiment, options, share):
     with stopping.heeded(*numbers):
         try:
             env = environment.facts() if settings.isolate == "none" else environment.probe()
-            mesh.sizes(settings.mesh, env.get("devices", 1))
+            mesh.check_devices(points, settings.mesh, env.get("devices", 1))
             store = records.Store(options.out or Path("results") / experiment / env["device"])
             retry, waits = options.retry, share is not None
             if waits:

@@ -96,6 +96,15 @@ def records():
     return found
 
 
+def test_what_is_not_compiled_yet_is_not_said_to_fit(tmp_path):
+    made = [r for r in records() if (r["config"]["label"], r["config"]["n"]) != ("linear", 16384)]
+    synthetic.write(tmp_path, made)
+    (section,) = frames.sections(reading.read([tmp_path]).frame)
+    rows = [row for row in chips.largest(frames.cells(section)) if row["label"] == "linear"]
+    found = [(row["n"], row["next_n"], row["why"]) for row in rows]
+    assert found == [(4096, 16384, "not compiled yet")] * 2
+
+
 def test_the_table_names_the_largest_that_fits(tmp_path):
     synthetic.write(tmp_path / "records", records())
     (section,) = frames.sections(reading.read([tmp_path / "records"]).frame)

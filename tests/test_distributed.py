@@ -1,5 +1,6 @@
 """Processes that train as one, by CPU collectives. See group.py."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -140,6 +141,51 @@ def test_the_first_that_is_killed_ends_all(tmp_path):
     assert seconds < 60
     assert ends(start(out, ["", ""]))[0] == [0, 0]
     assert records.load(out)[0]["status"] == "ok"
+
+
+JOINS = """
+from experiments import distributed as d
+d.join(None, None, None)
+print([d.number, d.count, d.agree(lambda: d.number), d.total(d.number + 1)])
+"""
+
+
+def free_job():
+    """The number of a job whose port, which jax makes of it, is free."""
+    for job in range(os.getpid() % 4096, 8192):
+        with socket.socket() as tried, contextlib.suppress(OSError):
+            tried.bind(("127.0.0.1", 65535 - 4095 + job % 4096))
+            return job
+    raise RuntimeError("no port is free")
+
+
+def slurm(job, number):
+    names = {"JOB_ID": job, "STEP_NODELIST": "localhost", "NTASKS": 2, "PROCID": number}
+    names |= {"LOCALID": number, "STEP_NUM_NODES": 1}
+    return {f"SLURM_{name}": str(value) for name, value in names.items()}
+
+
+def open_mpi(job, number):
+    names = {"SIZE": 2, "RANK": number, "LOCAL_RANK": number}
+    found = {f"OMPI_COMM_WORLD_{name}": str(value) for name, value in names.items()}
+    return found | {"OMPI_MCA_orte_hnp_uri": f"{job << 12}.0;tcp://127.0.0.1:34911"}
+
+
+@pytest.mark.parametrize("cluster", [slurm, pytest.param(open_mpi, marks=pytest.mark.slow)])
+def test_processes_find_each_other_by_what_a_cluster_tells_them(cluster):
+    job = free_job()
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", JOINS],
+            cwd=environment.ROOT,
+            env={**os.environ, "JAX_PLATFORMS": "cpu", **cluster(job, number)},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(2)
+    ]
+    told = [process.communicate(timeout=240)[0].splitlines()[-1] for process in processes]
+    assert told == ["[0, 2, 0, 3]", "[1, 2, 0, 3]"]
 
 
 def test_outside_a_cluster_one_line_says_what_is_missing(tmp_path):

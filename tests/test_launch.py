@@ -9,7 +9,7 @@ import time
 import psutil
 import pytest
 
-from experiments import jobs, launch, records, run
+from experiments import environment, jobs, launch, records, run
 from tests.stub_sweep import config, finish, measured, outcomes, start, wait_for
 
 __all__ = ["config"]
@@ -158,6 +158,21 @@ def test_a_mistake_is_one_line_and_code_two(config, capsys, arguments, words):
     told = capsys.readouterr().err
     assert told.count("\n") == 1
     assert words in told
+
+
+@pytest.mark.parametrize(
+    ("size", "words"),
+    [("data=16", "needs 16 devices, there are 8"), ("model=-1", "model=8 must divide heads=1")],
+)
+def test_no_worker_is_started_on_a_bad_mesh(monkeypatch, capsys, tmp_path, size, words):
+    monkeypatch.setattr(environment, "probe", lambda: {"device": "stub", "devices": 8})
+    arguments = ["--config", "accuracy/mqar", "--config.lengths=64", "--out", str(tmp_path / "out")]
+    arguments += ["--config.mechanisms=full", "--config.mesh.data=1", f"--config.mesh.{size}"]
+    assert run.main([*arguments, "--launcher", "local", "--workers", "2"]) == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert words in told
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_wrong_parameter_of_slurm_is_one_line(config, cluster, tmp_path, capsys):

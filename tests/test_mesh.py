@@ -1,5 +1,6 @@
 """Meshes: what is refused, what is split how, and the same training on any of them."""
 
+import functools
 import json
 import os
 import subprocess
@@ -8,10 +9,12 @@ import sys
 import jax
 import numpy as np
 import pytest
-from jax.sharding import AbstractMesh, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, NamedSharding, PartitionSpec
 
+import attention_zoo as zoo
 from attention_zoo import sharding
 from experiments import environment, mesh, run
+from tests.cases import assert_close
 
 DATA, SEQUENCE, MODEL = sharding.AXES
 
@@ -33,6 +36,7 @@ def known_environment(monkeypatch):
         ("accuracy/mqar", "data=3", "mesh.data=3 must divide batch / microbatches=32"),
         ("accuracy/mqar", "sequence=3", "mesh.sequence=3 must divide n=64"),
         ("accuracy/mqar", "data=2,sequence=8", "needs 16 devices, there are 8"),
+        ("accuracy/mqar", "data=1,model=-1", "mesh.model=8 must divide heads=1"),
         ("scaling", "data=2", "a kernel runs on one device and takes no mesh, got data=2"),
     ],
 )
@@ -54,6 +58,16 @@ def test_what_cannot_share_positions_is_one_line_too(capsys, tmp_path):
     told = capsys.readouterr().err
     assert told.count("\n") == 1
     assert "'recurrent': recurrent: each state waits for the one before" in told
+
+
+def test_what_is_left_for_an_axis_must_do_too(capsys, tmp_path):
+    """Of 64 positions 8 devices have 8 each."""
+    arguments = ["--config", "accuracy/mqar", "--config.lengths=64", "--out", str(tmp_path / "out")]
+    arguments += ["--config.mechanisms=bigbird", "--config.mesh.data=1"]
+    assert run.main([*arguments, "--config.mesh.sequence=-1"]) == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert "block=16 must divide the 8 positions of each device" in told
 
 
 def test_an_axis_that_does_not_exist_is_named():
@@ -111,6 +125,24 @@ def test_a_call_without_a_mesh_is_left_alone():
     assert sharding.constrain(x, DATA, SEQUENCE) is x
     assert sharding.constrain(None, DATA) is None
     assert mesh.make(None, 8) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "hparams"),
+    [
+        ("nystrom", {"landmarks": 4, "batch_wide": True}),
+        ("auto_correlation", {"batch_wide": True}),
+        ("mixed", {"parts": (("auto_correlation", {"batch_wide": True}), ("local", {}))}),
+    ],
+)
+def test_what_reads_the_whole_batch_does_so_where_it_is_split(name, hparams):
+    m = zoo.make(name, **hparams)
+    on = jax.make_mesh((2, 1, 1), sharding.AXES, (AxisType.Auto,) * 3, devices=jax.devices()[:2])
+    keys = jax.random.split(jax.random.key(0), 3)
+    arrays = [jax.random.normal(key, (2, 16, 2, 4)) for key in keys]
+    split = jax.device_put(arrays, NamedSharding(on, PartitionSpec(DATA)))
+    many = jax.jit(mesh.on(on, functools.partial(sharding.apply, m, {})))(*split)
+    assert_close(many, m.apply({}, *arrays))
 
 
 def trained(out, runs):

@@ -89,6 +89,7 @@ def make(factor: int = 3, batch_wide: bool = False) -> Mechanism:
         else dataclasses.replace(by_heads(apply), apply=sharded, traffic=sent),
         causal=False,
         mask=False,
+        batch_wide=batch_wide,
         reasons={
             "causal": "its delays go around the whole sequence",
             "parallel": "batch_wide takes the mean of a batch, which may be split too",

@@ -159,6 +159,7 @@ def make(parts: tuple[tuple[str, Mapping[str, Any]], ...] = DEFAULT) -> Mechanis
         leaks=any(m.leaks for m in members),
         cross=all(m.cross for m in members),
         mask=all(m.mask for m in members),
+        batch_wide=any(m.batch_wide for m in members),
         fixed_length=min(lengths, default=None),
         frozen=frozenset(f"{part}/{name}" for part, m in enumerate(members) for name in m.frozen),
         shares=P,

@@ -139,6 +139,7 @@ def make(
         parallel=None if batch_wide else Parallel(sharded, sent, "sums of landmarks and summaries"),
         causal=False,
         cross=False,
+        batch_wide=batch_wide,
         reasons={
             "causal": "a landmark averages past and future tokens, so it has no causal form",
             "parallel": "batch_wide takes maxima over a batch, which may be split too",
