@@ -11,6 +11,7 @@ from jax.sharding import AxisType
 
 import attention_zoo as zoo
 from attention_zoo import parallel, tiles
+from attention_zoo.parallel import blocks
 from experiments import communication, kernel, sharding
 from tests.cases import CASES, EXTRA, MODES, SIZES, Case, assert_close, inputs
 
@@ -107,6 +108,14 @@ def test_bytes_sent_are_the_formula(name, mode, masked):
     found = results(name, mode, masked)[2]
     said = parallel.bytes_sent(m, dims(), P, causal=MODES[mode], masked=masked)
     assert sum(found.values()) == pytest.approx(said.forward + said.backward, abs=2), found
+
+
+@pytest.mark.xdist_group("parallel-bigbird")
+def test_blocks_that_moved_are_attended_in_turns(monkeypatch):
+    monkeypatch.setattr(blocks, "ROWS", 2)
+    one, many, found = results.__wrapped__("bigbird", "causal", True)
+    assert_close(many, one, floor=ALL["bigbird"].floor)
+    assert found == results("bigbird", "causal", True)[2]
 
 
 @pytest.mark.slow

@@ -108,14 +108,8 @@ def make(
         seen = (range(u, u + 1 + sum(sides) // block) for u in range(rows))
         parts = [halo.attend(q, k, v, near, sides, schedule=tiles.schedule(block, seen), **where)]
         plan = routes(n * P, H, P, causal)
-        if width := plan.takes.shape[-1]:
-            keys, values = (moving.gather(x, plan, block, axis) for x in (k, v))
-            there = moving.present(plan, block, axis)[None]
-            if mask is not None:
-                there = there & moving.gather(mask, plan, block, axis)[..., 0]
-            there = jnp.broadcast_to(there, (len(q), *there.shape[1:]))
-            own = tiles.schedule(block, (range(u * width, (u + 1) * width) for u in range(rows)))
-            parts.append(tiles.attend(q, keys, values, own, None, mask=there))
+        if plan.takes.shape[-1]:
+            parts.append(moving.attend(q, k, v, plan, block, axis, mask=mask))
         if not edge:
             return tiles.merge(*parts)[0].astype(v.dtype)
         where["causal"] = causal

@@ -12,8 +12,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from attention_zoo import tiles
 from attention_zoo.parallel import traffic
 from attention_zoo.types import Dims, Traffic
+
+# rows of blocks that are attended at a time
+ROWS = 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,9 +64,39 @@ def routes(table: list[list[list[int]]], P: int) -> Routes:
     return Routes(sends, takes)
 
 
-def gather(x, plan: Routes, block: int, axis: str):
-    """x [B, n, H, D] (or a mask [B, n]) to the blocks each row asks for, [B, rows * width * block,
-    H, D], in order; what is not there is of no matter."""
+def attend(q, k, v, plan: Routes, block: int, axis: str, *, mask=None):
+    """(out, logsumexp) of `tiles.attend`, each row of q [B, n, H, D] over the blocks it asks for.
+
+    Blocks are taken out of what came for `ROWS` rows at a time, and again in the backward pass: for
+    all rows at once they would be `width` copies of k and v.
+    """
+    (B, n, H), width = q.shape[:3], plan.takes.shape[-1]
+    rows = n // block
+    some = max(count for count in range(1, min(ROWS, rows) + 1) if rows % count == 0)
+    pool = [receive(x, plan, block, axis) for x in (k, v) + (() if mask is None else (mask,))]
+    own = tiles.schedule(block, (range(u * width, (u + 1) * width) for u in range(some)))
+    take = jnp.asarray(plan.takes)[jax.lax.axis_index(axis)]
+
+    @jax.checkpoint
+    def part(_, turn):
+        q, take = turn
+        keys, values, *seen = (pick(x, take) for x in pool)
+        there = jnp.repeat(jnp.einsum("hrw->rwh", take >= 0).reshape(-1, H), block, 0)
+        there = jnp.broadcast_to(there, (B, *there.shape))
+        for hidden in seen:
+            there &= hidden[..., 0]
+        return None, tiles.attend(q, keys, values, own, None, mask=there)
+
+    turns = (
+        jnp.moveaxis(q.reshape(B, rows // some, some * block, *q.shape[2:]), 1, 0),
+        jnp.moveaxis(take.reshape(H, rows // some, some, width), 1, 0),
+    )
+    _, found = jax.lax.scan(part, None, turns)
+    return tuple(jnp.moveaxis(x, 0, 1).reshape(B, n, *x.shape[3:]) for x in found)
+
+
+def receive(x, plan: Routes, block: int, axis: str):
+    """x [B, n, H, D] (or a mask [B, n]) to all blocks that come here, [entries, B, block, D]."""
     P, here = jax.lax.axis_size(axis), jax.lax.axis_index(axis)
     B, H = x.shape[0], plan.takes.shape[1]
     x = jnp.broadcast_to(x[..., None, None], (*x.shape, H, 1)) if x.ndim == 2 else x
@@ -75,19 +109,18 @@ def gather(x, plan: Routes, block: int, axis: str):
             part = x[:, entry % count, :, entry // count]
             ways = [(source, (source + hop) % P) for source in range(P)]
             come.append(jax.lax.ppermute(part, axis, ways) if hop else part)
-    take = jnp.asarray(plan.takes)[here]
-    rows = jnp.concatenate(come)[jnp.maximum(take, 0)]
-    return jnp.einsum("hrwbsd->brwshd", rows).reshape(B, -1, H, x.shape[-1])
+    return jnp.concatenate(come)
 
 
-def present(plan: Routes, block: int, axis: str):
-    """[rows * width * block, H]: whether a row has such a block."""
-    there = jnp.asarray(plan.takes >= 0)[jax.lax.axis_index(axis)]
-    return jnp.repeat(jnp.einsum("hrw->rwh", there).reshape(-1, len(there)), block, 0)
+def pick(come, take):
+    """The blocks `take` [H, rows, width] of `receive`, [B, rows * width * block, H, D], in order;
+    what is not there is of no matter."""
+    rows = jnp.einsum("hrwbsd->brwshd", come[jnp.maximum(take, 0)])
+    return rows.reshape(len(rows), -1, *rows.shape[-2:])
 
 
 def traffic_of(dims: Dims, moved: float, block: int, masked: bool) -> Traffic:
-    """Of `gather` for keys, values and mask: `moved` blocks of a head."""
+    """Of `receive` for keys, values and mask: `moved` blocks of a head."""
     width = (dims.head_dim + dims.value_dim) * dims.itemsize
     size = Fraction(moved) * dims.batch * block
     mask = traffic.permute(size * masked, gradient=False)
