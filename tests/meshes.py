@@ -1,4 +1,6 @@
-"""Trainings of the alphabet on meshes of 8 devices: python -m tests.meshes OUT < {name: run}
+"""Trainings on meshes of 8 devices, of the alphabet or of the point's own task:
+
+python -m tests.meshes OUT < {name: run}
 
 prints a line {name: curve, bytes of a step} for every run, which is {"mesh", "point"} and may have
 "stop": the step before whose batch it is asked to end, and "after": the name of a run from whose
@@ -18,7 +20,13 @@ from tests.alphabet import POINT, alphabet
 FIELDS = {"batch": 8, "n": 16, "steps": 9, "eval_every": 3}
 
 
+MADE = tasks.make
+
+
 def task(stop, name, n, **args):
+    if name != POINT["task"]:
+        return MADE(name, n, **args)
+
     def strike(step):
         if step == stop:
             os.kill(os.getpid(), signal.SIGTERM)
@@ -38,7 +46,7 @@ def main() -> None:
             assert "stop" in run
         curve = folder / "curves" / f"{records.point_id(point)}.jsonl"
         lines = [json.loads(line) for line in curve.read_text().splitlines()]
-        losses = [value for line in lines for value in (line["train_loss"], line["val_bpb"])]
+        losses = [line[key] for line in lines for key in line if key not in ("step", "seconds")]
         found = {name: metrics.get(name) for name in ("bytes_compiled", "mesh", "test_bpb")}
         print(json.dumps({"name": name, "curve": losses, **found}), flush=True)
 
