@@ -15,10 +15,10 @@ from configs import accuracy
 SMALL = {
     **accuracy.SMALL,
     "colours": (False,),
-    "lr_steps": 200,
+    "lr_steps": 100,
     "seeds": (0,),
     "batch": 8,
-    "steps": 800,
+    "steps": 400,
     "evals": 2,
 }
 MEDIUM = {

@@ -17,10 +17,10 @@ SMALL = {
     "lengths": (256, 512, 1024),
     "cheap_lengths": (2048, 4096),
     "lr_length": 256,
-    "lr_steps": 200,
+    "lr_steps": 150,
     "seeds": (0,),
     "batch": 8,
-    "steps": 600,
+    "steps": 400,
     "evals": 3,
 }
 MEDIUM = {

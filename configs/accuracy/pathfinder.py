@@ -16,10 +16,10 @@ SMALL = {
     "task_args": {"eval_examples": 500},
     "lengths": (1024,),
     "lr_length": 1024,
-    "lr_steps": 200,
+    "lr_steps": 100,
     "seeds": (0,),
     "batch": 8,
-    "steps": 800,
+    "steps": 400,
     "evals": 4,
 }
 MEDIUM = {
