@@ -144,7 +144,7 @@ def place(tree, mesh: Mesh | None):
 def feed(task: Task, mesh: Mesh | None) -> Task:
     """The task with batches that are split over the mesh.
 
-    Each process makes the whole batch, a function of (seed, step), and gives its devices their part.
+    Each process makes the whole batch, a function of (seed, step), and gives its devices theirs.
     """
     if mesh is None:
         return task
