@@ -32,9 +32,9 @@ def draw(section) -> list[Drawing]:
         return []
     wide = max(len(one["source"]) for one in found.values()) * CELL + MARGIN
     tall = max(len(one["target"]) for one in found.values()) * CELL + MARGIN
-    rows = -(-len(found) // COLUMNS)
-    size = (max(WIDTH, COLUMNS * wide), rows * tall + 0.8)
-    figure, axes = canvas.tiles(section, "Attention over the source", len(found), COLUMNS, size)
+    columns = min(COLUMNS, len(found))
+    size = (max(WIDTH, columns * wide), -(-len(found) // columns) * tall + 0.8)
+    figure, axes = canvas.tiles(section, "Attention over the source", len(found), columns, size)
     for ax, (label, one) in zip(axes, found.items(), strict=True):
         ax.imshow(np.array(one["weights"]), cmap="Greys", vmin=0, vmax=1, aspect="auto")
         ax.set_title(label)

@@ -107,7 +107,7 @@ def panels(section, title, names, rows=1, handles=()):
 
 
 def tiles(section, title, count, columns, size):
-    """(figure, [axes]): so many tiles in rows under a heading, on a page of (width, height)."""
+    """(figure, [axes]): so many images in rows under a heading, on a page of (width, height)."""
     wide, tall = size
     figure = Figure(figsize=(wide, tall), layout="constrained")
     figure.get_layout_engine().set(rect=(0, 0, 1, 1 - 0.55 / tall))
@@ -117,6 +117,8 @@ def tiles(section, title, count, columns, size):
     grid = figure.subplots(-(-count // columns), columns, squeeze=False).ravel()
     for ax in grid[count:]:
         ax.axis("off")
+    for ax in grid[:count]:
+        ax.grid(visible=False)
     return figure, list(grid[:count])
 
 

@@ -48,7 +48,6 @@ def _matrices(section, found, look):
         total = seeds.sum(0)
         ax.imshow(total / np.maximum(total.sum(1, keepdims=True), 1), cmap="Greys", vmin=0, vmax=1)
         ax.set_title(f"{label}  {total.trace() / total.sum():.0%}", fontsize=8)
-        ax.grid(visible=False)
         ticks = range(len(total)) if len(total) <= NAMED else ()
         ax.set_xticks(ticks)
         ax.set_yticks(ticks)
