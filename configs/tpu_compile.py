@@ -4,10 +4,11 @@
     JAX_PLATFORMS=cpu .venv-tpu/bin/python -m experiments.run --config configs/tpu_compile.py
 
 Nothing runs and nothing is timed: the compiler of the PyPI package libtpu needs no TPU. 696 points,
-each a compilation of 1 to 120 seconds: two hours on two cores with --launcher local --workers 2. On
-several chips positions are split over them, by the mechanism's own form. A point that does not fit
-in 16 GB is a row `oom`. Expect plain full attention to stop at 16,384 on one chip for its [N, N]
-weights, and most of what is linear in N to fit a million forward and 262,144 in a training step.
+each a compilation of 1 to 120 seconds, four of 8 to 15 minutes (--config.time_limit=3000): three
+hours on two cores with --launcher local --workers 2. On several chips positions are split over
+them, by the mechanism's own form. A point that does not fit in 16 GB is a row `oom`. Expect plain
+full attention to stop at 16,384 on one chip for its [N, N] weights, and most of what is linear in N
+to fit a million forward and 262,144 in a training step.
 """
 
 from configs import base, scaling
