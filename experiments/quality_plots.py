@@ -11,8 +11,8 @@ from experiments.formats import missing
 from experiments.metric import validation
 from experiments.palette import MUTED
 
-# a rule so far off that the models would be squeezed
-UNDRAWN = ("uniform",)
+# what is farther from the models than so many times their spread would squeeze them
+FAR = 4
 # published points of one N beyond which their names are left to the table
 NAMED = 6
 
@@ -36,11 +36,14 @@ def draw(section, curves: dict) -> list[Drawing]:
 
 def _against_length(section, metric, rows, models, look):
     others = [row for row in rows if row["what"] == "published" and not missing(row["score"])]
+    is_far = _far(models)
+    beyond = [row for row in rows if row["what"] != "model" and is_far(row.get("score"))]
+    others = [row for row in others if row not in beyond]
     named = others if len(others) <= NAMED * len({row["n"] for row in others}) else []
     count = len({row["label"] for row in rows if row["what"] == "model" or row in named})
     rules = {}
     for row in rows:
-        if row["what"] == "rule" and row["label"] not in UNDRAWN:
+        if row["what"] == "rule" and row not in beyond:
             rules.setdefault(row["label"], []).append((row["n"], row["score"]))
     title = f"{metric.words.capitalize()} against N"
     figure, ax = canvas.page(section, title, labels=count + len(rules))
@@ -73,13 +76,30 @@ def _against_length(section, metric, rows, models, look):
     lost = [(row["n"], f"{row['label']}: {row['word']}", look[row["label"]]) for row in failed]
     canvas.failures(ax, lost)
     canvas.end_labels(ax, ends, heading(models, others, refused))
+    far = {row.get("model") or row["label"]: metric.text(row["score"]) for row in beyond}
     text = (
         f"{metric.words.capitalize()} on the test split against N; bars are the standard error "
         "over seeds, dashed lines need no model, x is a failed point."
     )
     if others:
         text += " Grey and hollow: published, with the marker of ours of the same idea."
+    if far:
+        text += (
+            f" Too far off to draw: {', '.join(f'{name} {score}' for name, score in far.items())}."
+        )
     return Drawing(f"{section.name}-by-n", text, figure)
+
+
+def _far(models):
+    """Whether a score is too far from those of the models."""
+    scores = [row["score"] for row in models]
+    low, high = min(scores), max(scores)
+    room = FAR * max(high - low, 0.05 * abs(high))
+
+    def is_far(score):
+        return not missing(score) and not low - room <= score <= high + room
+
+    return is_far
 
 
 def _frontier(section, metric, rows, models, look):

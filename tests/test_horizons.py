@@ -18,7 +18,7 @@ def test_a_row_is_a_look_back_and_what_was_published_for_it_stands_beside(tmp_pa
     assert headers[:7] == ["mean squared error, horizon", "look-back", "96", "published", "192",
                            "published", "published as"]  # fmt: skip
     rows = {tuple(row[:2]): row for row in table.text()}
-    assert len(rows) == 3 * 2 + 2
+    assert len(rows) == (3 + 2) * 2
     assert rows["full", "336"][2:7] == ["0.4629 ± 0.0005 (2)", "0.375", "0.5584 (1)", "0.414",
                                         "PatchTST/42"]  # fmt: skip
     # of the look-back it was published for, and by its own name before its mechanism's
@@ -28,6 +28,17 @@ def test_a_row_is_a_look_back_and_what_was_published_for_it_stands_beside(tmp_pa
     assert rows["a period before", "96"][2] == "0.5000"
     assert next(iter(rows)) == ("full", "96")
     assert plots.draw(section, {}) == []
+
+
+def test_what_is_too_far_off_is_said_and_not_drawn(tmp_path):
+    found = sections_of(tmp_path, training.forecasts())
+    (section,) = [s for s in found if s.name == "forecast-ETTh1-96"]
+    drawing = plots.draw(section, {})[0]
+    assert drawing.caption.endswith("Too far off to draw: last value 5.000, Informer 0.941.")
+    (ax,) = drawing.figure.axes
+    assert ax.get_ylim()[1] < 0.9
+    texts = [text.get_text() for text in ax.texts]
+    assert any(text.startswith("a period before") for text in texts)
 
 
 def test_another_size_or_one_horizon_alone_is_not_joined(tmp_path):
