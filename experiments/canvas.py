@@ -92,12 +92,8 @@ def panels(section, title, names, rows=1, handles=()):
     longest = max((len(handle.get_label()) for handle in handles), default=0)
     columns = max(1, int(wide / (0.65 + 0.075 * longest)))
     tall = 2.75 * rows + 0.8 + 0.2 * -(-len(handles) // columns)
-    figure = Figure(figsize=(wide, tall), layout="constrained")
-    figure.get_layout_engine().set(rect=(0, 0, 1, 1 - 0.55 / tall))
+    figure = _headed(section, title, wide, tall)
     grid = figure.subplots(rows, len(names), squeeze=False, sharex="row", sharey="row")
-    heading = {"x": 0.09 / wide, "va": "center"}
-    figure.text(y=1 - 0.2 / tall, s=title, fontsize=11, fontweight="bold", **heading)
-    figure.text(y=1 - 0.4 / tall, s=section.title, fontsize=7.5, color=MUTED, **heading)
     for ax, name in zip(grid[0], names, strict=True):
         ax.set_title(name)
     if handles:
@@ -108,18 +104,23 @@ def panels(section, title, names, rows=1, handles=()):
 
 def tiles(section, title, count, columns, size):
     """(figure, [axes]): so many images in rows under a heading, on a page of (width, height)."""
-    wide, tall = size
-    figure = Figure(figsize=(wide, tall), layout="constrained")
-    figure.get_layout_engine().set(rect=(0, 0, 1, 1 - 0.55 / tall))
-    heading = {"x": 0.09 / wide, "va": "center"}
-    figure.text(y=1 - 0.2 / tall, s=title, fontsize=11, fontweight="bold", **heading)
-    figure.text(y=1 - 0.4 / tall, s=section.title, fontsize=7.5, color=MUTED, **heading)
+    figure = _headed(section, title, *size)
     grid = figure.subplots(-(-count // columns), columns, squeeze=False).ravel()
     for ax in grid[count:]:
         ax.axis("off")
     for ax in grid[:count]:
         ax.grid(visible=False)
     return figure, list(grid[:count])
+
+
+def _headed(section, title, wide, tall):
+    """A page under a heading, whose axes find their own places."""
+    figure = Figure(figsize=(wide, tall), layout="constrained")
+    figure.get_layout_engine().set(rect=(0, 0, 1, 1 - 0.55 / tall))
+    heading = {"x": 0.09 / wide, "va": "center"}
+    figure.text(y=1 - 0.2 / tall, s=title, fontsize=11, fontweight="bold", **heading)
+    figure.text(y=1 - 0.4 / tall, s=section.title, fontsize=7.5, color=MUTED, **heading)
+    return figure
 
 
 def legend_entry(label, style) -> Line2D:

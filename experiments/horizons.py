@@ -45,9 +45,7 @@ def tables(section: Section, text: str) -> list[Table]:
             for n in [row["n"]] if row["n"] else sorted(frame["config.n"].unique()):
                 lines.setdefault((row["label"], n), []).append({**row, "at": horizon})
     rows = [_line(label, n, found, figures) for (label, n), found in lines.items()]
-    rows.sort(
-        key=lambda row: (row["what"] != "model", row["mechanism"] != "full", row["label"], row["n"])
-    )
+    rows.sort(key=_place)
     columns = [Column("label", f"{metric.header}, horizon"), Column("n", "look-back", 12)]
     for horizon in horizons:
         columns.append(mean_column(f"h{horizon}", f"{horizon}", metric))
