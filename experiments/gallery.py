@@ -55,7 +55,7 @@ def _rank(section):
 
 
 def _picture(name, words, section, drawing, records):
-    metric = quality.metric_of(section).words.capitalize()
+    metric = quality.metric_of(section).title
     line = words.format(metric=metric)
     if drawing.name.endswith("-speed") and quality.memory_of(section.frame):
         line += ", the area is memory"

@@ -28,6 +28,10 @@ class Metric:
         return self.words + self.unit
 
     @property
+    def title(self) -> str:
+        return self.words[0].upper() + self.words[1:]
+
+    @property
     def sign(self) -> int:
         """Times a score: more is better."""
         return 1 if self.higher_is_better else -1

@@ -45,7 +45,7 @@ def _against_length(section, metric, rows, models, look):
     for row in rows:
         if row["what"] == "rule" and row not in beyond:
             rules.setdefault(row["label"], []).append((row["n"], row["score"]))
-    title = f"{metric.words.capitalize()} against N"
+    title = f"{metric.title} against N"
     figure, ax = canvas.page(section, title, labels=count + len(rules))
     ends, longest = [], max(row["n"] for row in models)
     for label in sorted({row["label"] for row in models}):
@@ -78,7 +78,7 @@ def _against_length(section, metric, rows, models, look):
     canvas.end_labels(ax, ends, heading(models, others, refused))
     far = {row.get("model") or row["label"]: metric.text(row["score"]) for row in beyond}
     text = (
-        f"{metric.words.capitalize()} on the test split against N; bars are the standard error "
+        f"{metric.title} on the test split against N; bars are the standard error "
         "over seeds, dashed lines need no model, x is a failed point."
     )
     if others:
@@ -112,7 +112,7 @@ def _frontier(section, metric, rows, models, look):
     lines = theirs.drop_duplicates("model").reset_index(drop=True)
     lines = {row.model: grey(row.mechanism, row.Index) for row in lines.itertuples()}
     handles += [Line2D([], [], label=model, **line) for model, line in lines.items()]
-    title = f"{metric.words.capitalize()} against decode state"
+    title = f"{metric.title} against decode state"
     names = [f"N = {n:,}" for n in lengths]
     figure, grid = canvas.panels(section, title, names, 1 + bool(lines), handles)
     for ax, n in zip(grid[0], lengths, strict=True):
@@ -129,7 +129,7 @@ def _frontier(section, metric, rows, models, look):
     for row in grid:
         canvas.score_axis(row[0], metric)
     text = (
-        f"{metric.words.capitalize()} on the test split against the bytes of decode state that one "
+        f"{metric.title} on the test split against the bytes of decode state that one "
         "sequence of N needs; bars are the standard error over seeds, the dotted line joins what "
         "no smaller state reaches."
     )
@@ -165,12 +165,12 @@ def _speed(section, metric, rows, look):
     here = [row for row in models if row["n"] == n]
     return bubbles.draw(
         section,
-        f"{metric.words.capitalize()}, speed and memory, N = {n:,}",
+        f"{metric.title}, speed and memory, N = {n:,}",
         metric,
         bubbles.of_rows(here, look),
         bubbles.of_arena(section.frame["config.task"].iloc[0]),
         quality.losses(here),
-        f"{metric.words.capitalize()} on the test split at N = {n:,}",
+        f"{metric.title} on the test split at N = {n:,}",
         f"score: {section.frame['config.task'].iloc[0]}, table 1",
     )
 
@@ -202,7 +202,7 @@ def learning(section, metric, curves, look, by="config.n") -> list[Drawing]:
             ax.plot(steps[-1], y[-1], style.marker, color=style.color, ms=5)
         ax.set_xlabel("step")
     canvas.score_axis(grid[0][0], metric, "validation")
-    text = f"{metric.words.capitalize()} on the validation split while training, a line a seed."
+    text = f"{metric.title} on the validation split while training, a line a seed."
     return [Drawing(f"{section.name}-curves", text, figure)]
 
 

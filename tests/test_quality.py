@@ -152,6 +152,11 @@ def test_best_is_ahead_by_two_standard_errors(stderr, best):
     assert (found and found["label"]) == best
 
 
+def test_a_title_keeps_the_metrics_capitals():
+    titles = [one.title for one in metric.METRICS]
+    assert titles[:3] == ["Accuracy", "Bits per byte", "BLEU"]
+
+
 def test_the_clear_best_is_bold_in_every_format(recall):
     found = table(recall["mqar"], "mqar-by-n")
     assert found.bold == {(0, f"n{n}") for n in (64, 128, 256, 512)}

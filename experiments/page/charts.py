@@ -125,10 +125,10 @@ def scores(metric) -> Callable:
         speed = {"key": "speed", "label": "training steps a second, area is memory", "log": False}
         speed |= {"facets": [OF_N], "size": "memory"}
         words = (
-            f"{metric.words.capitalize()} on the test split, mean over seeds with its standard "
+            f"{metric.title} on the test split, mean over seeds with its standard "
             "error; dashed: rules without a model; hollow grey: published."
         )
-        title, axis = metric.words.capitalize(), _score(metric)
+        title, axis = metric.title, _score(metric)
         return _chart(metric.key, title, words, (DEVICE, SETTING), [N, state, speed], [axis], rows,
                       styles)  # fmt: skip
 
@@ -177,7 +177,7 @@ def learning(metric) -> Callable:
                         rows.append(_row(record | point, of_n, ("step", "score", "series")))
         x = {"key": "step", "label": "step", "log": False}
         title = f"Learning curves, {metric.words}"
-        words = f"{metric.words.capitalize()} on the validation split, a line a seed."
+        words = f"{metric.title} on the validation split, a line a seed."
         facets = (DEVICE, SETTING, OF_N)
         name = f"{metric.key}-curves"
         return _chart(name, title, words, facets, [x], [_score(metric)], rows, styles)
