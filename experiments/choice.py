@@ -43,7 +43,8 @@ def choose(
 ) -> tuple[float, dict[str, float | None]]:
     """The point's learning rate, and what the record says of the choice by column.
 
-    Scores that reach the point's `target` are equal; of equal ones the earliest reached wins.
+    Of equal scores the one with the lower validation loss wins. Scores that reach the point's
+    `target` are equal; of those the earliest reached wins.
     """
     store, found = records.Store(out), {}
     for candidate in grid_of(point):
@@ -64,7 +65,8 @@ def choose(
     enough = math.inf if target is None else sign * target
 
     def rank(lr):
-        return min(sign * good[lr][name], enough), -good[lr]["best_step"]
+        score, loss = sign * good[lr][name], good[lr].get("val_loss_best", math.inf)
+        return min(score, enough), 0.0 if score >= enough else -loss, -good[lr]["best_step"]
 
     columns = {f"{name}@lr={lr:g}": good[lr][name] if lr in good else None for lr in found}
     best = max(good, key=rank)

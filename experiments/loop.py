@@ -45,6 +45,8 @@ class Progress:
     curve: list[dict] = dataclasses.field(default_factory=list)
     best: float | None = None
     best_step: int | None = None
+    best_loss: float | None = None
+    """On validation. Of equal scores, and small sets have many, the one of the lowest is best."""
     seconds: float = 0.0
     """Of training steps, evaluation and compilation apart."""
     flops: int = 0
@@ -164,19 +166,23 @@ class Run:
 
     def measure(self, progress, state) -> bool:
         """Add a line to the curve; whether it is the best so far."""
-        score = self.evaluate("val", state)[self.task.metric]
+        scores = self.evaluate("val", state)
+        score, loss = scores[self.task.metric], scores["loss"]
         line = {
             "step": progress.step,
             "train_loss": math.fsum(progress.recent) / len(progress.recent),
             f"val_{self.task.metric}": score,
+            "val_loss": loss,
             "seconds": round(progress.seconds, 3),
         }
         progress.recent = []
         progress.curve.append(line)
         self.curve.write(progress.curve)
-        better = progress.best is None or self.sign * (score - progress.best) > 0
+        better = progress.best is None or (
+            (self.sign * score, -loss) > (self.sign * progress.best, -progress.best_loss)
+        )
         if better:
-            progress.best, progress.best_step = score, progress.step
+            progress.best, progress.best_step, progress.best_loss = score, progress.step, loss
         return better
 
     def is_over(self, progress) -> bool:

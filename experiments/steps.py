@@ -165,14 +165,15 @@ def held_out_sums(graph, task: tasks.Task) -> Callable:
 
 
 def evaluate(sums: Callable, task: tasks.Task, split: str, size: int, state: Mapping) -> dict:
-    """The task's metric and `extra` ones, by name, on a whole held-out split, `size` examples at a
-    time."""
+    """The task's metric, `extra` ones and the mean `loss`, by name, on a whole held-out split,
+    `size` examples at a time."""
     totals = {}
     for batch in task.held_out(split, size):
         for name, value in sums(state["params"], state["buffers"], batch).items():
             totals[name] = totals.get(name, 0.0) + np.asarray(value, np.float64)
     totals = {name: total if total.ndim else float(total) for name, total in totals.items()}
-    return {task.metric: task.score(totals), **task.extra(totals)}
+    loss = totals["loss"] / totals["count"]
+    return {"loss": loss, task.metric: task.score(totals), **task.extra(totals)}
 
 
 def _apply(network, task, batch, **kwargs):

@@ -174,6 +174,7 @@ def run_point(point: Mapping, out: Path, asked: Mapping[str, int] | None = None)
         "loss": last["train_loss"],
         f"val_{metric}_best": progress.best,
         f"val_{metric}_last": last[f"val_{metric}"],
+        "val_loss_best": progress.best_loss,
         **_tested(task, evaluate("test", best)),
         **{f"test_{metric}@{split}": evaluate(split, best)[metric] for split in task.also},
         **_otherwise(c, task, best, mesh),

@@ -21,13 +21,15 @@ POINT = {
 
 
 def scored(folder, scores, **fields):
-    """The grid's points with these scores and steps on record; None for one that was lost."""
+    """The grid's points with these scores, steps and losses, if any, on record; None for one that
+    was lost."""
     store, point = records.Store(folder), POINT | fields
     for candidate, found in zip(choice.grid_of(point), scores, strict=True):
         if found is None:
             record = records.make(candidate, "nan", reason="the loss is nan at step 3", env=ENV)
         else:
-            metrics = {"val_accuracy_best": found[0], "best_step": found[1]}
+            names = ("val_accuracy_best", "best_step", "val_loss_best")
+            metrics = dict(zip(names, found, strict=False))
             record = records.make(candidate, "ok", metrics=metrics, env=ENV)
         store.write(record)
     return point
@@ -50,6 +52,11 @@ def test_the_grid_differs_in_what_it_says_alone():
         ([(0.995, 9), (0.999, 8), (0.992, 7)], True, 0.99, 1e-1),
         ([(0.995, 9), (0.999, 8), (0.98, 7)], True, 0.99, 1e-2),
         ([(2.5, 9), (2.1, 8), (2.2, 7)], False, 2.3, 1e-1),
+        # of equal scores the lower loss, of equal ones without losses the earlier
+        ([(0.8, 7, 0.5), (0.8, 9, 0.4), (0.7, 9, 0.3)], True, None, 1e-2),
+        ([(0.8, 9), (0.8, 7), (0.7, 9)], True, None, 1e-2),
+        # what is enough is enough
+        ([(0.995, 9, 0.1), (0.999, 8, 0.2), (0.992, 7, 0.3)], True, 0.99, 1e-1),
     ],
 )
 def test_the_best_on_validation_is_chosen(tmp_path, scores, better, target, best):

@@ -183,6 +183,16 @@ def test_patience_ends_a_run_early(tmp_path):
     assert (metrics["best_step"], metrics["steps"]) == (2, 6)
 
 
+@pytest.mark.parametrize("losses", [[0.9, 0.7, 0.8, 0.6], [0.9, 0.8, 0.7, 0.6], [0.9] * 4])
+def test_of_equal_scores_the_lower_loss_is_best(tmp_path, monkeypatch, losses):
+    made = iter([{"bpb": b, "loss": x} for b, x in zip([3.0, 2.0, 2.0, 2.5], losses, strict=True)])
+    test = {"bpb": 2.0, "loss": 0.7}
+    monkeypatch.setattr(train.steps, "evaluate", lambda *_: next(made, test))
+    metrics = train.run_point(POINT | {"eval_every": 3, "steps": 12}, tmp_path)
+    best = losses.index(min(losses[1:3]), 1)
+    assert (metrics["best_step"], metrics["val_loss_best"]) == (3 * (best + 1), losses[best])
+
+
 def test_seeds_and_rates_share_a_program(tmp_path, undisturbed):
     train._programs.cache_clear()
     found = [
