@@ -3,6 +3,7 @@
 Imports no jax.
 """
 
+import numpy as np
 import pandas as pd
 
 from experiments import frames, published, quality, quality_tables
@@ -53,6 +54,7 @@ def tables(section: Section, text: str) -> list[Table]:
             columns.append(Column(f"p{horizon}", "published", decimals=3))
     columns += [
         Column("of", "published as"),
+        Column("times", "ours / published", decimals=2),
         *quality_tables.SPANS,
         *quality_tables.COSTS,
         quality_tables.STATUS,
@@ -61,8 +63,10 @@ def tables(section: Section, text: str) -> list[Table]:
     how = (
         f"Of the test split, every window of it. {quality_tables.MEAN} Published: the system that "
         "has the mechanism in it, at the look-back it was published for, from the papers that the "
-        "tables by N name."
+        "tables by N name; ours / published is the geometric mean over the horizons."
     )
+    if differs := _differs(frame, metric, rows):
+        how += f" What is published differs: {differs}."
     columns = tuple(quality_tables.used(columns, rows))
     return [Table.of(section.name, section.title, f"{how} {text}", columns, rows)]
 
@@ -81,6 +85,13 @@ def _published(frame, metric):
     return {(row.model, row.mechanism, row.n): row.value for row in found.itertuples()}
 
 
+def _differs(frame, metric, rows):
+    """What the published systems in the table are of that ours are not, in words."""
+    shown, task = {row.get("of") for row in rows}, published.task_of(frame)
+    found = published.of(task, metric.key)
+    return "; ".join(text for text in found[found.model.isin(shown)].differs.unique() if text)
+
+
 def _line(label, n, rows, figures):
     line = {"label": label, "n": n, "what": rows[0]["what"], "mechanism": rows[0].get("mechanism")}
     for row in rows:
@@ -93,6 +104,13 @@ def _line(label, n, rows, figures):
     alike = {row["status"] for row in rows}
     status = alike.pop() if len(alike) == 1 else "; ".join(said)
     costs = {c.key: rows[0].get(c.key) for c in quality_tables.COSTS}
+    ratios = [
+        line[f"h{row['at']}"] / line[f"p{row['at']}"]
+        for row in rows
+        if not missing(row.get("score")) and f"p{row['at']}" in line
+    ]
+    if ratios:
+        line["times"] = float(np.exp(np.mean(np.log(ratios))))
     return {
         **line,
         **(quality_tables.spans(rows) if line["what"] == "model" else {}),

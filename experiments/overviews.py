@@ -1,8 +1,9 @@
-"""Sections over several others: of the tasks of a benchmark, of the horizons of a series."""
+"""Sections over several others: a benchmark's tasks, a series' horizons, what attention adds."""
 
-from experiments import closing, horizons
+from experiments import closing, contribution, horizons
 from experiments.frames import Section
 
 
 def with_overviews(sections: list[Section]) -> list[Section]:
-    return [*sections, *closing.sections(sections), *horizons.sections(sections)]
+    kinds = (closing, horizons, contribution)
+    return [*sections, *(made for kind in kinds for made in kind.sections(sections))]

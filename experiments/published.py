@@ -16,7 +16,8 @@ def figures() -> pd.DataFrame:
     """A row a figure: `value` in our records' units, NaN where `word` stands instead of a number.
 
     `mechanism` is ours of the same idea, else the model; `setting` how it was evaluated, where that
-    was not as trained; `status` says whether and where to read it up.
+    was not as trained; `status` says whether and where to read it up; `differs`, in words, what it
+    is of that ours are not.
     """
     content = tomllib.loads(FILE.read_text())
     rows = []
@@ -28,7 +29,7 @@ def figures() -> pd.DataFrame:
                 row = dict.fromkeys(FIELDS) | column
                 row |= {key: table[key] for key in ("name", "source", "checked", "metric")}
                 row |= {"model": model, "mechanism": content["mechanisms"].get(model, model)}
-                row["word"] = word
+                row |= {"word": word, "differs": table.get("differs", "")}
                 row["value"] = float("nan") if word else value * table.get("unit", 1)
                 row["status"] = f"{verb}: {table['where']}"
                 rows.append(row)

@@ -3,6 +3,7 @@
 One path for every metric. Imports no jax.
 """
 
+import math
 from collections.abc import Iterable
 
 import pandas as pd
@@ -200,11 +201,16 @@ def clear_best(rows: Iterable[dict], metric: Metric) -> dict | None:
 
 
 def rank(rows: pd.DataFrame, score: float, metric: Metric) -> tuple[float, float]:
-    """How good a learning rate is: by the score up to the target, then by the steps it took."""
+    """How good a learning rate is, as `choice.choose` sees it: by the score up to the target; below
+    it by the loss; by the steps it took."""
     score, target = metric.sign * score, pd.to_numeric(column(rows, "config.target")).max()
-    steps = pd.to_numeric(column(rows, "metrics.best_step")).mean()
-    reached = score if missing(target) else min(score, metric.sign * target)
-    return reached, 0.0 if missing(steps) else -steps
+    enough = math.inf if missing(target) else metric.sign * target
+    loss, steps = (
+        pd.to_numeric(column(rows, f"metrics.{key}")).mean()
+        for key in ("val_loss_best", "best_step")
+    )
+    by_loss = 0.0 if score >= enough or missing(loss) else -loss
+    return min(score, enough), by_loss, 0.0 if missing(steps) else -steps
 
 
 def _only(rows, key):

@@ -13,6 +13,8 @@ from experiments.palette import MUTED
 
 # what is farther from the models than so many times their spread would squeeze them
 FAR = 4
+# of a classifier's learning curves: (key, how it is drawn, how that is called)
+LOSSES = (("train_loss", "--", "dashed on batches"), ("val_loss", "-", "solid on validation"))
 # published points of one N beyond which their names are left to the table
 NAMED = 6
 
@@ -176,12 +178,13 @@ def _speed(section, metric, rows, look):
 
 
 def learning(section, metric, curves, look, by="config.n") -> list[Drawing]:
-    """A panel a value of the column `by`, a thin line a seed; [] where there are no curves."""
+    """A panel a value of the column `by`, a thin line a seed; [] where there are no curves. A score
+    that is no loss has the losses below it."""
     metric = validation(metric)
     frame, key, panels = section.frame, f"val_{metric.key}", {}
     for row in frame.sort_values([by, "label", "id"]).itertuples():
         points = [
-            (point["step"], point[key])
+            point
             for point in curves.get((row.id, str(frame["env.device"][row.Index])), [])
             if all(isinstance(point.get(k), int | float) for k in ("step", key))
         ]
@@ -194,16 +197,30 @@ def learning(section, metric, curves, look, by="config.n") -> list[Drawing]:
     shown = {label for lines in panels.values() for label, _ in lines}
     shown = sorted(shown, key=lambda label: (label != "full", label))
     handles = [canvas.legend_entry(label, look[label]) for label in shown]
-    figure, grid = canvas.panels(section, "Learning curves", [*panels], 1, handles)
-    for ax, lines in zip(grid[0], panels.values(), strict=True):
+    rows = 1 + metric.higher_is_better
+    figure, grid = canvas.panels(section, "Learning curves", [*panels], rows, handles)
+    for column, lines in zip(grid.T, panels.values(), strict=True):
         for label, points in lines:
-            style, (steps, y) = look[label], zip(*points, strict=True)
-            ax.plot(steps, y, color=style.color, ls=style.line, lw=1.2, alpha=0.9)
-            ax.plot(steps[-1], y[-1], style.marker, color=style.color, ms=5)
-        ax.set_xlabel("step")
+            _curve(column[0], points, key, look[label], marker=look[label].marker)
+            for name, line, _ in LOSSES if rows > 1 else ():
+                _curve(column[1], points, name, look[label], ls=line)
+        column[-1].set_xlabel("step")
     canvas.score_axis(grid[0][0], metric, "validation")
     text = f"{metric.title} on the validation split while training, a line a seed."
+    if rows > 1:
+        grid[1][0].set_ylabel("loss, nats")
+        text += f" Below it the loss, {' and '.join(words for *_, words in LOSSES)}."
     return [Drawing(f"{section.name}-curves", text, figure)]
+
+
+def _curve(ax, points, key, style, *, ls=None, marker=None):
+    """A thin line of what the points have of `key`, its end marked."""
+    found = [(point["step"], point[key]) for point in points if not missing(point.get(key))]
+    if found:
+        steps, y = zip(*found, strict=True)
+        ax.plot(steps, y, color=style.color, ls=ls or style.line, lw=1.2, alpha=0.9)
+        if marker:
+            ax.plot(steps[-1], y[-1], marker, color=style.color, ms=5)
 
 
 def heading(models, others, refused) -> str:

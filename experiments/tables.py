@@ -6,6 +6,7 @@ from experiments import (
     analysis,
     chips,
     closing,
+    contribution,
     crossovers,
     decoding_report,
     errors,
@@ -164,6 +165,7 @@ TABLES = {
     "grid": quality_tables.grid,
     "arena": closing.tables,
     "horizons": horizons.tables,
+    "contribution": contribution.tables,
     "step": shares.tables,
     "decoding": decoding_report.tables,
     "compiled": chips.tables,
@@ -199,6 +201,7 @@ def caption(section: Section) -> str:
         }
     )
     dates = sorted(str(date)[:10] for date in analysis.column(frame, "env.date").dropna())
+    load = pd.to_numeric(analysis.column(frame, "env.load")).max()
     repeats = values("metrics.repeats") or values("config.repeats")
     facts = [
         ("device", values("env.device")),
@@ -209,6 +212,8 @@ def caption(section: Section) -> str:
         ("seeds", values("config.seed")),
         ("date", " to ".join(dict.fromkeys((dates[0], dates[-1]))) if dates else ""),
         ("repeats", f"median of {repeats}" if repeats else ""),
+        # of a machine that did nothing else it is the cores at most
+        ("load", f"up to {load:.1f}" if load > 0 else ""),
     ]
     return "; ".join(f"{word} {value}" for word, value in facts if value) + "."
 

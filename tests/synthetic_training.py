@@ -18,6 +18,7 @@ RULES = {
     "multi30k": lambda n: {"copy_bleu": 3.0},
     "forecast": lambda n: {"seasonal_mse": 0.5, "seasonal_mae": 0.4, "last_value_mse": 5.0},
     "imdb": lambda n: {"chance_accuracy": 0.5, "majority_accuracy": 0.5},
+    "ucr": lambda n: {"chance_accuracy": 0.1, "majority_accuracy": 0.2},
 }
 
 
@@ -168,6 +169,7 @@ def curves(folder: Path, records: list[dict]) -> None:
             {
                 "step": step,
                 "train_loss": 1.0,
+                "val_loss": 1.1,
                 key.removesuffix("_best"): last + sign * (5 if sign > 0 else last) * 0.99**step,
                 "seconds": step * 0.3,
             }

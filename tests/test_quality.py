@@ -235,6 +235,10 @@ def test_figures_of_every_kind(tmp_path):
     names = [drawing.name for drawing in plots.draw(section, found.curves)]
     assert names == ["mqar-by-n", "mqar-frontier", "mqar-speed", "mqar-curves"]
     assert plots.draw(grid, found.curves) == []
+    learning = plots.draw(section, found.curves)[-1].figure
+    scores, losses = learning.axes[0], learning.axes[len(learning.axes) // 2]
+    assert losses.get_ylabel() == "loss, nats"
+    assert len(losses.lines) == len(scores.lines) > 0
 
 
 def test_only_failures_have_tables_and_no_figures(tmp_path):

@@ -160,11 +160,14 @@ def _scores(section, facets, metric, styles):
             yield point
 
 
+LOSSES = {"train_loss": "training loss", "val_loss": "validation loss"}
+
+
 def learning(metric) -> Callable:
-    """Validation scores while training, a line a seed."""
+    """Validation scores and losses while training, a line a seed."""
 
     def make(sections, curves):
-        rows, styles, key = [], {}, f"val_{metric.key}"
+        rows, styles, key, shown = [], {}, f"val_{metric.key}", ("score", *LOSSES)
         for section, facets in _of(sections, "train"):
             frame = section.frame
             styles |= _styles(frame.rename(columns={"config.mechanism": "mechanism"}))
@@ -172,15 +175,17 @@ def learning(metric) -> Callable:
                 of_n = facets | {"at": f"{record['config.n']:,}"}
                 for point in curves.get((record["id"], str(record["env.device"])), ()):
                     if all(isinstance(point.get(k), int | float) for k in ("step", key)):
-                        point = {"step": point["step"], "score": point[key] / metric.scale}
+                        point = point | {"score": point[key] / metric.scale}
                         point |= {"series": record["id"], "records": record["id"]}
-                        rows.append(_row(record | point, of_n, ("step", "score", "series")))
+                        rows.append(_row(record | point, of_n, ("step", "series", *shown)))
         x = {"key": "step", "label": "step", "log": False}
+        y = [_score(metric)]
+        y += [{"key": key, "label": words, "log": False} for key, words in LOSSES.items()]
         title = f"Learning curves, {metric.words}"
         words = f"{metric.title} on the validation split, a line a seed."
         facets = (DEVICE, SETTING, OF_N)
         name = f"{metric.key}-curves"
-        return _chart(name, title, words, facets, [x], [_score(metric)], rows, styles)
+        return _chart(name, title, words, facets, [x], y, rows, styles)
 
     return make
 

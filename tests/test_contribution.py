@@ -1,0 +1,54 @@
+"""The table of what the attention block adds."""
+
+import pytest
+
+from experiments import contribution, frames, overviews, plots, reading, tables
+from tests import synthetic_records as synthetic
+from tests import synthetic_training as training
+
+SCORES = {"full": (0.50, 0.54, 0.58), "none": (0.60, 0.61, 0.62), "recurrent": (0.7, 0.7, 0.7)}
+
+
+def records(scores=SCORES, experiment="ucr-OSULeaf"):
+    more = {"task": "ucr", "task_args": {"dataset": experiment}, "experiment": experiment}
+    return [
+        training.train(label, 427, seed, score, **more)
+        for label, found in scores.items()
+        for seed, score in enumerate(found)
+    ]
+
+
+def table_of(folder, found):
+    synthetic.write(folder, found)
+    sections = overviews.with_overviews(frames.sections(reading.read([folder]).frame))
+    (section,) = [s for s in sections if s.kind == "contribution"]
+    assert plots.draw(section, {}) == []
+    (table,) = tables.build(section)
+    return section, table
+
+
+def test_a_row_is_a_task_with_the_difference_and_its_error(tmp_path):
+    better = {"full": (0.9, 0.9, 0.91), "none": (0.8, 0.8, 0.81)}
+    alike = {"full": (0.9, 0.5), "none": (0.8, 0.5)}
+    one = {"full": (0.9,), "none": (0.8,)}
+    found = [*records(), *records(better, "ucr-better"), *records(alike, "ucr-alike")]
+    section, table = table_of(tmp_path, [*found, *records(one, "ucr-one")])
+    assert section.name == "attention-adds-accuracy"
+    rows = {row[0]: row for row in table.text()}
+    assert rows["ucr-OSULeaf"][1:7] == ["427", "54.00 ± 2.31 (3)", "61.00 ± 0.58 (3)",
+                                        "70.00 ± 0.00 (3)", "-7.00 ± 2.38",
+                                        "yes, worse"]  # fmt: skip
+    assert rows["ucr-better"][5:7] == ["10.00 ± 0.47", "yes, better"]
+    assert rows["ucr-alike"][6] == "no"
+    assert rows["ucr-one"][5:7] == ["10.00", "one seed"]
+
+
+def test_of_an_error_less_is_better():
+    one, other = {"score": 0.3, "stderr": 0.03}, {"score": 0.5, "stderr": 0.04}
+    assert contribution.difference(one, other, -1) == pytest.approx((0.2, 0.05))
+    assert contribution.difference(one, {"score": None}, -1) == (None, None)
+
+
+def test_a_task_without_the_model_without_is_no_row(tmp_path):
+    synthetic.write(tmp_path, records({"full": (0.5, 0.6), "recurrent": (0.5, 0.6)}))
+    assert contribution.sections(frames.sections(reading.read([tmp_path]).frame)) == []
