@@ -247,8 +247,10 @@ class Block(nnx.Module):
             x = self._join(x, seen, self.cross_norm, keys[2])
         if not self.has_ff:
             return x
-        h = self._enter(x, self.ff_norm)
-        return self._join(x, self.contract(jax.nn.gelu(self.expand(h))), self.ff_norm, keys[3])
+        return self._join(x, self.feed(self._enter(x, self.ff_norm)), self.ff_norm, keys[3])
+
+    def feed(self, h):
+        return self.contract(jax.nn.gelu(self.expand(h)))
 
     def _enter(self, x, norm):
         return norm(x) if self.pre else x

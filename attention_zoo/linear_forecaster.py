@@ -9,10 +9,10 @@ every model of the task.
 
 import dataclasses
 
-import jax.numpy as jnp
 from flax import nnx
 
 from attention_zoo import ops
+from attention_zoo.decomposition import moving_mean
 
 FORMS = ("dlinear", "nlinear")
 
@@ -65,11 +65,3 @@ class LinearForecaster(nnx.Module):
 
     def sized_by_length(self) -> list:
         return [linear.kernel for linear in (self.linear, self.trend) if linear]
-
-
-def moving_mean(x, kernel: int):
-    """[B, N]: the mean of `kernel` steps around each, the ends repeated beyond them."""
-    half = kernel // 2
-    padded = jnp.pad(x, [(0, 0), (half, half)], mode="edge")
-    sums = jnp.pad(padded.cumsum(1), [(0, 0), (1, 0)])
-    return (sums[:, kernel:] - sums[:, :-kernel]) / kernel

@@ -6,6 +6,7 @@ returns `nnx.state(model, Buffer)` too.
 """
 
 import dataclasses
+import functools
 import itertools
 import math
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ from flax import nnx
 
 from attention_zoo import ops, registry, sharding
 from attention_zoo.beam import search
+from attention_zoo.decomposition import DecomposedBlock
 from attention_zoo.embedding import Embedding, patches_of
 from attention_zoo.generate import advance, begin, generate
 from attention_zoo.layers import Block, SequenceMixer, Stack, check_heads, refuse
@@ -58,6 +60,8 @@ class TransformerConfig:
     """The longest sequence, in positions of the model."""
     positions: str = "learned"
     norm: str = "pre"
+    decomposition: int = 0
+    """Positions of the moving mean that an encoder's blocks take off; 0 for none. Autoformer: 25"""
     dropout: float = 0.0
     remat: bool = False
     scan: bool = False
@@ -84,6 +88,10 @@ class TransformerConfig:
             ops.positive(**{name: getattr(self, name)})
         if self.ff != 0:
             ops.positive(ff=self.ff)
+        if self.decomposition != 0:
+            ops.positive(decomposition=self.decomposition)
+            if self.kind != "encoder":
+                raise ValueError(f"decomposition is an encoder's, got a {self.kind}")
         check_heads(self.width, self.heads)
         if self.patch_stride is not None:
             ops.positive(patch_stride=self.patch_stride)
@@ -167,9 +175,14 @@ class Transformer(nnx.Module):
         common |= {"rotary": c.positions == "rotary", "dtype": jnp.dtype(c.dtype), "rngs": rngs}
         sizes = (c.width, c.heads, c.ff)
 
+        block = Block
+        if c.decomposition:
+            refuse([f"decomposition takes no {m.name}" for m in mixers if m.shorter is not None])
+            block = functools.partial(DecomposedBlock, decomposition=c.decomposition)
+
         def stack(mixers, **kwargs):
             blocks = [
-                Block(m, *sizes, max_len=length, **common, **kwargs)
+                block(m, *sizes, max_len=length, **common, **kwargs)
                 for m, length in zip(mixers, lengths_of(mixers, c.max_len), strict=True)
             ]
             return Stack(blocks, scan=c.scan, remat=c.remat)
@@ -233,8 +246,11 @@ class Transformer(nnx.Module):
             return (block(h, mask=mask, key=key), mask_after), None
 
         extras = self.stack.gather(keys[: self.config.depth])
+        if self.config.decomposition:
+            embedded = _without_trend(*embedded)
         (h, mask), _ = self.stack.run(visit, embedded, extras)
-        return self.norm(h) if self.norm else h, mask
+        season, *trend = h if self.config.decomposition else (h,)
+        return sum(trend, self.norm(season) if self.norm else season), mask
 
     def weights(self, x, target, mask=None):
         """[B, T, S] of an encoder-decoder: which source positions the last layer's cross-attention
@@ -283,6 +299,12 @@ class Transformer(nnx.Module):
     def _layer_keys(self, key):
         n = self.config.depth + 1
         return [None] * n if key is None else list(jax.random.split(key, n))
+
+
+def _without_trend(h, mask):
+    if mask is not None:
+        raise ValueError("decomposition takes no mask: a moving mean would see what it hides")
+    return (h, jnp.zeros_like(h)), mask
 
 
 def pool(h, mask):

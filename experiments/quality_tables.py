@@ -181,7 +181,7 @@ def _by_setting(section, text, metric, settings):
         STATUS,
         *SOURCE,
     )
-    how = f"Of the test split; a column is how the trained model was evaluated. {MEAN}"
+    how = f"Of the test split or the one named; a column is how a model was evaluated. {MEAN}"
     title = f"{section.title}: by evaluation"
     return Table.of(
         f"{section.name}-by-setting", title, f"{how} {text}", used(columns, lines), lines

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from attention_zoo.linear_forecaster import LinearConfig, LinearForecaster, moving_mean
+from attention_zoo.decomposition import moving_mean
+from attention_zoo.linear_forecaster import LinearConfig, LinearForecaster
 
 B, N, H = 3, 30, 4
 X = jax.random.normal(jax.random.key(0), (B, N, 1))

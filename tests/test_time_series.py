@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 import attention_zoo as zoo
-from attention_zoo.mechanisms import auto_correlation
 from tests.cases import CASES, LENGTH, assert_close, inputs
 
 
@@ -43,16 +42,6 @@ def test_a_period_is_found():
     n = jnp.arange(96)
     x = jnp.stack([jnp.sin(2 * np.pi * n / 12), jnp.cos(4 * np.pi * n / 12)], -1)[None, :, None]
     np.testing.assert_allclose(m.apply({}, x, x, x), x, atol=1e-4)
-
-
-def test_decomposition_adds_up_and_leaves_a_line_alone():
-    line = jnp.arange(40.0)[None, :, None] * jnp.array([1.0, -2.0])
-    season, trend = auto_correlation.decompose(line, 5)
-    np.testing.assert_allclose(season + trend, line, atol=1e-5)
-    np.testing.assert_allclose(season[:, 2:-2], 0, atol=1e-4)
-    window = np.asarray(jnp.pad(line, ((0, 0), (2, 2), (0, 0)), mode="edge"))
-    means = [window[:, i : i + 5].mean(1) for i in range(40)]
-    np.testing.assert_allclose(trend, np.stack(means, 1), rtol=1e-5, atol=1e-4)
 
 
 def test_active_queries_attend_and_others_take_the_mean():

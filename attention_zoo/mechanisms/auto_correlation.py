@@ -4,8 +4,8 @@ r(τ) = mean over heads and features of Σ_t q[t + τ] . k[t], around a circle o
 transform. The int(`factor` * ln T) largest, by softmax, weigh v[t + delay]: all heads share them.
 They are a sequence's own; with `batch_wide` the delays, not their weights, are those of the
 batch's mean, as the authors' code has it in training. Keys and values of another length than the
-queries are cut to theirs, or padded with zeros at the end. `decompose` splits off a moving
-average, for the layers around it.
+queries are cut to theirs, or padded with zeros at the end. The series decomposition around it is
+in decomposition.py.
 """
 
 import dataclasses
@@ -114,14 +114,3 @@ def rolled(v, delays, weights):
         return total + weight * jax.lax.dynamic_slice_in_dim(twice, delay, len(v)), None
 
     return jax.lax.scan(add, jnp.zeros(v.shape, jnp.float32), (delays, weights))[0]
-
-
-def decompose(x, width: int = 25):
-    """(season, trend) of x [B, N, ...]: the trend is the mean of the `width` positions around, the
-    ends repeated; they add up to x."""
-    ops.positive(width=width)
-    left = (width - 1) // 2
-    ends = [(0, 0), (left + 1, width - 1 - left), *[(0, 0)] * (x.ndim - 2)]
-    sums = jnp.cumsum(jnp.pad(x.astype(jnp.float32), ends, mode="edge"), 1)
-    trend = ((sums[:, width:] - sums[:, :-width]) / width).astype(x.dtype)
-    return x - trend, trend
