@@ -94,11 +94,18 @@ def begin(model, source, mask, length: int) -> dict:
     _only_with_source(model)
     memory, mask = model.encode(source, mask, None)
     B, S, _ = memory.shape
-    # states of one sequence each, for some hold what is common to a batch
-    states = model.target_stack.init_states(1, length)
-    repeated = jax.tree.map(lambda x: jnp.broadcast_to(x, (B, *x.shape)), states)
+    stack = model.target_stack
+
+    def read(block, h, own):
+        return h, {"own": own, "source": block.cross.read(h)}
+
+    def one(memory):
+        return stack.run(read, memory[None], stack.init_states(1, length), moves=False)[1]
+
+    # of one sequence each, for some states hold what is common to a batch
+    states = jax.vmap(one)(memory)
     seen = jnp.ones((B, S), bool) if mask is None else mask
-    return {"memory": memory, "mask": seen, "states": repeated, "position": jnp.zeros(B, jnp.int32)}
+    return {"mask": seen, "states": states, "position": jnp.zeros(B, jnp.int32)}
 
 
 def advance(model, state: dict, tokens):
@@ -106,10 +113,11 @@ def advance(model, state: dict, tokens):
 
     def one(state, token):
         h, _ = model.target_embed(token[None, None], None, start=state["position"])
-        memory, mask = state["memory"][None], state["mask"][None]
+        mask = state["mask"][None]
 
         def visit(block, h, inner):
-            return block.step(h, inner, memory=memory, memory_mask=mask)
+            h, own = block.step(h, inner["own"], memory=inner["source"], memory_mask=mask)
+            return h, inner | {"own": own}
 
         h, states = model.target_stack.run(visit, h, state["states"], moves=False)
         h = model.target_norm(h) if model.target_norm else h

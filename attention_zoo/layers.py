@@ -33,9 +33,9 @@ def rotate(x, positions):
 class SequenceMixer(nnx.Module):
     """A mechanism with the projections that its stream reads, and one for its output.
 
-    Self-attention on x [B, T, C]; with `cross`, x attends to a context [B, S, C]. The stream "x"
-    has no projection at all. Parameters are drawn for sequences of `max_len`. The output has the
-    length of x, or that of the mechanism's `shorter`.
+    Self-attention on x [B, T, C]; with `cross`, x attends to a context [B, S, C], or to what `read`
+    gives of one. The stream "x" has no projection at all. Parameters are drawn for sequences of
+    `max_len`. The output has the length of x, or that of the mechanism's `shorter`.
     """
 
     def __init__(
@@ -89,16 +89,20 @@ class SequenceMixer(nnx.Module):
             raise ValueError(f"a mixer with cross={self.cross} {wanted}")
         context = x if context is None else context
         m, (B, T, _) = self.mechanism, x.shape
-        dims = Dims(B, T, context.shape[1], self.heads, self.head_dim, itemsize=self.dtype.itemsize)
-        refuse(objections(m, dims, causal=self.causal, masked=mask is not None))
         params = self._params()
         q, k, v = (sharding.constrain(x, *HEADS) for x in self._project(x, context))
+        dims = Dims(B, T, v.shape[1], self.heads, self.head_dim, itemsize=self.dtype.itemsize)
+        refuse(objections(m, dims, causal=self.causal, masked=mask is not None))
         mixed = sharding.apply(m, params, q, k, v, mask=mask, causal=self.causal)
         if key is not None and m.refresh is not None:
             moved = m.refresh(key, *jax.lax.stop_gradient((params, q, k)), mask=mask)
             for name in m.frozen:
                 self.params[name][...] = jax.lax.stop_gradient(moved[name])
         return self._leave(mixed)
+
+    def read(self, context):
+        """(k, v) of a context, each [B, S, H, D]: what is the same at every step of decoding."""
+        return self._heads(self.key, context), self._heads(self.value, context)
 
     def weights(self, x, context=None, *, mask=None):
         """[B, T, S]: what each position takes of each, the mean over heads; of mechanisms whose
@@ -160,18 +164,17 @@ class SequenceMixer(nnx.Module):
         return {name: variable[...] for name, variable in self.params.items()}
 
     def _project(self, x, context, start=0):
-        def heads(linear, tokens):
-            if linear is None:
-                return None
-            return linear(tokens).reshape(*tokens.shape[:2], -1, self.head_dim)
-
         if self.mechanism.streams == "x":
             return None, None, x.reshape(*x.shape[:2], self.heads, self.head_dim)
-        q, k = heads(self.query, x), heads(self.key, context)
+        q = self._heads(self.query, x)
+        k, v = context if isinstance(context, tuple) else self.read(context)
         if self.rotary:
             positions = start + jnp.arange(x.shape[1])
             q, k = rotate(q, positions), rotate(k, positions)
-        return q, k, heads(self.value, context)
+        return q, k, v
+
+    def _heads(self, linear, x):
+        return None if linear is None else linear(x).reshape(*x.shape[:2], -1, self.head_dim)
 
     def _leave(self, mixed):
         mixed = mixed.reshape(*mixed.shape[:2], -1)

@@ -1,11 +1,12 @@
 """Points of kind "decoding": generating N tokens, with a cached decode state and without.
 
-A decoder of the point's `model` continues one token to N, the likeliest token each time. With the
-state each token costs a step; without it the whole sequence, padded to N, is read again for every
-token, as one that has no state must.
+The point's `model` continues one token to N, the likeliest token each time: a decoder, or an
+encoder-decoder (of attention or recurrent) that is given a source of N tokens. With the state the
+source is read once and each token costs a step; without it the whole network is called on the
+source and on the whole sequence, padded to N, again for every token.
 """
 
-import dataclasses
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,12 +15,14 @@ import jax.numpy as jnp
 from flax import nnx
 
 import attention_zoo as zoo
-from attention_zoo.model import TransformerConfig
+from attention_zoo.model import num_params
 from experiments import networks
 from experiments.measure import measure
 from experiments.tasks import Task
 
 VOCAB = 256
+# what generates, by field of the model; the first where it is not given
+GENERATE = {"architecture": ("transformer", "recurrent"), "kind": ("decoder", "encoder_decoder")}
 # measured without the state too, in columns of their own
 APART = ("flops_counted", "bytes_compiled", "seconds", "seconds_q1", "seconds_q3")
 
@@ -38,7 +41,8 @@ def objections(point: Mapping) -> list[str]:
     found = {}
     for m, dims, call in networks.calls(point, config_of(point)):
         found |= dict.fromkeys(zoo.objections(m, dims, **call))
-        if m.decode is None:
+        # an encoder is called on the whole source, and cross-attention too
+        if call["causal"] and m.decode is None:
             found[f"{m.name}: no token-by-token form"] = None
     return list(found)
 
@@ -46,8 +50,10 @@ def objections(point: Mapping) -> list[str]:
 def predict(point: Mapping) -> dict:
     """{"flops", "bytes"} of both together, by rules of thumb."""
     config, N = config_of(point), point["n"]
-    costs = [m.cost(dims, causal=True) for m, dims, _ in networks.calls(point, config)]
-    weights = config.depth * config.width * (4 * config.width + 2 * config.ff)
+    calls = networks.calls(point, config)
+    costs = [m.cost(dims, causal=call["causal"]) for m, dims, call in calls]
+    network = nnx.eval_shape(lambda: networks.make(config, rngs=nnx.Rngs(0)))
+    weights = num_params(network)["total"]
     whole = sum(cost.flops for cost in costs) + 2 * weights * point["batch"] * N
     return {"flops": whole * (N + 1), "bytes": sum(cost.bytes for cost in costs) + 4 * weights}
 
@@ -56,36 +62,78 @@ def run_point(point: Mapping, out: Path) -> dict:
     limits = {"repeats": point["repeats"], "budget": point.get("budget", 10.0)}
     found = measure(*program(point), **limits)
     again = measure(*program(point, cached=False), **limits)
-    calls = networks.calls(point, config_of(point))
-    costs = [m.cost(dataclasses.replace(dims, batch=1), causal=True) for m, dims, _ in calls]
-    state = sum(cost.state_bytes for cost in costs)
-    return found | {f"{name}_uncached": again[name] for name in APART} | {"state_bytes": state}
+    held = {"state_bytes": state_bytes(point)}
+    return found | {f"{name}_uncached": again[name] for name in APART} | held
 
 
 def program(point: Mapping, *, cached: bool = True) -> tuple:
-    """(function, arguments): the tokens [B, N - 1] that follow the first [B, 1]."""
-    network = zoo.Transformer(config_of(point), rngs=nnx.Rngs(point["seed"]))
-    graph, variables = nnx.split(network)
-    first = jax.random.randint(jax.random.key(point["seed"]), (point["batch"], 1), 0, VOCAB)
-    N = point["n"]
-
-    def with_state(variables, first):
-        return nnx.merge(graph, variables).generate(first, N - 1)
-
-    def without_state(variables, first):
-        model = nnx.merge(graph, variables)
-
-        def step(tokens, t):
-            token = model(tokens)[:, t].argmax(-1).astype(tokens.dtype)
-            return tokens.at[:, t + 1].set(token), None
-
-        tokens = jnp.pad(first, [(0, 0), (0, N - 1)])
-        return jax.lax.scan(step, tokens, jnp.arange(N - 1))[0][:, 1:]
-
-    return with_state if cached else without_state, (variables, first)
+    """(function, arguments): the tokens [B, N - 1] that follow the first [B, 1], of a source [B, N]
+    if the model reads one."""
+    graph, variables = nnx.split(_network(point))
+    generate = with_state if cached else without_state
+    return functools.partial(generate, graph, point["n"] - 1), (variables, *_tokens(point))
 
 
-def config_of(point: Mapping) -> TransformerConfig:
-    fields = {"kind": "decoder", "inputs": "tokens", "vocab": VOCAB}
+def with_state(graph, steps: int, variables, first, *source):
+    model = nnx.merge(graph, variables)
+    if not source:
+        return model.generate(first, steps)
+
+    def step(carry, _):
+        state, token = carry
+        logits, state = model.advance(state, token)
+        token = logits.argmax(-1).astype(token.dtype)
+        return (state, token), token
+
+    begun = model.begin(*source, None, steps)
+    return jax.lax.scan(step, (begun, first[:, 0]), length=steps)[1].T
+
+
+def without_state(graph, steps: int, variables, first, *source):
+    model = nnx.merge(graph, variables)
+
+    def step(tokens, t):
+        # or the compiler would encode the source before the loop, once
+        again, t = jax.lax.optimization_barrier((source, t))
+        token = model(*again, tokens)[:, t].argmax(-1).astype(tokens.dtype)
+        return tokens.at[:, t + 1].set(token), None
+
+    tokens = jnp.pad(first, [(0, 0), (0, steps)])
+    return jax.lax.scan(step, tokens, jnp.arange(steps))[0][:, 1:]
+
+
+def state_bytes(point: Mapping) -> int:
+    """Of all that is held from token to token of one sequence."""
+    network, (_, *source) = _network(point), _tokens(point | {"batch": 1})
+
+    def begin():
+        if not source:
+            return network.stack.init_states(1, point["n"])
+        return network.begin(*source, None, point["n"] - 1)
+
+    state = jax.eval_shape(begin)
+    return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state))
+
+
+def config_of(point: Mapping):
+    """Of the model, on bytes."""
+    asked = {field: point["model"].get(field, known[0]) for field, known in GENERATE.items()}
+    for field, known in GENERATE.items():
+        if asked[field] not in known:
+            raise ValueError(f"model.{field} must be {' or '.join(known)}, got {asked[field]!r}")
+    fields = {"kind": asked["kind"], "inputs": "tokens", "vocab": VOCAB, "target_vocab": VOCAB}
     empty = dict.fromkeys(("batch", "held_out", "sums", "score", "metric", "oracles"))
     return networks.config_of(point, Task("decoding", point["n"], fields, **empty))
+
+
+def _network(point):
+    return networks.make(config_of(point), rngs=nnx.Rngs(point["seed"]))
+
+
+def _tokens(point):
+    """The first [B, 1], and a source [B, N] of what reads one."""
+    key, B = jax.random.key(point["seed"]), point["batch"]
+    first = jax.random.randint(key, (B, 1), 0, VOCAB)
+    if getattr(config_of(point), "kind", None) == "decoder":
+        return (first,)
+    return first, jax.random.randint(jax.random.fold_in(key, 1), (B, point["n"]), 0, VOCAB)

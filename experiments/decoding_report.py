@@ -32,8 +32,9 @@ def cells(section: Section) -> pd.DataFrame:
 
 def tables(section: Section, text: str) -> list[Table]:
     what = (
-        "A decoder goes on from one token to N; times and FLOPs are of a token. Without a state "
-        "the whole sequence, padded to N, is read again for each."
+        "A model goes on from one token to N, of a source of N tokens if it reads one; times and "
+        "FLOPs are of a token. Without a state the whole network is called on all of it, padded "
+        "to N, again for each."
     )
     return [
         Table.of(section.name, section.title, f"{what} {text}", COLUMNS, cells(section)),

@@ -26,7 +26,9 @@ APART = (
     *("flops_counted", "bytes_compiled", "bytes_measured"),
     *("seconds", "seconds_q1", "seconds_q3"),
 )
-BYTES = labelled.Form(vocab=256)
+BYTES, NUMBERS = labelled.Form(vocab=256), labelled.Form(scale=255)
+# by the model's inputs; N is the steps of a series, and a patch holds several
+FORMS = {"tokens": BYTES, "continuous": NUMBERS, "patches": NUMBERS}
 
 
 def check_point(point: Mapping) -> None:
@@ -44,7 +46,8 @@ def objections(point: Mapping) -> list[str]:
 
 def predict(point: Mapping) -> dict:
     """{"flops", "bytes"} of both steps together, by rules of thumb."""
-    config, tokens = _config(point), point["batch"] * point["n"]
+    config = _config(point)
+    tokens = point["batch"] * config.positions_of(point["n"])
     costs = [m.cost(dims) for m, dims in _layers(point)]
     weights = config.depth * config.width * (4 * config.width + 2 * config.ff)
     kept = 4 * tokens * config.depth * (10 * config.width + 3 * config.ff)
@@ -62,7 +65,7 @@ def run_point(point: Mapping, out: Path) -> dict:
 def program(point: Mapping, *, attention: bool = True) -> tuple:
     """(step, its arguments)."""
     c = {**train.OPTIONAL, "lr": 1e-3, "steps": 1, **point}
-    task = noise(c["n"])
+    task = noise(c)
     network = zoo.Transformer(_config(c), rngs=nnx.Rngs(c["seed"]))
     for block in network.stack.blocks:
         mixer = block.mixer
@@ -90,19 +93,24 @@ def without_attention(m: Mechanism) -> Mechanism:
     return dataclasses.replace(m, apply=apply)
 
 
-def noise(n: int) -> tasks.Task:
-    """Random bytes in two classes: a task of which only the sizes matter."""
+def noise(point: Mapping) -> tasks.Task:
+    """Random bytes, or as many numbers from 0 to 1, in two classes: a task of which only the sizes
+    matter."""
+    n, inputs = point["n"], point["model"].get("inputs", "tokens")
+    if inputs not in FORMS:
+        raise ValueError(f"model.inputs must be one of {', '.join(FORMS)}, got {inputs!r}")
+    form = FORMS[inputs]
 
     def batch(seed, step, size):
         random = drawn.generator("train", seed, step)
         rows = random.integers(0, BYTES.vocab, (size, n)), random.integers(0, 2, size)
-        return labelled.batch_of(labelled.from_rows(*rows), np.arange(size), n, BYTES)
+        return labelled.batch_of(labelled.from_rows(*rows), np.arange(size), n, form)
 
-    return labelled.classification(n, "noise", batch, {}.get, 2, BYTES, rules={}, facts={})
+    return labelled.classification(n, "noise", batch, {}.get, 2, form, rules={}, facts={})
 
 
 def _config(point):
-    return networks.config_of(point, noise(point["n"]))
+    return networks.config_of(point, noise(point))
 
 
 def _layers(point):

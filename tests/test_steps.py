@@ -21,6 +21,8 @@ POINT = {
     "repeats": 3,
     "budget": 0.0,
 }
+PATCH = 8
+PATCHED = {"model": {**MODEL, "inputs": "patches", "patch": PATCH}}
 # (mechanism, hparams, projections that it reads)
 READERS = (
     ("local", {"window": 4}, 3),
@@ -36,9 +38,9 @@ def counted(*, attention, **changes):
     return flops.count(step, *args).flops
 
 
-def rest(projections, depth=MODEL["depth"]):
+def rest(projections, depth=MODEL["depth"], positions=POINT["n"]):
     """FLOPs of a step without attention: three products of tokens by weights each, the head too."""
-    C, F, tokens = MODEL["width"], MODEL["ff"], POINT["n"] * POINT["batch"]
+    C, F, tokens = MODEL["width"], MODEL["ff"], positions * POINT["batch"]
     mixer = 0 if projections is None else (projections + 1) * C * C
     return 3 * 2 * (depth * tokens * (mixer + 2 * C * F) + POINT["batch"] * C * 2)
 
@@ -55,10 +57,21 @@ def test_the_compiler_merges_no_projections():
     assert compiled.as_text().count(" dot(") == 3 * (MODEL["depth"] * (3 + 1 + 2) + 1)
 
 
-def test_what_is_missing_is_attention():
-    B, H, D, N = POINT["batch"], MODEL["heads"], MODEL["width"] // MODEL["heads"], POINT["n"]
-    kernel = 3 * MODEL["depth"] * 2 * B * H * N**2 * 2 * D
-    assert counted(attention=True) - counted(attention=False) == kernel
+# the last of 31 steps leaves its patch short
+@pytest.mark.parametrize(
+    ("changes", "positions"), [({}, 32), (PATCHED, 32 // PATCH), (PATCHED | {"n": 31}, 4)]
+)
+def test_what_is_missing_is_attention(changes, positions):
+    B, H, D = POINT["batch"], MODEL["heads"], MODEL["width"] // MODEL["heads"]
+    kernel = 3 * MODEL["depth"] * 2 * B * H * positions**2 * 2 * D
+    assert counted(attention=True, **changes) - counted(attention=False, **changes) == kernel
+
+
+def test_in_patches_the_rest_is_of_fewer_positions_too():
+    positions = POINT["n"] // PATCH
+    # to embed a series takes a product by weights, which are trained
+    embedding = 2 * 2 * positions * POINT["batch"] * PATCH * MODEL["width"]
+    assert counted(attention=False, **PATCHED) == rest(3, positions=positions) + embedding
 
 
 def test_an_output_that_is_shorter_stays_so():
@@ -86,6 +99,8 @@ def test_a_step_is_measured_with_and_without(tmp_path):
         ({"hparams": {"blok": 3}}, "no hyperparameter 'blok'"),
         ({"model": {**MODEL, "heads": 5}}, "heads=5 must divide width=24"),
         ({"model": {**MODEL, "widht": 5}}, "model has no field 'widht'"),
+        ({"model": {**MODEL, "inputs": "patch"}}, "model.inputs must be one of tokens, continuous"),
+        ({"model": {**PATCHED["model"], "patch": 0}}, "patch must be"),
     ],
 )
 def test_a_bad_point_is_named(change, words):
@@ -97,6 +112,8 @@ def test_the_sweep_covers_every_mechanism():
     points = configuration.points(*configuration.load("steps"))
     assert {p["n"] for p in points} == {2**e for e in range(8, 15)}
     assert len(points) == 7 * len({p["label"] for p in points})
+    patched = {p["label"] for p in points if p["model"].get("inputs") == "patches"}
+    assert patched == {"full, patches of 16", "linear, patches of 16"}
 
 
 def step_record(label, n, attention):

@@ -11,6 +11,7 @@ from flax import nnx
 import attention_zoo as zoo
 from attention_zoo.model import TransformerConfig
 from attention_zoo.recurrent_translator import ATTENTION, RecurrentConfig, RecurrentTranslator
+from experiments import flops
 
 B, S, T, V, START, END = 3, 7, 5, 6, 1, 2
 SOURCE = jax.random.randint(jax.random.key(0), (B, S), 0, 9)
@@ -84,6 +85,15 @@ def test_cached_steps_are_the_whole_call(model):
         return jnp.stack(found, 1)
 
     np.testing.assert_allclose(by_steps(), whole, atol=2e-5)
+
+
+@pytest.mark.parametrize("name", ["transformer", "scanned", "dot", "general"])
+def test_of_a_longer_source_a_cached_step_reads_only_keys_and_values(name):
+    model, counted, depth = build(name), {}, 2 if name == "scanned" else 1
+    for length in (S, S + 4):
+        state = model.begin(jnp.zeros((B, length), int), None, T)
+        counted[length] = flops.count(model.advance, state, TARGET[:, 0]).flops
+    assert counted[S + 4] - counted[S] == 2 * depth * B * 2 * 4 * 16
 
 
 @pytest.mark.parametrize("name", TRANSFORMERS)
