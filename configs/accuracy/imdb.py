@@ -33,7 +33,7 @@ MEDIUM = {
 }
 FULL = {
     "model": {"width": 256, "depth": 4, "heads": 4, "ff": 1024, "positions": "learned"},
-    "ff": accuracy.evened(256, 4, 1024),
+    "ff": accuracy.evened(256, 4, 1024, depth=4),
     "lengths": (1024, 2048, 4096),
     "lr_length": 1024,
     "lrs": (1e-4, 3e-4, 1e-3),
@@ -47,7 +47,8 @@ FULL = {
 
 def get_config(size="small"):
     sizes = {"small": SMALL, "medium": MEDIUM, "full": FULL}
-    return accuracy.settings("imdb", size, sizes, variants=accuracy.WIDE)
+    variants = {**accuracy.WIDE, **accuracy.RECURRENT, **accuracy.BAGS}
+    return accuracy.settings("imdb", size, sizes, variants=variants)
 
 
 def get_sweep(config):

@@ -11,6 +11,7 @@ steps of 32 (remembered from its code: check before citing). Published: .36 to .
 
 from configs import accuracy
 
+EARLIER = {**accuracy.RECURRENT, **accuracy.BAGS}
 SMALL = {
     **accuracy.SMALL,
     "task_args": {"train_examples": 50_000, "val_examples": 1000, "test_examples": 2000},
@@ -31,9 +32,9 @@ MEDIUM = {
     "steps": 3000,
 }
 FULL = {
-    "variants": accuracy.WIDE,
+    "variants": {**accuracy.WIDE, **EARLIER},
     "model": {"width": 512, "depth": 6, "heads": 8, "ff": 2048, "positions": "learned"},
-    "ff": accuracy.evened(512, 8, 2048),
+    "ff": accuracy.evened(512, 8, 2048, depth=6),
     "lengths": (2000,),
     "lr_length": 2000,
     "lrs": (1e-4, 3e-4, 1e-3),
@@ -46,7 +47,8 @@ FULL = {
 
 
 def get_config(size="small"):
-    return accuracy.settings("listops", size, {"small": SMALL, "medium": MEDIUM, "full": FULL})
+    sizes, variants = {"small": SMALL, "medium": MEDIUM, "full": FULL}, accuracy.VARIANTS
+    return accuracy.settings("listops", size, sizes, variants={**variants, **EARLIER})
 
 
 def get_sweep(config):

@@ -8,8 +8,13 @@ on one. full: as medium, 3 seeds and 5,000 steps.
 
 from configs import accuracy
 
-# 60 / 8 is no even number of buckets
-VARIANTS = {**accuracy.VARIANTS, "lsh": {"buckets": 8, "block": 16, "hashes": 2}}
+VARIANTS = {
+    **accuracy.VARIANTS,
+    # 60 / 8 is no even number of buckets
+    "lsh": {"buckets": 8, "block": 16, "hashes": 2},
+    **accuracy.RECURRENT,
+    **accuracy.BAGS,
+}
 SMALL = {
     **accuracy.SMALL,
     "lengths": (60,),

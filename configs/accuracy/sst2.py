@@ -25,7 +25,8 @@ FULL = {**MEDIUM, "seeds": (0, 1, 2), "steps": 10_000, "time_limit": 86400.0}
 
 def get_config(size="small"):
     sizes = {"small": SMALL, "medium": MEDIUM, "full": FULL}
-    return accuracy.settings("sst2", size, sizes)
+    variants = {**accuracy.VARIANTS, **accuracy.RECURRENT, **accuracy.BAGS}
+    return accuracy.settings("sst2", size, sizes, variants=variants)
 
 
 def get_sweep(config):
