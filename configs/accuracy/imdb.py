@@ -2,6 +2,7 @@
 
     python -m experiments.run --config configs/accuracy/imdb.py:small
 
+RNN, BiLSTM, CNN + LSTM and bags of unigrams and of bigrams are rows too.
 small: width 64, N = 256 to 1,024, and 2,048 and 4,096 of what is cheap there; one seed.
 medium: width 128, N = 1,024, one seed, within half an hour on one GPU; not yet run on one. Expect
 .64 or more of full attention.

@@ -2,6 +2,7 @@
 
     python -m experiments.run --config configs/accuracy/splice.py:small
 
+RNN, BiLSTM, CNN + LSTM and bags of unigrams and of bigrams are rows too.
 small: width 64, 3 seeds. medium: width 128, one seed, within half an hour on one GPU; not yet run
 on one. full: as medium, 3 seeds and 5,000 steps.
 """

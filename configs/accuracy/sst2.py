@@ -2,6 +2,7 @@
 
     python -m experiments.run --config configs/accuracy/sst2.py:small
 
+RNN, BiLSTM, CNN + LSTM and bags of unigrams and of bigrams are rows too.
 small: width 64, N = 128 with 3 seeds and N = 272, nearly the longest, with one seed.
 medium: width 128, one seed, within half an hour on one GPU; not yet run on one.
 full: as medium, 3 seeds and 10,000 steps.
