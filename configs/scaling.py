@@ -13,7 +13,7 @@ time there. Chunked, forward, goes on: --config.mechanisms=full_chunked --config
 
 from ml_collections import ConfigDict
 
-from configs import base
+from configs import accuracy, base
 
 QUADRATIC = (
     "full",
@@ -68,6 +68,7 @@ def get_config():
         "fourier_enhanced": {},
         "recurrent": {},
         "convolution": {},
+        **accuracy.RECURRENT,
     }
     config.mechanisms = tuple(config.variants)
     config.lengths = base.powers(256, 65536)

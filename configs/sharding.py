@@ -10,13 +10,15 @@ with N for linear, performer, linformer, nystrom and mlp_mixer; a window's halo 
 k and v for full, compressed by its stride.
 """
 
-from configs import base, scaling
+from configs import accuracy, base, scaling
 
 
 def get_config():
     config = base.settings("sharding", isolate="mechanism", time_limit=300.0)
     config.variants = scaling.get_config().variants
-    del config.variants["full_chunked"]
+    # what is recurrent cannot be split, whatever its cell
+    for key in ("full_chunked", *accuracy.RECURRENT):
+        del config.variants[key]
     config.mechanisms = (*config.variants, "none")
     config.devices = (1, 2, 4, 8)
     config.strong_n = 2048

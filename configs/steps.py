@@ -2,7 +2,7 @@
 
     python -m experiments.run --config configs/steps.py --config.isolate=mechanism
 
-217 points, about an hour and a half on two CPU cores. Every point is measured twice, with its
+238 points, about an hour and a half on two CPU cores. Every point is measured twice, with its
 attention and with an entry-by-entry product in its place: projections, feed-forward, norms and
 AdamW stay. Head size and heads are those of configs/scaling.py. Expect attention to be half of the
 FLOPs from N = 6 width up for full, and never for what costs less than the 24 width² a token of

@@ -49,6 +49,12 @@ TABLE = {
     "none": ("green", "X", DOTTED),
     "recurrent": ("blue", "^", DASHED),
     "convolution": ("olive", "D", DASHDOT),
+    # variants with a look of their own
+    "RNN": ("blue", ">", SOLID),
+    "BiLSTM": ("blue", "p", DASHED),
+    "CNN + LSTM": ("blue", "D", DOTTED),
+    "bag of unigrams": ("green", "P", DOTTED),
+    "bag of bigrams": ("olive", "h", DOTTED),
     "qk_v": ("vermillion", "o", SOLID),
     "q_kv": ("blue", "s", DASHED),
 }
@@ -95,7 +101,7 @@ def styles(cells) -> dict[str, Style]:
     pairs = sorted(set(zip(cells.label, cells.mechanism.fillna(""), strict=True)))
     seen, found = {}, {}
     for label, mechanism in sorted(pairs, key=lambda pair: (pair[0] != pair[1], pair)):
-        name = mechanism or label
+        name = label if label in TABLE else mechanism or label
         found[label] = style(name, seen.get(name, 0))
         seen[name] = seen.get(name, 0) + 1
     return found

@@ -21,6 +21,7 @@ sized = pytest.mark.parametrize(
     ("name", "size"),
     [pytest.param(*pair, marks=[] if "small" in pair else pytest.mark.slow) for pair in EACH],
 )
+BAGS = {fields["label"] for fields in accuracy.BAGS.values()}
 # what a mechanism is, how wide it has to be for its parameters, the text model that is frozen
 OWN = {"label", "mechanism", "hparams", "model", "lr", "seed", "pretrain"}
 
@@ -43,9 +44,11 @@ def test_mechanisms_differ_in_nothing_else(name, size):
     config, points = loaded(name, size)
     first = {}
     for point in points:
-        fixed = without(point, OWN) | {
-            "model": without(point["model"], {"ff", "attention", "form"})
-        }
+        model = without(point["model"], {"ff", "attention", "form"})
+        if point["label"] in BAGS:
+            assert model.items() >= accuracy.BAG.items()
+            model |= {name: config.model[name] for name in accuracy.BAG}
+        fixed = without(point, OWN) | {"model": model}
         architecture = point["model"].get("architecture")
         key = point["experiment"], point["n"], point["model"].get("width"), architecture
         assert fixed == first.setdefault(key, fixed)

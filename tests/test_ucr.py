@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from experiments import configuration, networks, tasks, train
-from experiments.tasks import confusion, data, ucr
+from experiments.tasks import confusion, data, labelled, ucr
 from tests.test_real_tasks import folder, real
 
 __all__ = ["folder"]
@@ -135,6 +135,42 @@ def test_the_archive_is_what_its_source_says(folder, name, sizes, longest, featu
     assert sum(batch["weights"].sum() for batch in held) == sizes[1]
     with pytest.raises(ValueError, match=f"n must be at most {longest}, the longest series"):
         ucr.make(longest + 1, dataset=name)
+
+
+def test_features_are_standardised_by_the_training_steps():
+    generator = np.random.default_rng(0)
+    values = generator.normal([3, -1, 7], [2, 0.1, 0], size=(60, 3)).astype(np.float32)
+    train = labelled.Examples(values, np.array([13, 47]), np.array([0, 1]))
+    test = labelled.from_rows(np.array([[[5.0, -1, 8]]]), np.array([0]))
+    found = ucr.standardised({"train": train, "test": test})
+    np.testing.assert_allclose(found["train"].values.mean(0), 0, atol=1e-5)
+    np.testing.assert_allclose(found["train"].values.std(0), [1, 1, 0], atol=1e-5)
+    spread = values.std(0) + np.array([0, 0, 1])
+    expected = (np.array([[5.0, -1, 8]]) - values.mean(0)) / spread
+    np.testing.assert_allclose(found["test"].values, expected, rtol=1e-4)
+
+
+@real
+def test_several_features_have_a_mean_and_a_deviation_each(folder):
+    task = ucr.make(29, dataset="JapaneseVowels")
+    raw = ucr.read("JapaneseVowels")[0]
+    # one epoch: every training example once
+    batch = task.batch(0, 0, len(raw["train"]))
+    inputs, mask = batch["inputs"], batch["mask"]
+    assert np.array_equal(np.sort(mask.sum(1)), np.sort(raw["train"].lengths))
+    np.testing.assert_allclose(inputs[mask].mean(0), np.zeros(12), atol=1e-5)
+    np.testing.assert_allclose(inputs[mask].std(0), np.ones(12), atol=1e-5)
+    assert (inputs[~mask] == 0).all()
+    assert task.facts["data_sha256"] == raw["test"].digest
+
+
+@real
+def test_one_feature_is_divided_by_its_deviation(folder):
+    raw = ucr.read("PLAID")[0]
+    (batch, *_) = ucr.make(1344, dataset="PLAID").held_out("test", 8)
+    values = raw["test"].values[: raw["test"].lengths[0]]
+    found = batch["inputs"][0][batch["mask"][0]]
+    np.testing.assert_allclose(found, values / raw["train"].values.std(), rtol=1e-6)
 
 
 @real

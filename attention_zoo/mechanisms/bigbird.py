@@ -6,8 +6,9 @@ others; a block that would count twice counts once. Query blocks that are global
 are drawn by a hash of just those, never from the data: the same on every machine. A causal call
 draws them from earlier blocks and has no trailing globals, so a longer sequence keeps the table of
 a shorter one. `table[head][u]` lists them instead where given; those past the end or, if causal, in
-the future drop out. Differs from the paper: no extra tokens (its "extended" form is `global` with
-`learned`).
+the future drop out. Bidirectional, hidden blocks are drawn too and may be the trailing ones, so
+more padding changes the output. Differs from the paper: no extra tokens (its "extended" form is
+`global` with `learned`).
 """
 
 import functools

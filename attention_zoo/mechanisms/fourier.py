@@ -3,7 +3,8 @@
 Reads the raw input as `v`, its H heads of E side by side as H * E features; nothing is learned. The
 input is real, so half the spectrum over positions is enough: row N - n holds row n with the
 features reversed. Implementations: "fft", or "matrix" products with the DFT matrices, which win
-while a side is short; None chooses for each side. Hidden positions count as 0.
+while a side is short; None chooses for each side. Hidden positions count as 0, but the waves are
+those of all N, so more padding changes the output.
 """
 
 import math

@@ -8,10 +8,10 @@ ones. With X the kept modes:
     kind="self"    reads v:       Y[m] = X_v[m] W[m]
     kind="cross"   reads q, k, v: Y = σ(X_q X_kᵀ) X_v W, σ the complex tanh, or a softmax of |.|
 
-Hidden positions count as 0; a kept mode is a product with its waves, so the cost is linear in N. A
-sequence of fewer than 2 `modes` positions has N // 2 modes and uses the leading weights. Differs
-from the authors' code: cross attention there takes the keys for the values (give k as v), and
-divides by both widths.
+Hidden positions count as 0, but the frequencies are those of all N, so more padding changes the
+output. A kept mode is a product with its waves, so the cost is linear in N. A sequence of fewer
+than 2 `modes` positions has N // 2 modes and uses the leading weights. Differs from the authors'
+code: cross attention there takes the keys for the values (give k as v), and divides by both widths.
 """
 
 import functools

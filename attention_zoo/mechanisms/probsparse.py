@@ -3,7 +3,8 @@
 A query's activity is max - sum / N of its dot products with `factor` * ceil(ln N) random keys. The
 as many most active queries, of each head, attend to all keys; the others take the mean of the
 values. Which keys are sampled is a buffer that `refresh` redraws in training. The ranking has no
-gradient. Hidden tokens are neither sampled nor ranked.
+gradient. Hidden tokens are neither sampled nor ranked, but count in N: more padding changes which
+keys are sampled and how many queries attend.
 
 Causal: the ranking of the paper sees the future, so `ranking="exact"` has no causal form and
 `ranking="paper"` leaks which queries attend. There the rest takes the mean of the values so far, or

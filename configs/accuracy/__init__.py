@@ -43,6 +43,23 @@ VARIANTS = {
     "recurrent": {"cell": "lstm"},
     "convolution": {"layers": 2},
 }
+# the lectures' networks of before attention; `recurrent` is their LSTM, `convolution` their stack
+RECURRENT = {
+    "rnn": {"label": "RNN", "mechanism": "recurrent", "cell": "rnn"},
+    "bilstm": {"label": "BiLSTM", "mechanism": "recurrent", "bidirectional": True},
+    "cnn_lstm": {"label": "CNN + LSTM", "mechanism": "recurrent", "conv": 3},
+}
+# a token, or a token and the next, by itself through one feed-forward layer, and the mean of all:
+# the class is a function of which tokens, or pairs of neighbours, there are and how often
+BAGS = {
+    "unigrams": {"label": "bag of unigrams", "mechanism": "none"},
+    "bigrams": {
+        **{"label": "bag of bigrams", "mechanism": "convolution"},
+        **{"width": 2, "layers": 1},
+    },
+}
+# a second block would join pairs to longer ones, and positions tell orders apart
+BAG = {"depth": 1, "positions": "none"}
 # the same for some tens of positions, as patches of series are
 SHORT = {
     **VARIANTS,
@@ -79,34 +96,39 @@ WIDE = {
     "query_reduction": {"slots": 128},
 }
 # of these time and memory grow with N alone
-CHEAP = ("local", "global", "bigbird", "linear", "efficient", "performer", "rfa", "nystrom")
+CHEAP = ("local", "global", "bigbird", "linear", "efficient", "performer", "rfa", "nystrom", *BAGS)
 
 
-def evened(width: int, heads: int, ff: int) -> dict[str, int]:
+def evened(width: int, heads: int, ff: int, depth: int = 1) -> dict[str, int]:
     """The `ff` that gives a mechanism as many parameters as full attention has with this one.
 
     No key projection is width² less, and dense synthesizers have width² / heads of their own; no
     projections at all are 4 width² less; a convolution of stride 3 for keys and one for values are
-    6 width² / heads more; an LSTM is 8 width², two layers of a convolution of 3 are 6, 16 modes are
-    32 / heads and their projections 2, where attention is 4. An ff of F is 2 F width.
+    6 width² / heads more; an RNN is 2 width², an LSTM 8, one of two directions 6, one behind a
+    convolution of 3 11, two layers of such a convolution 6, 16 modes are 32 / heads and their
+    projections 2, where attention is 4. An ff of F is 2 F width. A bag's one block has as many
+    parameters as `depth` of full attention, 2 width² of them in pairs.
     """
     fewer = {"lsh": width // 2, "spatial_gating": width // 2, "fourier": 2 * width}
     fewer |= {"synthesizer": (width - width // heads) // 2}
     fewer |= {"mlp_mixer": 2 * width, "compressed": -3 * width // heads}
     fewer |= {"none": 2 * width, "recurrent": -2 * width, "convolution": -width}
+    fewer |= {"rnn": width, "bilstm": -width, "cnn_lstm": -7 * width // 2}
     fewer |= {"fourier_enhanced": width - 16 * width // heads}
+    whole = depth * (2 * width + ff)
+    fewer |= {"unigrams": whole - ff, "bigrams": whole - width - ff}
     return {name: max(ff + more, 1) for name, more in fewer.items()}
 
 
 # the model of most tasks, and the rates it is tried with
 SMALL = {
     "model": {"width": 64, "depth": 2, "heads": 4, "ff": 256, "positions": "sinusoidal"},
-    "ff": evened(64, 4, 256),
+    "ff": evened(64, 4, 256, depth=2),
     "lrs": (1e-3, 3e-3, 1e-2),
 }
 MEDIUM = {
     "model": {"width": 128, "depth": 4, "heads": 4, "ff": 512, "positions": "sinusoidal"},
-    "ff": evened(128, 4, 512),
+    "ff": evened(128, 4, 512, depth=4),
     "lrs": (3e-4, 1e-3, 3e-3),
     "seeds": (0,),
 }
@@ -119,7 +141,8 @@ def settings(experiment: str, size: str, sizes: dict[str, dict], **fields: Any) 
     or `batch` sequences; a run `steps`, or those that `more_steps` has by N, or as many as
     `sequences` fill, and `lr_steps` where it is for the learning rate; validation comes `evals`
     times. `ff` by mechanism: of what has more or fewer parameters elsewhere than full attention;
-    `unequal` are those that no ff evens out. `models`: of what has another one altogether.
+    `unequal` are those that no ff evens out. `own`: the model's other fields of what has some of
+    its own, `models` of what has another one altogether. Mechanisms are all the variants.
     """
     if size not in sizes:
         raise ValueError(f"size must be one of {', '.join(sizes)}, got {size!r}")
@@ -129,7 +152,6 @@ def settings(experiment: str, size: str, sizes: dict[str, dict], **fields: Any) 
         "size": size,
         "task": experiment,
         "task_args": {},
-        "mechanisms": tuple(VARIANTS),
         "variants": VARIANTS,
         # in place of the model's
         "widths": (),
@@ -146,6 +168,7 @@ def settings(experiment: str, size: str, sizes: dict[str, dict], **fields: Any) 
         "evals": 10,
         "ff": {},
         "unequal": (),
+        "own": dict.fromkeys(BAGS, BAG),
         "models": {},
         "weight_decay": 0.1,
         "clip": 1.0,
@@ -153,7 +176,9 @@ def settings(experiment: str, size: str, sizes: dict[str, dict], **fields: Any) 
         "target": None,
         "patience": None,
     }
-    return base.settings(f"accuracy-{experiment}", **{**common, **fields, **sizes[size]})
+    common |= fields | sizes[size]
+    common.setdefault("mechanisms", tuple(common["variants"]))
+    return base.settings(f"accuracy-{experiment}", **common)
 
 
 def changed(config: ConfigDict, fields: dict) -> ConfigDict:
@@ -169,7 +194,7 @@ def sweep(config: ConfigDict, grid_config: ConfigDict | None = None) -> list[dic
     for key in config.mechanisms:
         for width in config.widths or (config.model.width,):
             model = {**config.model, "width": width, "ff": config.ff.get(key, config.model.ff)}
-            model = {**config.models.get(key, model)}
+            model = {**config.models.get(key, model), **config.own.get(key, {})}
             grid = _point(grid_config, key, config.lr_length, config.seeds[0], model, "grid")
             for n in config.lengths + (config.cheap_lengths if key in config.cheap else ()):
                 late = config.one_seed_from is not None and n >= config.one_seed_from

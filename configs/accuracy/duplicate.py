@@ -50,7 +50,7 @@ def get_config(size="small"):
     for hashes in ROUNDS:
         key = f"lsh_{hashes}"
         variants[key] = {"label": f"lsh, {hashes}", "mechanism": "lsh", **HASHED, "hashes": hashes}
-    fields = {"mechanisms": tuple(variants), "variants": variants, "target": 0.9999}
+    fields = {"variants": variants, "target": 0.9999}
     return accuracy.settings(
         "duplicate", size, {"small": SMALL, "medium": MEDIUM, "full": FULL}, **fields
     )

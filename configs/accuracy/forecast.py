@@ -62,7 +62,7 @@ HORIZONS = {"illness": (24, 36, 48, 60)}
 def get_config(size="small"):
     sizes = {"small": SMALL, "medium": MEDIUM, "full": FULL}
     common = {
-        **{"variants": VARIANTS, "mechanisms": tuple(VARIANTS), "horizons": AHEAD},
+        **{"variants": VARIANTS, "horizons": AHEAD},
         "models": {
             **{key: {"architecture": "linear", "form": key} for key in LINEAR},
             "time_llm": {"architecture": "reprogrammed", "text": TEXT, "dropout": 0.2},

@@ -2,6 +2,7 @@
 
     python -m experiments.run --config configs/accuracy/imdb.py:small
 
+RNN, BiLSTM, CNN + LSTM and bags of unigrams and of bigrams are rows too.
 small: width 64, N = 256 to 1,024, and 2,048 and 4,096 of what is cheap there; one seed.
 medium: width 128, N = 1,024, one seed, within half an hour on one GPU; not yet run on one. Expect
 .64 or more of full attention.
@@ -33,7 +34,7 @@ MEDIUM = {
 }
 FULL = {
     "model": {"width": 256, "depth": 4, "heads": 4, "ff": 1024, "positions": "learned"},
-    "ff": accuracy.evened(256, 4, 1024),
+    "ff": accuracy.evened(256, 4, 1024, depth=4),
     "lengths": (1024, 2048, 4096),
     "lr_length": 1024,
     "lrs": (1e-4, 3e-4, 1e-3),
@@ -47,7 +48,8 @@ FULL = {
 
 def get_config(size="small"):
     sizes = {"small": SMALL, "medium": MEDIUM, "full": FULL}
-    return accuracy.settings("imdb", size, sizes, variants=accuracy.WIDE)
+    variants = {**accuracy.WIDE, **accuracy.RECURRENT, **accuracy.BAGS}
+    return accuracy.settings("imdb", size, sizes, variants=variants)
 
 
 def get_sweep(config):

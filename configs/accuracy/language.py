@@ -14,7 +14,7 @@ from configs import accuracy, base
 SMALL = {
     "task_args": {"eval_tokens": 32768},
     "model": {"width": 64, "depth": 2, "heads": 4, "ff": 256, "positions": "sinusoidal"},
-    "ff": {"recurrent": 128, "convolution": 192, "none": 384},
+    "ff": {"recurrent": 128, "rnn": 320, "cnn_lstm": 32, "convolution": 192, "none": 384},
     "lengths": base.powers(128, 2048),
     "lr_length": 128,
     "one_seed_from": 1024,
@@ -25,7 +25,14 @@ SMALL = {
 }
 MEDIUM = {
     "model": {"width": 256, "depth": 4, "heads": 4, "ff": 1024, "positions": "sinusoidal"},
-    "ff": {"compressed": 832, "recurrent": 512, "convolution": 768, "none": 1536},
+    "ff": {
+        "compressed": 832,
+        "recurrent": 512,
+        "rnn": 1280,
+        "cnn_lstm": 128,
+        "convolution": 768,
+        "none": 1536,
+    },
     "lengths": (128, 512, 2048),
     "lr_length": 128,
     "lr_steps": 500,
@@ -39,7 +46,7 @@ FULL = {
         **{"width": 384, "depth": 6, "heads": 6, "ff": 1536},
         **{"dropout": 0.2, "positions": "sinusoidal"},
     },
-    "ff": {"recurrent": 768, "convolution": 1152, "none": 2304},
+    "ff": {"recurrent": 768, "rnn": 1920, "cnn_lstm": 192, "convolution": 1152, "none": 2304},
     "lengths": base.powers(128, 2048),
     "lr_length": 128,
     "lrs": (3e-4, 1e-3, 3e-3),
@@ -52,7 +59,9 @@ FULL = {
 
 def get_config(size="small"):
     sizes = {"small": SMALL, "medium": MEDIUM, "full": FULL}
-    return accuracy.settings("language", size, sizes, task="tinyshakespeare")
+    causal = {key: accuracy.RECURRENT[key] for key in ("rnn", "cnn_lstm")}
+    fields = {"task": "tinyshakespeare", "variants": {**accuracy.VARIANTS, **causal}}
+    return accuracy.settings("language", size, sizes, **fields)
 
 
 def get_sweep(config):

@@ -2,6 +2,7 @@
 
     python -m experiments.run --config configs/accuracy/listops.py:small
 
+RNN, BiLSTM, CNN + LSTM and bags of unigrams and of bigrams are rows too.
 The table's rows to beat: the commonest label; the root operator alone; exact to depth 1, depth 2.
 small: width 64, lengths from N/4 to N for N = 64, one seed at N = 128.
 medium: width 128, N = 512, one seed, within half an hour on one GPU; not yet run on one.
@@ -11,6 +12,7 @@ steps of 32 (remembered from its code: check before citing). Published: .36 to .
 
 from configs import accuracy
 
+EARLIER = {**accuracy.RECURRENT, **accuracy.BAGS}
 SMALL = {
     **accuracy.SMALL,
     "task_args": {"train_examples": 50_000, "val_examples": 1000, "test_examples": 2000},
@@ -31,9 +33,9 @@ MEDIUM = {
     "steps": 3000,
 }
 FULL = {
-    "variants": accuracy.WIDE,
+    "variants": {**accuracy.WIDE, **EARLIER},
     "model": {"width": 512, "depth": 6, "heads": 8, "ff": 2048, "positions": "learned"},
-    "ff": accuracy.evened(512, 8, 2048),
+    "ff": accuracy.evened(512, 8, 2048, depth=6),
     "lengths": (2000,),
     "lr_length": 2000,
     "lrs": (1e-4, 3e-4, 1e-3),
@@ -46,7 +48,8 @@ FULL = {
 
 
 def get_config(size="small"):
-    return accuracy.settings("listops", size, {"small": SMALL, "medium": MEDIUM, "full": FULL})
+    sizes, variants = {"small": SMALL, "medium": MEDIUM, "full": FULL}, accuracy.VARIANTS
+    return accuracy.settings("listops", size, sizes, variants={**variants, **EARLIER})
 
 
 def get_sweep(config):

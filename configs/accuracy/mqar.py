@@ -27,7 +27,7 @@ SMALL = {
     # compressed has 49,152 parameters in its convolutions, half of the rest of the model
     "ff": {
         **{"lsh": 160, "spatial_gating": 160, "sinkhorn": 64, "compressed": 32},
-        **{"convolution": 64, "recurrent": 0, "none": 256},
+        **{"convolution": 64, "recurrent": 0, "rnn": 192, "none": 256},
     },
     "unequal": ("compressed",),
 }
@@ -46,7 +46,7 @@ FULL = {
     "tokens": 16384,
     "sequences": 6_400_000,
     # without a feed-forward layer nothing evens out what is more or less than projections
-    "unequal": ("compressed", "recurrent", "none"),
+    "unequal": ("compressed", "recurrent", "RNN", "none"),
     "evals": 64,
     "time_limit": 86400.0,
 }
@@ -54,8 +54,9 @@ FULL = {
 
 def get_config(size="small"):
     sizes = {"small": SMALL, "medium": MEDIUM, "full": FULL}
+    variants = {**accuracy.VARIANTS, "rnn": accuracy.RECURRENT["rnn"]}
     fields = {"lengths": (64, 128, 256, 512), "lr_length": 64, "target": 0.999}
-    return accuracy.settings("mqar", size, sizes, **fields)
+    return accuracy.settings("mqar", size, sizes, variants=variants, **fields)
 
 
 def get_sweep(config):

@@ -2,14 +2,20 @@
 
     python -m experiments.run --config configs/accuracy/splice.py:small
 
+RNN, BiLSTM, CNN + LSTM and bags of unigrams and of bigrams are rows too.
 small: width 64, 3 seeds. medium: width 128, one seed, within half an hour on one GPU; not yet run
 on one. full: as medium, 3 seeds and 5,000 steps.
 """
 
 from configs import accuracy
 
-# 60 / 8 is no even number of buckets
-VARIANTS = {**accuracy.VARIANTS, "lsh": {"buckets": 8, "block": 16, "hashes": 2}}
+VARIANTS = {
+    **accuracy.VARIANTS,
+    # 60 / 8 is no even number of buckets
+    "lsh": {"buckets": 8, "block": 16, "hashes": 2},
+    **accuracy.RECURRENT,
+    **accuracy.BAGS,
+}
 SMALL = {
     **accuracy.SMALL,
     "lengths": (60,),

@@ -2,6 +2,7 @@
 
     python -m experiments.run --config configs/accuracy/sst2.py:small
 
+RNN, BiLSTM, CNN + LSTM and bags of unigrams and of bigrams are rows too.
 small: width 64, N = 128 with 3 seeds and N = 272, nearly the longest, with one seed.
 medium: width 128, one seed, within half an hour on one GPU; not yet run on one.
 full: as medium, 3 seeds and 10,000 steps.
@@ -25,7 +26,8 @@ FULL = {**MEDIUM, "seeds": (0, 1, 2), "steps": 10_000, "time_limit": 86400.0}
 
 def get_config(size="small"):
     sizes = {"small": SMALL, "medium": MEDIUM, "full": FULL}
-    return accuracy.settings("sst2", size, sizes)
+    variants = {**accuracy.VARIANTS, **accuracy.RECURRENT, **accuracy.BAGS}
+    return accuracy.settings("sst2", size, sizes, variants=variants)
 
 
 def get_sweep(config):

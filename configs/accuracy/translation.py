@@ -74,7 +74,6 @@ def get_config(size="small"):
     common = {
         "task": "multi30k",
         "variants": variants,
-        "mechanisms": tuple(variants),
         "lengths": (80,),
         "lr_length": 80,
         "lrs": (3e-4, 1e-3, 3e-3),

@@ -4,7 +4,8 @@
 
 small: six sets, width 64, 3 seeds, patches of 8 steps where series are long. medium and full: width
 128 and longer training; not yet run on a GPU. --config.sets=FordA is the lectures' lab: a
-transformer classifier and an LSTM (`recurrent`) beside it; its files are downloaded, or given.
+transformer classifier beside an LSTM (`recurrent`), RNN, BiLSTM and CNN + LSTM; its files are
+downloaded, or given.
 """
 
 from configs import accuracy
@@ -32,7 +33,8 @@ FULL = {**MEDIUM, "sets": tuple(SETS), "steps": 10_000, "time_limit": 86400.0}
 
 def get_config(size="small"):
     sizes = {"small": SMALL, "medium": MEDIUM, "full": FULL}
-    fields = {"variants": accuracy.SHORT, "lengths": (427,), "lr_length": 427}
+    variants = {**accuracy.SHORT, **accuracy.RECURRENT}
+    fields = {"variants": variants, "lengths": (427,), "lr_length": 427}
     return accuracy.settings("ucr", size, sizes, **fields)
 
 
