@@ -14,6 +14,7 @@ from experiments.frames import Section
 from experiments.quality_tables import mean_cell, mean_column
 
 WITH, WITHOUT, BESIDE = "full", "none", "recurrent"
+CLEAR = "yes, better", "yes, worse"
 
 
 def sections(found: list[Section]) -> list[Section]:
@@ -36,13 +37,7 @@ def _over(metric, device, parts, groups):
 
 def tables(section: Section, text: str) -> list[Table]:
     """A row a task and N."""
-    metric, lines = None, []
-    for name, frame in section.frame.groupby("part", sort=True):
-        part = Section("train", name, section.title, frame)
-        metric = quality.metric_of(part)
-        found = {(row["label"], row["n"]): row for row in quality.variants(part, metric)}
-        for n in sorted(n for label, n in found if label == WITH and (WITHOUT, n) in found):
-            lines.append(_line(name, n, found, metric))
+    metric = quality.metric_of(section)
     columns = (
         Column("label", metric.header),
         Column("n", "N", 12),
@@ -58,7 +53,29 @@ def tables(section: Section, text: str) -> list[Table]:
         "feed-forward part widened to as many parameters. What attention adds is above 0 where it "
         "is better with it; its standard error is of both."
     )
-    return [Table.of(section.name, section.title, f"{how} {text}", columns, lines)]
+    return [Table.of(section.name, section.title, f"{how} {text}", columns, lines(section))]
+
+
+def headlines(section: Section):
+    """(figure, words, records) of each task's longest N where the difference is clear."""
+    metric, longest = quality.metric_of(section), {}
+    for line in lines(section):
+        if line["verdict"] in CLEAR:
+            longest[line["label"]] = line
+    for name, line in longest.items():
+        words = f"{metric.words} that attention adds on {name} at N = {line['n']:,}"
+        yield metric.text(line["gain"]), words, line["records"]
+
+
+def lines(section: Section) -> list[dict]:
+    """A row a task and N, in order."""
+    metric, found = quality.metric_of(section), []
+    for name, frame in section.frame.groupby("part", sort=True):
+        part = Section("train", name, section.title, frame)
+        rows = {(row["label"], row["n"]): row for row in quality.variants(part, metric)}
+        both = sorted(n for label, n in rows if label == WITH and (WITHOUT, n) in rows)
+        found += [_line(name, n, rows, metric) for n in both]
+    return found
 
 
 def draw(section: Section, curves: dict) -> list[Drawing]:
@@ -76,8 +93,7 @@ def _line(name, n, found, metric):
     line |= mean_cell("gain", {"score": gain, "stderr": error, "records": line["records"]})
     if missing(gain) or missing(error):
         return line | {"verdict": "one seed" if not missing(gain) else ""}
-    clear = "yes, better" if gain > 0 else "yes, worse"
-    return line | {"verdict": clear if abs(gain) > 2 * error else "no"}
+    return line | {"verdict": CLEAR[int(gain < 0)] if abs(gain) > 2 * error else "no"}
 
 
 def difference(one: dict, other: dict, sign: int) -> tuple[float | None, float | None]:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from experiments import contribution, frames, overviews, plots, reading, tables
+from experiments import contribution, frames, overviews, page, plots, reading, tables
 from tests import synthetic_records as synthetic
 from tests import synthetic_training as training
 
@@ -41,6 +41,11 @@ def test_a_row_is_a_task_with_the_difference_and_its_error(tmp_path):
     assert rows["ucr-better"][5:7] == ["10.00 ± 0.47", "yes, better"]
     assert rows["ucr-alike"][6] == "no"
     assert rows["ucr-one"][5:7] == ["10.00", "one seed"]
+    figures = {line["words"]: line["figure"] for line in page.headlines(section)}
+    assert figures == {
+        "accuracy that attention adds on ucr-OSULeaf at N = 427": "-7.0 %",
+        "accuracy that attention adds on ucr-better at N = 427": "10.0 %",
+    }
 
 
 def test_of_an_error_less_is_better():

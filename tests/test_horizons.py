@@ -1,6 +1,6 @@
 """The table of a series over its horizons."""
 
-from experiments import frames, horizons, overviews, plots, quality_tables, reading, tables
+from experiments import frames, horizons, overviews, page, plots, quality_tables, reading, tables
 from tests import synthetic_records as synthetic
 from tests import synthetic_training as training
 
@@ -30,7 +30,7 @@ def test_a_row_is_a_look_back_and_what_was_published_for_it_stands_beside(tmp_pa
     assert "What is published differs: PatchTST has three layers" in table.caption
     assert rows["a period before", "96"][2] == "0.5000"
     assert next(iter(rows)) == ("full", "96")
-    assert plots.draw(section, {}) == []
+    assert plots.draw(section, {}) == page.headlines(section) == []
 
 
 def test_what_is_too_far_off_is_said_and_not_drawn(tmp_path):

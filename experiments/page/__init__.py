@@ -13,6 +13,7 @@ from plotly.offline import get_plotlyjs
 from experiments import (
     analysis,
     chips,
+    contribution,
     decoding_report,
     errors,
     formats,
@@ -179,6 +180,8 @@ def headlines(section: Section) -> list[dict]:
         "reorder": _reorder_lines,
         "train": quality_tables.headlines,
         "arena": lambda section: (),
+        "horizons": lambda section: (),
+        "contribution": contribution.headlines,
         "grid": lambda section: (),
         "step": shares.lines,
         "decoding": decoding_report.lines,
