@@ -49,7 +49,7 @@ class Noise(nnx.Module):
 
 @functools.cache
 def logits(name, key):
-    """Of series cut after their steps, padded to the set's length, and with noise in the padding."""
+    """Of series cut after their steps, padded to their set, and with noise in the padding."""
     short, n = SETS[name]
     fields = {"sets": (name,), "mechanisms": (key,), "seeds": (0,)}
     (point,) = ucr.get_sweep(accuracy.changed(CONFIG, fields))
@@ -81,7 +81,8 @@ each = pytest.mark.parametrize("key", [key for key in CONFIG.mechanisms if maska
 @each
 def test_what_stands_in_the_padding_is_invisible(folder, name, key):
     _, padded, noisy = logits(name, key)
-    np.testing.assert_array_equal(noisy, padded)
+    # a row may be rounded otherwise in another place of the batch
+    np.testing.assert_allclose(noisy, padded, rtol=1e-5, atol=1e-6)
 
 
 @real
