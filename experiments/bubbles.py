@@ -96,9 +96,10 @@ def _panel(ax, metric, bubbles, heading):
         ax.invert_yaxis()
     if largest:
         size = {"ls": "none", "marker": "o", "mec": "none", "color": INK, "alpha": 0.22}
+        smallest = min(bubble.bytes for bubble in bubbles if bubble.bytes)
         keys = [
-            Line2D([], [], label=_bytes(share * largest), ms=(share * LARGEST) ** 0.5, **size)
-            for share in (0.25, 0.05)
+            Line2D([], [], label=_bytes(held), ms=(held / largest * LARGEST) ** 0.5, **size)
+            for held in dict.fromkeys((largest, smallest))
         ]
         ax.legend(handles=keys, frameon=False, labelcolor=MUTED, fontsize=7.5, loc="best")
     canvas.end_labels(ax, ends, heading)
