@@ -104,7 +104,7 @@ def _row(section, label, mode, key, model):
 def _predicted(candidate, best, both):
     """Over the N that were measured for both, as is the crossing it is held against; beyond them
     only where it is still dearer at the last."""
-    n, found = candidate.index, None
+    n = candidate.index
     for last in (both.max(), FARTHEST):
         at = (n >= both.min()) & (n <= last)
         found = fits.crossing(n[at], candidate[at], best[at])

@@ -33,6 +33,8 @@ THEORY = {
     "none": "1",
     "convolution": "1",
 }
+# curves closer than this factor may change places by chance
+NOISE = 1.1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +102,8 @@ def crossing(n, candidate, baseline) -> Crossing:
     if (ratio < 0).all():
         return Crossing(None, None, None, f"cheaper from {n[0]:,.0f}, the smallest measured")
     last = int(np.flatnonzero(ratio >= 0)[-1])
-    falls = np.flatnonzero((ratio[:-1] >= 0) & (ratio[1:] < 0))
+    clear = np.flatnonzero(abs(ratio) > np.log(NOISE))
+    falls = clear[:-1][(ratio[clear[:-1]] > 0) & (ratio[clear[1:]] < 0)]
     if last < n.size - 1 and falls.size > 1:
         low, high = int(n[falls[0]]), int(n[last + 1])
         return Crossing(None, low, high, f"to and fro between {low:,} and {high:,}")

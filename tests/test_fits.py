@@ -66,6 +66,9 @@ def test_a_curve_that_goes_to_and_fro_has_a_bracket_and_no_crossing():
     assert fits.crossing(n, [3, 1, 3, 1, 1, 3], [2] * 6).text == (
         "never for good up to 512, only between 32 and 256"
     )
+    # where they are all but equal, that is noise
+    met = fits.crossing(n, [3, 1.9, 2.1, 1, 1, 1], [2] * 6)
+    assert (met.low, met.high) == (64, 128)
 
 
 def test_standard_error_needs_two():
