@@ -34,7 +34,7 @@ THEORY = {
     "convolution": "1",
 }
 # curves closer than this factor may change places by chance
-NOISE = 1.1
+NOISE = 1.25
 
 
 @dataclasses.dataclass(frozen=True)
