@@ -1,4 +1,8 @@
-"""What the cells of a section say: fitted exponents, crossings."""
+"""What the cells of a section say: fitted exponents, where curves meet.
+
+A mechanism is compared with the best exact attention of its device: at each N the cheapest full
+attention of scaled dot products that came through.
+"""
 
 import pandas as pd
 
@@ -6,6 +10,9 @@ from experiments import fits, frames
 from experiments.frames import Section
 
 MODES = ("forward", "train")
+EXACT, USUAL_SCORE = "full", "scaled_dot"
+# what an exact mechanism failed by tells of the quantity that it lacked
+WANTING = {"seconds": ("oom", "timeout"), "bytes": ("oom",), "flops": ()}
 # key, words, the formula whose slope is the expected one
 QUANTITIES = (
     ("flops_counted", "FLOPs counted", "flops_ideal"),
@@ -68,52 +75,59 @@ def exponents(cells: pd.DataFrame, *, octaves: float = 3, start: int | None = No
     return rows
 
 
-def crossings(cells: pd.DataFrame) -> list[dict]:
-    rows = []
-    baseline = baseline_label(cells)
-    for label, mode, _ in curves(cells):
-        if baseline is None or label == baseline:
-            continue
-        for key, words, _ in QUANTITIES:
-            met = meeting(cells, label, mode, key)
-            if met is not None:
-                rows.append(
-                    {
-                        "label": label,
-                        "mode": mode,
-                        "quantity": words,
-                        "crossing_n": met.at,
-                        "from_n": met.low,
-                        "to_n": met.high,
-                        "verdict": met.text,
-                        "records": _of_meeting(cells, (label, baseline), mode, met),
-                    }
-                )
-    return rows
+def meeting(section: Section, label: str, mode: str, key: str) -> fits.Crossing | None:
+    """Where `label` becomes cheaper than the best exact attention; None where one of them has no
+    such number.
 
-
-def _of_meeting(cells, labels, mode, met):
-    """The points beside the crossing, or all where there is none."""
-    rows = cells[(cells["mode"] == mode) & cells.label.isin(labels)]
-    return frames.sources(
-        rows.records if met.at is None else rows.records[rows.n.isin([met.low, met.high])]
-    )
-
-
-def meeting(cells: pd.DataFrame, label: str, mode: str, key: str) -> fits.Crossing | None:
-    """Where `label` becomes cheaper than full; None where one of them has no such number."""
-    baseline = baseline_label(cells)
-    of_mode = cells[cells["mode"] == mode]
-    mine = of_mode[of_mode.label == label].set_index("n")
-    full = of_mode[of_mode.label == baseline].set_index("n")
-    if column(mine, key).isna().all() or column(full, key).isna().all():
+    Where it was never cheaper but went on where every exact one failed for want of `key`, the
+    crossing lies in between.
+    """
+    mine, rivals = rows_of(section, [label], mode), rows_of(section, exact_labels(section), mode)
+    curve, best = cheapest(mine, key).y, cheapest(rivals, key).y
+    if curve.empty or best.empty:
         return None
-    both = mine.index.intersection(full.index)
-    return fits.crossing(both, mine.loc[both, key], full.loc[both, key])
+    both = curve.index.intersection(best.index)
+    met = fits.crossing(both, curve[both], best[both])
+    beyond = curve.index[curve.index > best.index.max()]
+    if met.at is None and met.text.startswith("never") and len(beyond):
+        low, high = int(both.max()), int(beyond.min())
+        failed = rivals[rivals.n == high]
+        if len(failed) and failed.word.isin(WANTING[key.split("_")[0]]).all():
+            words = ", ".join(f"{row.label} {row.word}" for row in failed.itertuples())
+            return fits.Crossing(None, low, high, f"between {low:,} and {high:,}: there {words}")
+    return met
+
+
+def rows_of(section: Section, labels: list[str], mode: str) -> pd.DataFrame:
+    """Their cells of a pass."""
+    cells = section.cells
+    return cells[cells.label.isin(labels) & (cells["mode"] == mode)]
+
+
+def cheapest(cells: pd.DataFrame, key: str) -> pd.DataFrame:
+    """The cell with the least of `key`, its `y`, by N ascending; no row where none has it."""
+    rows = cells.assign(y=quantity(cells, key))
+    rows = rows[rows.y > 0]
+    return rows.loc[rows.groupby("n").y.idxmin()].set_index("n")
+
+
+def quantity(cells: pd.DataFrame, key: str) -> pd.Series:
+    """The column as it is compared: of memory measured at least what was compiled, for a process
+    grows by the pages it touches, which of a few MB are not all."""
+    values = column(cells, key)
+    return values.clip(lower=column(cells, "bytes_compiled")) if key == "bytes_measured" else values
+
+
+def exact_labels(section: Section) -> list[str]:
+    """Full attention of scaled dot products, by whatever implementation."""
+    frame = section.frame
+    score = column(frame, "config.hparams.score")
+    usual = score.isna() | (score == USUAL_SCORE)
+    return sorted(frame.label[(column(frame, "config.mechanism") == EXACT) & usual].unique())
 
 
 def baseline_label(cells: pd.DataFrame) -> str | None:
-    """The label that others are compared with: "full", or the first of that mechanism."""
+    """The label that stands first: "full", or the first of that mechanism."""
     labels = list(cells.label[cells.mechanism == "full"])
     return "full" if "full" in labels else next(iter(labels), None)
 

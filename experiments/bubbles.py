@@ -9,11 +9,13 @@ from experiments import canvas, palette, published
 from experiments.canvas import Drawing
 from experiments.formats import missing, significant
 from experiments.metric import Metric
-from experiments.palette import INK, MUTED
+from experiments.palette import MUTED
 from experiments.quality import MEMORY, memory_of
 
 # square points
 LARGEST = 1300
+# points, of the key of sizes
+KEY = 7.5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,12 +97,16 @@ def _panel(ax, metric, bubbles, heading):
     if not metric.higher_is_better:
         ax.invert_yaxis()
     if largest:
-        size = {"ls": "none", "marker": "o", "mec": "none", "color": INK, "alpha": 0.22}
+        size = {"ls": "none", "marker": "o", "mfc": "none", "mec": MUTED}
+        smallest = min(bubble.bytes for bubble in bubbles if bubble.bytes)
         keys = [
-            Line2D([], [], label=_bytes(share * largest), ms=(share * LARGEST) ** 0.5, **size)
-            for share in (0.25, 0.05)
+            Line2D([], [], label=_bytes(held), ms=(held / largest * LARGEST) ** 0.5, **size)
+            for held in dict.fromkeys((largest, smallest))
         ]
-        ax.legend(handles=keys, frameon=False, labelcolor=MUTED, fontsize=7.5, loc="best")
+        # as wide and as far apart as the largest needs, in units of the font
+        wide = LARGEST**0.5 / KEY
+        room = {"handlelength": wide, "labelspacing": wide - 1, "borderpad": wide / 2}
+        ax.legend(handles=keys, frameon=False, labelcolor=MUTED, fontsize=KEY, loc="best", **room)
     canvas.end_labels(ax, ends, heading)
 
 

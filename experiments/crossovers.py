@@ -1,7 +1,6 @@
 """From which N a mechanism beats the best exact attention of its device: measured, predicted.
 
-The best exact one is, at each N, the cheapest full attention of scaled dot products that came
-through. The prediction is the cost model's that `experiments.advise` uses, with the N on both sides
+The prediction is the cost model's that `experiments.advise` uses, with the N on both sides
 of the measured crossing held out, so that its error is that of a crossing nobody measured. Imports
 no jax: formulas are those in the records, a power of N between and beyond them.
 """
@@ -17,14 +16,14 @@ from matplotlib.lines import Line2D
 from experiments import analysis, canvas, estimates, fits, frames, palette
 from experiments.canvas import Drawing
 from experiments.estimates import Point
-from experiments.fits import Crossing
-from experiments.formats import Column, Table, missing
+from experiments.formats import Column, Table, missing, significant
 from experiments.frames import Section
 from experiments.palette import MUTED
 
-EXACT, USUAL_SCORE = "full", "scaled_dot"
 # a prediction looks no further, in steps of a quarter of an octave
 FARTHEST, STEPS = 2**24, 4
+# times the longest N: predictions beyond are not drawn
+DRAWN = 4
 COLUMNS = (
     Column("label", "mechanism"),
     Column("mode", "mode"),
@@ -35,28 +34,26 @@ COLUMNS = (
     Column("exact", "best exact there"),
     Column("verdict", "cheaper than the best exact attention"),
     Column("predicted_n", "N predicted", 4),
-    Column("error", "its error", decimals=2),
+    Column("ratio", "predicted / measured", 3),
     Column("prediction", "predicted"),
     Column("agrees", "agrees"),
 )
-# what an exact mechanism failed by tells of the quantity that it lacked
-WANTING = {"seconds": ("oom", "timeout"), "bytes": ("oom",)}
 
 
 def rows(section: Section) -> list[dict]:
-    """A row a mechanism, mode and quantity; `error` is predicted over measured less 1, `agrees`
-    whether one says what the other does where there is no crossing to compare."""
-    exact = exact_labels(section)
+    """A row a mechanism, mode and quantity; `ratio` is predicted over measured, `agrees` whether
+    one says what the other does where there are no two crossings to compare, `last_n` the longest
+    N that both were measured at."""
+    exact = analysis.exact_labels(section)
     cells = frames.cells(section)
     ids = section.frame.groupby(["label", "config.mode"])["id"].agg(" ".join)
     model = functools.cache(functools.partial(_model, cells))
     found = []
-    for label, mode, curve in analysis.curves(cells):
-        baseline = cells[(cells["mode"] == mode) & cells.label.isin(exact)]
-        if label in exact or baseline.empty:
+    for label, mode, _ in analysis.curves(cells):
+        if label in exact:
             continue
         for quantity, key in quantities(cells).items():
-            row = _row(curve, baseline, key, model)
+            row = _row(section, label, mode, key, model)
             if row:
                 used = [ids.get((name, mode), "") for name in (label, *exact)]
                 row |= {"label": label, "mode": mode, "quantity": quantity, "key": key}
@@ -71,59 +68,49 @@ def quantities(cells: pd.DataFrame) -> dict[str, str]:
     return {"time": "seconds", "memory": "bytes_measured" if measured else "bytes_compiled"}
 
 
-def exact_labels(section: Section) -> list[str]:
-    frame = section.frame
-    score = analysis.column(frame, "config.hparams.score")
-    usual = score.isna() | (score == USUAL_SCORE)
-    return sorted(frame.label[(frame["config.mechanism"] == EXACT) & usual].unique())
-
-
-def _row(mine, baseline, key, model):
-    curve = _curve(mine, key)
-    best = baseline.assign(y=analysis.column(baseline, key)).dropna(subset="y")
-    if curve.empty or best.empty:
+def _row(section, label, mode, key, model):
+    met = analysis.meeting(section, label, mode, key)
+    if met is None:
         return None
-    lowest = best.loc[best.groupby("n").y.idxmin()].set_index("n")
-    met = measured(curve, lowest.y, baseline, key)
-    mode, held_out = mine["mode"].iloc[0], (met.low, met.high) if met.at else ()
-    candidate = model(mine.label.iloc[0], mode, key, held_out)
-    exact = [model(label, mode, key, held_out) for label in sorted(baseline.label.unique())]
-    exact = [values for values in exact if values is not None]
+    exact = analysis.exact_labels(section)
+    best = analysis.cheapest(analysis.rows_of(section, exact, mode), key)
+    curve = analysis.cheapest(analysis.rows_of(section, [label], mode), key)
+    both = curve.index.intersection(best.index)
     row = {
         "crossing_n": met.at,
         "from_n": met.low,
         "to_n": met.high,
-        "exact": lowest.label[met.low if met.low in lowest.index else lowest.index.max()],
+        "last_n": both.max(),
+        "exact": best.label[met.low if met.low in best.index else best.index.max()],
         "verdict": met.text,
     }
-    if candidate is None or not exact:
+    held_out = (met.low, met.high) if met.at else ()
+    candidate = model(label, mode, key, held_out)
+    rivals = [model(name, mode, key, held_out) for name in exact]
+    rivals = [values for values in rivals if values is not None]
+    if candidate is None or not rivals:
         return row
-    predicted = fits.crossing(candidate.index, candidate, np.min(exact, axis=0))
+    predicted = _predicted(candidate, np.min(rivals, axis=0), both)
     row["predicted_n"] = predicted.at
     row["prediction"] = "" if predicted.at else predicted.text
     if met.at and predicted.at:
-        row["error"] = predicted.at / met.at - 1
+        row["ratio"] = predicted.at / met.at
     else:
-        last = curve.index.intersection(lowest.index).max()
-        row["agrees"] = "yes" if _says(met, last) == _says(predicted, last) else "no"
+        said = {_says(of, both.max()) for of in (met, predicted)}
+        row["agrees"] = "yes" if len(said) == 1 else "no"
     return row
 
 
-def measured(
-    curve: pd.Series, lowest: pd.Series, baseline: pd.DataFrame, key: str = "seconds"
-) -> Crossing:
-    """Of values by N. Where the curve was never cheaper but went on where every exact one failed
-    for want of it, the crossing lies in between."""
-    both = curve.index.intersection(lowest.index)
-    met = fits.crossing(both, curve[both], lowest[both])
-    beyond = curve.index[curve.index > lowest.index.max()]
-    if met.at is None and met.text.startswith("never") and len(beyond):
-        low, high = int(both.max()), int(beyond.min())
-        failed = baseline[baseline.n == high]
-        if len(failed) and failed.word.isin(WANTING[key.split("_")[0]]).all():
-            words = ", ".join(f"{row.label} {row.word}" for row in failed.itertuples())
-            return Crossing(None, low, high, f"between {low:,} and {high:,}: there {words}")
-    return met
+def _predicted(candidate, best, both):
+    """Over the N that were measured for both, as is the crossing it is held against; beyond them
+    only where it is still dearer at the last."""
+    n = candidate.index
+    for last in (both.max(), FARTHEST):
+        at = (n >= both.min()) & (n <= last)
+        found = fits.crossing(n[at], candidate[at], best[at])
+        if not found.text.startswith("never"):
+            break
+    return found
 
 
 def _says(crossing, last):
@@ -134,22 +121,18 @@ def _says(crossing, last):
     return crossing.text.split()[0]
 
 
-def _curve(rows, key):
-    found = rows.assign(y=analysis.column(rows, key)).dropna(subset="y").set_index("n").y
-    return found[found > 0].sort_index()
-
-
 def _model(cells, label, mode, key, held_out):
     """The calibrated model's values of a curve by N, from the least measured to the farthest; None
     where too few points are left."""
     of_label = cells[cells.label == label]
-    curve = _curve(of_label[of_label["mode"] == mode], key).drop(list(held_out), errors="ignore")
+    curve = analysis.cheapest(of_label[of_label["mode"] == mode], key).y
+    curve = curve.drop(list(held_out), errors="ignore")
     if len(curve) < 2:
         return None
     octaves = np.log2(FARTHEST / cells.n.min())
     grid = np.round(cells.n.min() * 2 ** (np.arange(octaves * STEPS + 1) / STEPS))
     forward = of_label[of_label["mode"] == "forward"]
-    flops = _curve(forward, "flops_formula")
+    flops = analysis.cheapest(forward, "flops_formula").y
     known = np.array(curve.index, float)
     both = (known, grid)
     if key == "seconds" and len(flops) > 1:
@@ -173,20 +156,38 @@ def tables(section: Section, text: str) -> list[Table]:
     found = rows(section)
     if not found:
         return []
-    errors = [abs(row["error"]) for row in found if "error" in row]
-    off = f"Off by {statistics.median(errors):.0%} (median of {len(errors)}). " if errors else ""
-    words = [row["agrees"] for row in found if "agrees" in row]
-    off += (
-        f"Where one of them sees no crossing they agree in {words.count('yes')} of {len(words)}. "
-    )
-    memory = quantities(frames.cells(section))["memory"].replace("_", " ")
+    memory = "as bytes compiled"
+    if quantities(frames.cells(section))["memory"] == "bytes_measured":
+        memory = "growth of the process, or what was compiled where that is more"
     what = (
         "The best exact attention: the cheapest full attention at each N. N is interpolated in "
-        f"log-log in its bracket; memory is as {memory}. Predicted: by the cost model calibrated "
-        f"on the device's records, those of the bracket held out. {off}{text}"
+        f"log-log in its bracket; memory is {memory}. Predicted: by the cost model calibrated on "
+        "the device's records, those of the bracket held out, over the N measured for both and "
+        f"beyond where never in them. {_accuracy(found)}{text}"
     )
     title = f"{section.title}: from which N cheaper than the best exact attention"
     return [Table.of(f"{section.name}-crossovers", title, what, COLUMNS, found)]
+
+
+def _accuracy(found):
+    """Words on how far predictions were off, of all of them."""
+    crossed = sorted(
+        (estimates.off(row["ratio"]) + 1, _named(row)) for row in found if "ratio" in row
+    )
+    words = [row["agrees"] for row in found if "agrees" in row]
+    text = ""
+    if crossed:
+        middle, (worst, name) = statistics.median(off for off, _ in crossed), crossed[-1]
+        text = f"Off by a factor of {middle:.2f} in the median of {len(crossed)} crossings, of "
+        text += f"{significant(worst, 3)} at worst ({name}). "
+    if words:
+        text += f"Of {len(words)} others, where one of them sees no crossing, "
+        text += f"{words.count('no')} disagree. "
+    return text
+
+
+def _named(row):
+    return f"{row['label']}, {row['mode']}, {row['quantity']}"
 
 
 def draw(section: Section) -> list[Drawing]:
@@ -203,14 +204,19 @@ def draw(section: Section) -> list[Drawing]:
     grid = figure.subplots(1, len(groups), sharey=True, squeeze=False)[0]
     for ax, ((quantity, mode), panel) in zip(grid, groups, strict=True):
         ax.set_title(f"{quantity}, {mode}")
-        canvas.axes(ax, lengths, None, ticks=5)
-        ax.set_xlim(lengths[0] / 1.6, lengths[-1] * 4)
+        canvas.axes(ax, lengths, None, ticks=3)
+        ax.set_xlim(lengths[0] / 1.6, lengths[-1] * DRAWN)
         ax.axvline(lengths[-1], color=MUTED, lw=1, ls=(0, (4, 3)), zorder=1)
         for row in panel.to_dict("records"):
             _mark(ax, row, labels.index(row["label"]), look[row["label"]].color, lengths)
     grid[0].set_yticks(range(len(labels)), labels)
     figure.suptitle(section.title, fontsize=8, color=MUTED, x=0.01, ha="left")
-    kinds = {"measured": "D", "predicted": "o", "cheaper from the least N": "<", "never": ">"}
+    kinds = {
+        "measured": "D",
+        "predicted": "o",
+        "cheaper from the least N": "<",
+        "never up to there": ">",
+    }
     handles = [
         Line2D([], [], color=MUTED, marker=marker, ls="", mfc="none", label=words)
         for words, marker in kinds.items()
@@ -218,8 +224,13 @@ def draw(section: Section) -> list[Drawing]:
     figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False)
     text = (
         "N from which a mechanism is cheaper than the best exact attention: ◇ measured, with the "
-        "bracket it lies in, ○ as the cost model predicts it; the upright line is the longest N."
+        "bracket it lies in, ○ as the cost model predicts it; ▷ never up to the last N measured "
+        "for both; the upright line is the longest N."
     )
+    far = found[analysis.column(found, "predicted_n") > lengths[-1] * DRAWN]
+    if len(far):
+        far = [f"{_named(row)}: {row['predicted_n']:,.0f}" for row in far.to_dict("records")]
+        text += f" Too far off to draw: {'; '.join(far)}."
     return [Drawing(f"{section.name}-crossovers", text, figure)]
 
 
@@ -232,6 +243,6 @@ def _mark(ax, row, y, color, lengths):
     elif row["verdict"].startswith("cheaper"):
         ax.plot(lengths[0] / 1.3, y, "<", ms=6, **spot)
     elif row["verdict"].startswith("never"):
-        ax.plot(lengths[-1] * 1.3, y, ">", ms=6, **spot)
-    if not missing(row.get("predicted_n")) and row["predicted_n"] < lengths[-1] * 4:
+        ax.plot(row["last_n"] * 1.3, y, ">", ms=6, **spot)
+    if not missing(row.get("predicted_n")) and row["predicted_n"] <= lengths[-1] * DRAWN:
         ax.plot(row["predicted_n"], y, "o", ms=4, **spot)

@@ -33,6 +33,8 @@ THEORY = {
     "none": "1",
     "convolution": "1",
 }
+# curves closer than this factor may change places by chance
+NOISE = 1.25
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +50,8 @@ class Fit:
 
 @dataclasses.dataclass(frozen=True)
 class Crossing:
-    """Where a curve becomes the cheaper one and stays so; `at` is None where it never changes."""
+    """Where a curve becomes the cheaper one and stays so; `at` is None where it never does, and
+    where it is cheaper and dearer by turns between `low` and `high`."""
 
     at: float | None
     low: int | None
@@ -99,15 +102,27 @@ def crossing(n, candidate, baseline) -> Crossing:
     if (ratio < 0).all():
         return Crossing(None, None, None, f"cheaper from {n[0]:,.0f}, the smallest measured")
     last = int(np.flatnonzero(ratio >= 0)[-1])
+    clear = np.flatnonzero(abs(ratio) > np.log(NOISE))
+    falls = clear[:-1][(ratio[clear[:-1]] > 0) & (ratio[clear[1:]] < 0)]
+    if last < n.size - 1 and falls.size > 1:
+        low, high = int(n[falls[0]]), int(n[last + 1])
+        return Crossing(None, low, high, f"to and fro between {low:,} and {high:,}")
     if ratio[last] == 0:
         at = float(n[last])
         return Crossing(at, int(at), int(at), f"{at:,.0f}, measured equal there")
     if last == n.size - 1:
-        return Crossing(None, None, None, f"never up to {n[-1]:,.0f}")
+        end, cheaper = f"up to {n[-1]:,.0f}", n[ratio < 0]
+        text = f"never for good {end}, only {_range(cheaper)}" if cheaper.size else f"never {end}"
+        return Crossing(None, None, None, text)
     share = ratio[last] / (ratio[last] - ratio[last + 1])
     at = float(np.exp(np.log(n[last]) + share * np.log(n[last + 1] / n[last])))
     low, high = int(n[last]), int(n[last + 1])
     return Crossing(at, low, high, f"{at:,.0f}, between {low:,} and {high:,}")
+
+
+def _range(n):
+    low, high = f"{n.min():,.0f}", f"{n.max():,.0f}"
+    return f"at {low}" if low == high else f"between {low} and {high}"
 
 
 def interpolate(n, y, at: float) -> float:

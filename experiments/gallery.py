@@ -15,7 +15,7 @@ README, FOLDER = ROOT / "README.md", ROOT / "docs" / "gallery"
 BEGIN, END = "<!-- gallery: begin -->", "<!-- gallery: end -->"
 # name, kinds of sections, how its drawings' names end (the first that any has), what it shows
 PICTURES = (
-    ("scaling", ("kernel",), ("-seconds-forward", ""), "Time of a call against N"),
+    ("scaling", ("kernel",), ("-main", "-seconds-forward", ""), "Time of a call against N"),
     ("reordering", ("reorder",), ("-identity-d64-e64", ""), "(q kᵀ) v against q (kᵀ v)"),
     ("accuracy", ("train",), ("-by-n",), "{metric} against N, beside rules without a model"),
     ("bubbles", ("arena", "train"), ("-speed",), "{metric} against speed"),

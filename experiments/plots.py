@@ -29,6 +29,12 @@ SCALING = (
     ("bytes_measured", "Memory, measured peak"),
     ("seconds", "Time"),
 )
+# the panel that is drawn once more with these alone named, where there are others
+MAIN_PANEL = ("forward", "seconds", "Time")
+MAIN = (
+    *("full", "full chunked", "local", "bigbird", "lsh", "routing", "linformer", "nystrom"),
+    *("linear", "performer", "fourier", "recurrent"),
+)
 
 
 def draw(
@@ -51,12 +57,15 @@ def scaling(section: Section, *, octaves: float, start: int | None) -> list[Draw
         if (analysis.column(cells, key)[cells["mode"] == mode] > 0).any()
     ]
     drawings = [_overview(section, cells, panels, look)] if panels else []
+    if MAIN_PANEL in panels and not {*look} <= {*MAIN} and {*look} & {*MAIN}:
+        figure = _scaling_figure(section, *MAIN_PANEL, look, octaves, start, named=MAIN)
+        text = "Time of the forward pass against N; the other mechanisms are thin grey lines."
+        drawings.append(Drawing(f"{section.name}-main", text, figure))
     for mode, key, words in panels:
-        figure, ax = canvas.page(section, f"{words}, {mode}", labels=len(look))
-        _scaling_panel(ax, cells, mode, key, look, octaves, start)
+        figure = _scaling_figure(section, mode, key, words, look, octaves, start)
         text = (
-            f"{words} of the {mode} pass against N, exponents fitted; ◇ marks the N from which a "
-            "curve is cheaper than full, x a failed point."
+            f"{words} of the {mode} pass against N, exponents fitted; ◇ cheaper than the best "
+            "exact attention from there on, x a failed point."
         )
         drawings.append(Drawing(f"{section.name}-{key.replace('_', '-')}-{mode}", text, figure))
     return drawings + crossovers.draw(section)
@@ -92,13 +101,20 @@ def _failed(curve, style):
     return [(row.n, row.word, style) for row in curve.itertuples() if row.word != "ok"]
 
 
-def _scaling_panel(ax, cells, mode, key, look, octaves, start):
-    found, failed, baseline = [], [], analysis.baseline_label(cells)
+def _scaling_figure(section, mode, key, words, look, octaves, start, named=None):
+    """Labels beside their curves; of those that are not `named` a thin grey line without."""
+    shown = look if named is None else {*look} & {*named}
+    figure, ax = canvas.page(section, f"{words}, {mode}", labels=len(shown))
+    cells, exact = frames.cells(section), analysis.exact_labels(section)
+    found, failed = [], []
     for label, of_mode, curve in analysis.curves(cells):
         if of_mode != mode:
             continue
-        failed += _failed(curve, look[label])
         y = analysis.column(curve, key).where(lambda y: y > 0)
+        if label not in shown:
+            ax.plot(curve.n, y, color=MUTED, alpha=0.35, lw=0.9, zorder=1)
+            continue
+        failed += _failed(curve, look[label])
         end = canvas.line(ax, curve, y, look[label], spread=key == "seconds")
         if end is None:
             continue
@@ -106,7 +122,7 @@ def _scaling_panel(ax, cells, mode, key, look, octaves, start):
         per_log = None
         if fits.has_log(curve.mechanism.iloc[0]) and not key.startswith("bytes"):
             per_log = fits.exponent(curve.n, y, octaves=octaves, start=start, per_log=True)
-        met = analysis.meeting(cells, label, mode, key) if label != baseline else None
+        met = analysis.meeting(section, label, mode, key) if label not in exact else None
         if met and met.at:
             canvas.crossing(ax, met.at, fits.interpolate(curve.n, y, met.at), look[label].color)
         found.append((label, end, fit, per_log, met))
@@ -119,9 +135,14 @@ def _scaling_panel(ax, cells, mode, key, look, octaves, start):
         for label, end, fit, per_log, met in found
     ]
     heading = f"fit over N = {common[0]:,} to {common[1]:,}" if common else "too few points to fit"
+    if any(fit and (fit.low, fit.high) != common for _, _, fit, _, _ in found):
+        heading += "\n* over its own longest N"
     if any(met and met.at for *_, met in found):
-        heading += f"\n◇ N where it meets {baseline}"
+        heading += "\n◇ cheaper than the best\n   exact attention from N"
+    if named is not None:
+        heading += "\ngrey: the other mechanisms"
     canvas.end_labels(ax, ends, heading)
+    return figure
 
 
 def _end_text(label, fit, per_log, met, common):
@@ -129,7 +150,7 @@ def _end_text(label, fit, per_log, met, common):
     if per_log:
         text += rf" or $N^{{{per_log.exponent:.2f}}}\log N$"
     if fit and (fit.low, fit.high) != common:
-        text += f" ({fit.low:,} to {fit.high:,})"
+        text += "*"
     if met and met.at:
         text += f", ◇ {met.at:,.0f}"
     return text

@@ -58,15 +58,6 @@ EXPONENTS = (
     Column("formula", "of the formula", decimals=3),
     Column("theory", "theory"),
 )
-CROSSINGS = (
-    LABEL,
-    MODE,
-    Column("quantity", "quantity"),
-    Column("crossing_n", "N", 4),
-    Column("from_n", "from N", 12),
-    Column("to_n", "to N", 12),
-    Column("verdict", "cheaper than full"),
-)
 REORDER_CROSSINGS = (
     Column("feature_map", "feature map"),
     Column("head_dim", "d", 12),
@@ -123,7 +114,6 @@ def scaling(
     cells = frames.cells(section)
     how = f"N >= {start:,}" if start else f"the top {octaves:g} octaves of N"
     fitted = f"Slope of log y on log N over {how}; ± is its standard error. {text}"
-    met = f"Interpolated in log-log between the neighbouring N that were measured. {text}"
     return [
         *pivots.tables(section, cells, text),
         Table.of(section.name, section.title, text, SCALING, analysis.scaling(cells)),
@@ -133,13 +123,6 @@ def scaling(
             fitted,
             EXPONENTS,
             analysis.exponents(cells, octaves=octaves, start=start),
-        ),
-        Table.of(
-            f"{section.name}-crossings",
-            f"{section.title}: cheaper than full from which N",
-            met,
-            CROSSINGS,
-            analysis.crossings(cells),
         ),
         *crossovers.tables(section, text),
     ]

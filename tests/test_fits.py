@@ -48,12 +48,27 @@ def test_crossing_of_powers_is_exact_with_its_bracket():
         ([3, 2, 1], 32, "32, measured equal there"),
         ([1, 3, 1], None, "between 32 and 64"),
         ([np.nan] * 3, None, "no N measured for both"),
+        ([1, 3, 3], None, "never for good up to 64, only at 16"),
     ],
 )
 def test_crossing_in_words(candidate, at, text):
     met = fits.crossing([16, 32, 64], candidate, [2, 2, 2])
     assert text in met.text
     assert at is None or met.at == at
+
+
+def test_a_curve_that_goes_to_and_fro_has_a_bracket_and_no_crossing():
+    """As one that is padded to a size at every other N."""
+    n = 2 ** np.arange(4, 10)
+    met = fits.crossing(n, [3, 1, 3, 1, 3, 1], [2] * 6)
+    assert (met.at, met.low, met.high) == (None, 16, 512)
+    assert met.text == "to and fro between 16 and 512"
+    assert fits.crossing(n, [3, 1, 3, 1, 1, 3], [2] * 6).text == (
+        "never for good up to 512, only between 32 and 256"
+    )
+    # where they are all but equal, that is noise
+    met = fits.crossing(n, [3, 1.9, 2.1, 1, 1, 1], [2] * 6)
+    assert (met.low, met.high) == (64, 128)
 
 
 def test_standard_error_needs_two():

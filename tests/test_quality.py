@@ -241,6 +241,15 @@ def test_figures_of_every_kind(tmp_path):
     assert len(losses.lines) == len(scores.lines) > 0
 
 
+def test_the_key_of_sizes_is_of_bubbles_that_are_there(tmp_path):
+    found, _ = sections(training.recall(), tmp_path)
+    (drawing,) = (d for d in plots.draw(found["mqar"], {}) if d.name == "mqar-speed")
+    ax, *_ = drawing.figure.axes
+    areas = sorted(bubble.get_sizes()[0] for bubble in ax.collections)
+    keys = sorted(key.get_markersize() ** 2 for key in ax.get_legend().get_lines())
+    assert keys == pytest.approx([areas[0], areas[-1]])
+
+
 def test_only_failures_have_tables_and_no_figures(tmp_path):
     found, _ = sections([training.train("full", 64, 0, 0, "nan", "lost", task="mqar")], tmp_path)
     assert [t.text()[0][0] for t in tables.build(found["mqar"])] == ["full", "full"]

@@ -35,7 +35,7 @@ def test_report_imports_no_jax():
 
 def test_every_file_is_there(published):
     out, _ = published
-    names = ["scaling", "scaling-exponents", "scaling-crossings", "reordering", "language"]
+    names = ["scaling", "scaling-exponents", "scaling-crossovers", "reordering", "language"]
     for name in [*names, "failures"]:
         for suffix in ("csv", "md", "tex"):
             assert (out / f"{name}.{suffix}").stat().st_size > 0

@@ -48,16 +48,6 @@ def test_exponents_of_the_section(tmp_path):
     assert flops.formula["full", "train"] == pytest.approx(2)
 
 
-def test_crossings_with_full(tmp_path):
-    (section,), _ = rows(synthetic.scaling(), tmp_path)
-    found = pd.DataFrame(analysis.crossings(frames.cells(section)))
-    of_flops = found[(found.quantity == "FLOPs counted") & (found["mode"] == "forward")]
-    verdicts = of_flops.set_index("label").verdict
-    assert verdicts["global"] == "320, between 256 and 512"
-    assert verdicts["linear"] == "cheaper from 256, the smallest measured"
-    assert "full" not in verdicts
-
-
 def test_reordering_crosses_where_predicted(tmp_path):
     (section,), _ = rows(synthetic.reordering(), tmp_path)
     found = analysis.reorder_crossings(analysis.reorder_cells(section))

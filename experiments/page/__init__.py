@@ -204,21 +204,19 @@ def _link(ids: str, device: str) -> str:
 
 
 def _scaling_lines(section):
-    cells = frames.cells(section)
-    baseline = analysis.baseline_label(cells)
+    cells, exact = frames.cells(section), analysis.exact_labels(section)
     for mode in analysis.MODES:
-        rows = cells[(cells["mode"] == mode) & (cells.status == "ok")]
-        if baseline is None or not (rows.label == baseline).any():
+        best = analysis.cheapest(analysis.rows_of(section, exact, mode), "seconds")
+        if best.empty:
             continue
-        n = rows.n[rows.label == baseline].max()
-        at = rows[rows.n == n].set_index("label").dropna(subset="seconds")
-        ids, at = at.records, at.seconds
-        others = at.drop(baseline, errors="ignore")
-        if baseline in at and len(others):
-            quickest = others.idxmin()
-            words = f"{quickest} against {baseline}, {mode} at N = {n:,}"
-            both = frames.sources(ids[[baseline, quickest]])
-            yield f"{formats.significant(at[baseline] / at[quickest], 3)}x", words, both
+        n, best = best.index[-1], best.iloc[-1]
+        others = cells[(cells.n == n) & (cells["mode"] == mode) & ~cells.label.isin(exact)]
+        for quickest in analysis.cheapest(others, "seconds").itertuples():
+            words = f"{quickest.label} against the best exact attention ({best.label})"
+            both = frames.sources([best.records, quickest.records])
+            ratio = formats.significant(best.y / quickest.y, 3)
+            yield f"{ratio}x", f"{words}, {mode} at N = {n:,}", both
+    baseline = analysis.baseline_label(cells)
     fitted = analysis.exponents(cells)
     for row in fitted:
         wanted = row["quantity"] == "FLOPs counted" and row["mode"] == "forward"

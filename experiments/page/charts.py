@@ -42,19 +42,21 @@ def kernels(sections, _) -> dict:
         for row in cells.to_dict("records"):
             rows.append(_row(row, facets | {"mode": row["mode"]}, [key for key, _ in keys]))
             rows[-1] |= _bars("seconds", row.get("seconds_q1"), row.get("seconds_q3"))
-        notes += [note | facets for note in _fits(cells, [key for key, _ in keys])]
+        notes += [note | facets for note in _fits(section, [key for key, _ in keys])]
     mode = {"key": "mode", "label": "pass"}
     axes = [_axis(key, label, bars=key == "seconds") for key, label in keys]
     words = (
-        "One call against N. ◇: where a curve becomes cheaper than full; x: a point that failed."
+        "One call against N. ◇: cheaper than the best exact attention from there on; x: a point "
+        "that failed."
     )
     return _chart("scaling", "Cost of a call", words, (DEVICE, SETTING, mode), [N], axes, rows,
                   styles, notes=notes)  # fmt: skip
 
 
-def _fits(cells, keys):
+def _fits(section, keys):
     """{mode, label, y, text, and x and at of a crossing} of every curve."""
-    for label, mode, curve in analysis.curves(cells):
+    exact = analysis.exact_labels(section)
+    for label, mode, curve in analysis.curves(frames.cells(section)):
         for key in keys:
             y = analysis.column(curve, key)
             fit = fits.exponent(curve.n, y)
@@ -62,12 +64,10 @@ def _fits(cells, keys):
                 continue
             note = {"mode": mode, "label": label, "y": key, "text": f"N^{fit.exponent:.2f}"}
             note["range"] = f"fitted over N = {fit.low:,} to {fit.high:,}"
-            met = None
-            if label != analysis.baseline_label(cells):
-                met = analysis.meeting(cells, label, mode, key)
+            met = analysis.meeting(section, label, mode, key) if label not in exact else None
             if met and met.at:
-                at = fits.interpolate(curve.n, y, met.at)
-                note |= {"n": met.at, "at": at, "cross": f"cheaper than full from {met.text}"}
+                note |= {"n": met.at, "at": fits.interpolate(curve.n, y, met.at)}
+                note["cross"] = f"cheaper than the best exact attention from {met.text}"
             yield note
 
 
