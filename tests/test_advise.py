@@ -217,7 +217,7 @@ def test_damage_is_told_and_the_rest_is_used(capsys, folder):
     code, out, err = ask(capsys, folder, "--n", "2048")
     assert code == 0
     assert "local" in out
-    assert len(err.splitlines()) == 2
+    assert len(err.splitlines()) == 1
 
 
 def test_devices_are_told_apart_by_the_beginning_of_their_names():
