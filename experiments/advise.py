@@ -168,7 +168,7 @@ def compiled(point: dict, curve: list[timed.Sample], *, known: bool) -> Estimate
     if found is None:
         return None
     held = found.temp_size_in_bytes + found.output_size_in_bytes
-    carried = calibrate.carried(curve, point["n"], held)
+    carried = calibrate.carried(curve, held)
     return carried if known or not carried else dataclasses.replace(carried, error=math.inf)
 
 

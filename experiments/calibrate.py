@@ -6,8 +6,8 @@ writes calibration.json beside the records. Time is a fixed cost, and FLOPs by t
 formula times a rate; memory is a polynomial in N, carried over to other sizes by the formula for
 bytes. The rates are fitted to the records nearest in size (`experiments.estimates`)
 of the same mechanism, its switches, pass and dtype. How far that can be trusted is measured: every
-record is estimated from the others. Where memory is uncertain so, it is what the program compiles
-to, times what records held over that. Its error is of all a call needs, inputs included.
+record is estimated from the others. Where memory is uncertain so, it is a fixed growth, and what
+the program compiles to times a rate. Its error is of all a call needs, inputs included.
 """
 
 import dataclasses
@@ -29,8 +29,6 @@ TOLERANCES = {"seconds": 0.3, "memory": 0.15}
 DTYPES = {4: "float32", 2: "bfloat16"}
 # what a kernel's own blocks, where no hyperparameter says, divide
 TILE = 128
-# records that tell how much more than compiled a program holds
-NEAREST = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +94,10 @@ def load(path: str | Path) -> Calibration:
 
 
 def times(known: Iterable[Sample]) -> list[Point]:
-    return [Point(s.flops, (1.0, s.flops), s.seconds) for s in known]
+    return [
+        Point(s.flops, (1.0, s.flops), s.seconds, _regime(s.config["n"], s.config["hparams"]))
+        for s in known
+    ]
 
 
 def memories(known: list[Sample], hparams: Mapping, dims: Dims) -> list[Point]:
@@ -116,10 +117,13 @@ def _memory(sample, hparams, dims):
 
 
 def _length(n, hparams):
-    """Of a regime: whether N is a multiple of a size decides what is padded."""
+    return Point(n, (1.0, n, n**1.5, n**2.0), aligned=_regime(n, hparams))
+
+
+def _regime(n, hparams):
+    """Whether N is a multiple of a size decides what is padded."""
     sizes = (hparams[name] for name in sorted(hparams) if type(hparams[name]) is int)
-    aligned = tuple(n % size == 0 for size in (TILE, *sizes) if size > 0)
-    return Point(n, (1.0, n, n**1.5, n**2.0), aligned=aligned)
+    return tuple(n % size == 0 for size in (TILE, *sizes) if size > 0)
 
 
 def _forecast(known, hparams, dims, cost: Cost):
@@ -128,24 +132,26 @@ def _forecast(known, hparams, dims, cost: Cost):
         of = same[-1]
         memory = Estimate(of.memory, "measured", 0.0) if of.memory else None
         return Forecast(Estimate(of.seconds, "measured", of.spread), memory)
-    call = Point(cost.flops, (1.0, cost.flops))
-    points, length = memories(known, hparams, dims), _length(dims.q_len, hparams)
-    memory = estimates.estimate(points, length) if points else None
-    found = Forecast(estimates.estimate(times(known), call), memory)
-    regimes = {_length(s.config["n"], s.config["hparams"]).aligned for s in known}
-    return found if length.aligned in regimes else _unsure(found, "padded otherwise")
+    timed, held, length = times(known), memories(known, hparams, dims), _length(dims.q_len, hparams)
+    call = Point(cost.flops, (1.0, cost.flops), aligned=length.aligned)
+    memory = estimates.estimate(held, length, estimates.apart) if held else None
+    found = Forecast(estimates.estimate(timed, call, estimates.together), memory)
+    familiar = length.aligned in {point.aligned for point in timed}
+    return found if familiar else _unsure(found, "padded otherwise")
 
 
-def carried(known: list[Sample], n: int, compiled: int) -> Estimate | None:
-    """Memory of a program that compiled to so many bytes: times what the samples nearest in N held
-    over theirs; None where none of them has both."""
-    both = [sample for sample in known if sample.memory and sample.compiled]
-    near = sorted(both, key=lambda sample: abs(math.log(sample.config["n"] / n)))[:NEAREST]
-    if not near:
+def carried(known: list[Sample], compiled: int) -> Estimate | None:
+    """Memory of a program that compiled to so many bytes: what the samples held is fitted to a
+    fixed growth and their compiled bytes times a rate. None where no sample has both."""
+    points = [
+        Point(sample.compiled, (1.0, sample.compiled), sample.memory)
+        for sample in known
+        if sample.memory and sample.compiled
+    ]
+    if not points:
         return None
-    ratios = [sample.memory / sample.compiled for sample in near]
-    usual = statistics.geometric_mean(ratios)
-    return Estimate(usual * compiled, "compiled", max(estimates.off(r / usual) for r in ratios))
+    found = estimates.estimate(points, Point(compiled, (1.0, compiled)))
+    return dataclasses.replace(found, how="compiled")
 
 
 def _unsure(found, how):
@@ -169,7 +175,7 @@ def held_out(sets: Mapping[str, list[Sample]]) -> dict[str, list[dict]]:
     for name, known in sets.items():
         with_memory = [sample for sample in known if sample.memory]
         ratios = {
-            "seconds": (known, estimates.held_out(times(known))),
+            "seconds": (known, estimates.held_out(times(known), estimates.together)),
             "memory": (with_memory, _memories_held_out(with_memory)),
         }
         for what, (of, values) in ratios.items():
@@ -182,7 +188,7 @@ def held_out(sets: Mapping[str, list[Sample]]) -> dict[str, list[dict]]:
 
 
 def _memories_held_out(known):
-    if len(known) < NEAREST:
+    if len(known) < 3:
         return [math.nan] * len(known)
     points = [
         dataclasses.replace(_length(s.config["n"], s.config["hparams"]), value=s.memory)
@@ -190,10 +196,10 @@ def _memories_held_out(known):
     ]
     ratios = []
     for i, (sample, point) in enumerate(zip(known, points, strict=True)):
-        others, n = [*known[:i], *known[i + 1 :]], sample.config["n"]
+        others = [*known[:i], *known[i + 1 :]]
         found = surest(
-            estimates.estimate([*points[:i], *points[i + 1 :]], point),
-            lambda others=others, n=n, held=sample.compiled: held and carried(others, n, held),
+            estimates.estimate([*points[:i], *points[i + 1 :]], point, estimates.apart),
+            lambda others=others, held=sample.compiled: held and carried(others, held),
         )
         ratios.append((sample.inputs + found.value) / (sample.inputs + sample.memory))
     return ratios

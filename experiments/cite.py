@@ -125,7 +125,7 @@ def named(file: Path, where: dict) -> set[str]:
 
 
 def facts(rows: pd.DataFrame) -> str:
-    parts = [f"{len(rows)} records"]
+    parts = ["1 record" if len(rows) == 1 else f"{len(rows)} records"]
     for words, name in (("of", "device"), ("commit", "commit"), ("jax", "jax")):
         parts.append(f"{words} {', '.join(_values(rows, f'env.{name}'))}")
     days = sorted({date[:10] for date in _values(rows, "env.date")})

@@ -1,12 +1,14 @@
 """Measured values -> a value at another size, and how far such estimates were off.
 
 A value is the sum of two terms (a fixed cost and FLOPs, powers of N next to each other) times rates
-that are not negative, fitted to the points nearest in size. Imports no jax.
+that are not negative, fitted to the points nearest in size. Where a curve has two regimes (sizes
+that are padded and sizes that are not) exact values are fitted `apart` and noisy ones `together`.
+Imports no jax.
 """
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from scipy.optimize import nnls
@@ -46,18 +48,14 @@ HOW = {
     "extrapolated": "the formula, calibrated on records of smaller or of larger calls alone",
     "not causal": "the causal form's formula, calibrated on records of the form that is not causal",
     "padded otherwise": "the formula, calibrated on records whose N are other multiples of blocks",
-    "compiled": "this program compiled here, times what records held over their compiled memory",
+    "compiled": "this program compiled here, and what records held over their compiled memory",
 }
 
 
 def fit(points: Sequence[Point], at: Point, reach: float = REACH) -> float:
-    """The value at `at`, by the two neighbouring terms that fit best. Points of its own regime
-    count alone where there are two of them."""
-    alike = [point for point in points if point.aligned == at.aligned]
-    points = alike if len(alike) > 1 else points
+    """The value at `at`, by the two neighbouring terms that fit best."""
     values = np.array([point.value for point in points])
-    sizes = np.array([point.size for point in points])
-    weights = 1 / (values * (1 + (np.log2(sizes / at.size) / reach) ** 2))
+    weights = _nearness(points, at, reach) / values
     # in units of the term at `at`, so that the value there is the sum of the rates
     terms = np.array([point.terms for point in points]) / np.array(at.terms)
     fits = [
@@ -69,15 +67,43 @@ def fit(points: Sequence[Point], at: Point, reach: float = REACH) -> float:
     return float(rates.sum())
 
 
-def held_out(points: Sequence[Point]) -> list[float]:
+def apart(points: Sequence[Point], at: Point) -> float:
+    """The value at `at` by the points of its regime alone, where there are two of them."""
+    alike = [point for point in points if point.aligned == at.aligned]
+    return fit(alike if len(alike) > 1 else points, at)
+
+
+def together(points: Sequence[Point], at: Point) -> float:
+    """The value at `at` by all points, times the ratio of the points of its regime to their
+    estimates by all others: a geometric mean, the nearer the more, where there are two of them."""
+    alike = [point for point in points if point.aligned == at.aligned]
+    if len(alike) in (0, 1, len(points)):
+        return fit(points, at)
+    ratios = [point.value / fit(_without(points, point), point) for point in alike]
+    ratio = np.exp(np.average(np.log(ratios), weights=_nearness(alike, at)))
+    return fit(points, at) * float(ratio)
+
+
+def _without(points, held):
+    return [point for point in points if point is not held]
+
+
+def _nearness(points, at, reach=REACH):
+    """1 at the size of `at`, a half at `reach` doublings from it."""
+    return 1 / (1 + (np.log2([point.size / at.size for point in points]) / reach) ** 2)
+
+
+Fit = Callable[[Sequence[Point], Point], float]
+
+
+def held_out(points: Sequence[Point], by: Fit = fit) -> list[float]:
     """The estimate of each point from the others, over its value."""
     if len(points) < 3:
         return [math.nan] * len(points)
-    others = [[*points[:i], *points[i + 1 :]] for i in range(len(points))]
-    return [fit(rest, point) / point.value for rest, point in zip(others, points, strict=True)]
+    return [by(_without(points, point), point) / point.value for point in points]
 
 
-def estimate(points: Sequence[Point], at: Point) -> Estimate:
+def estimate(points: Sequence[Point], at: Point, by: Fit = fit) -> Estimate:
     """The value at `at` with the worst error of the points nearest to it, each held out.
 
     Beyond the points it grows as the root of the doublings; from fewer than three it is infinite:
@@ -87,12 +113,12 @@ def estimate(points: Sequence[Point], at: Point) -> Estimate:
     low, high = points[0].size, points[-1].size
     beyond = max(math.log2(low / at.size), math.log2(at.size / high), 0.0)
     near = sorted(
-        zip(points, held_out(points), strict=True),
+        zip(points, held_out(points, by), strict=True),
         key=lambda pair: abs(math.log2(pair[0].size / at.size)),
     )[:NEIGHBOURS]
     error = max(off(ratio) for _, ratio in near) if len(points) > 2 else math.inf
     how = "extrapolated" if beyond else "interpolated"
-    return Estimate(fit(points, at), how, error * max(1.0, beyond) ** 0.5)
+    return Estimate(by(points, at), how, error * max(1.0, beyond) ** 0.5)
 
 
 def off(ratio: float) -> float:

@@ -19,7 +19,9 @@ from experiments import flops, peak
 
 # a sample shorter than this repeats the call, to be longer than the clock's and dispatch's jitter
 SAMPLE_SECONDS = 1e-3
-LEAST_REPEATS = 3
+LEAST_REPEATS, MOST_REPEATS = 3, 25
+# of the median, that the quartiles of settled samples are apart at most
+SETTLED = 0.1
 # matrix products are timed up to this size and scaled beyond; below the least FLOPs not at all
 GEMM_SIDE = {"cpu": 1024}
 GEMM_SIDE_ACCELERATOR = 8192
@@ -31,7 +33,7 @@ MEMORY_OPTIONS = {
 
 
 def measure(fn: Callable, args: tuple, *, repeats: int, budget: float = 10.0) -> dict:
-    """Metrics of the compiled `fn(*args)`; at most `repeats` samples or `budget` seconds."""
+    """Metrics of the compiled `fn(*args)`; `repeats` and `budget` as of `sample`."""
     traced = jax.jit(fn).trace(*args)
     counts = flops.count_jaxpr(traced.jaxpr)
     exact = not counts.unknown_loops and not counts.uncounted
@@ -64,16 +66,17 @@ def measure(fn: Callable, args: tuple, *, repeats: int, budget: float = 10.0) ->
 
 
 def sample(run: Callable, once: float, *, repeats: int, budget: float) -> list[float]:
-    """Seconds a call: LEAST_REPEATS samples, then up to `repeats` while `budget` lasts.
+    """Seconds a call: `repeats` samples, then up to MOST_REPEATS until they are settled; after
+    `budget` seconds none but the LEAST_REPEATS.
 
     `run` is warm and takes about `once`; short calls are put together to a sample.
     """
     start = time.perf_counter()
     calls = max(1, min(1000, round(SAMPLE_SECONDS / max(once, 1e-9))))
     times = []
-    while len(times) < max(repeats, LEAST_REPEATS):
-        if len(times) >= LEAST_REPEATS and time.perf_counter() - start > budget:
-            break
+    while len(times) < LEAST_REPEATS or (
+        (len(times) < repeats or _unsettled(times)) and time.perf_counter() - start <= budget
+    ):
         begin = time.perf_counter()
         for _ in range(calls):
             out = run()
@@ -81,6 +84,11 @@ def sample(run: Callable, once: float, *, repeats: int, budget: float) -> list[f
         times.append((time.perf_counter() - begin) / calls)
         del out
     return times
+
+
+def _unsettled(times):
+    q1, median, q3 = statistics.quantiles(times, n=4, method="inclusive")
+    return len(times) < MOST_REPEATS and q3 - q1 > SETTLED * median
 
 
 def gemm_seconds(work: int) -> float | None:

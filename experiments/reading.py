@@ -1,6 +1,6 @@
 """Records on disk -> one flat table, a row a record. Imports no jax.
 
-What cannot be read becomes a note of one line; everything else is still reported.
+What cannot be read is told in a note of one line; everything else is still reported.
 """
 
 import dataclasses
@@ -11,10 +11,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from experiments import damage
 from experiments.frames import CELL, KINDS
-
-SCHEMA = 1
-STATUSES = ("ok", "refused", "oom", "timeout", "nan", "error")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,9 +30,9 @@ class Records:
 
 def read(folders: Iterable[str | Path]) -> Records:
     """Every record under the folders; of two with one id and device, the later."""
-    notes, kept, bases, curves, older = [], {}, {}, {}, 0
+    notes, damaged, kept, bases, curves, older = [], [], {}, {}, {}, 0
     for file, base in _files(folders, notes):
-        for record in _records(file, notes):
+        for record in _records(file, damaged):
             row = _flat(record)
             key = (row["id"], str(row.get("env.device")))
             older += key in kept and bases[key] != base
@@ -43,11 +41,12 @@ def read(folders: Iterable[str | Path]) -> Records:
             kept[key], bases[key] = row, base
             curve = base / "curves" / f"{row['id']}.jsonl"
             if curve.is_file():
-                curves[key] = [line for _, line in _lines(curve, notes)]
+                curves[key] = [line for _, line in damage.lines(curve, damaged)]
     if older:
         notes.append(
             f"{older} records left out: the same point and device is in another folder, later"
         )
+    notes += damage.told(list(dict.fromkeys(damaged)))
     frame = pd.DataFrame([kept[key] for key in sorted(kept)])
     return Records(_ordered(frame), curves, list(dict.fromkeys(notes)), bases)
 
@@ -67,64 +66,25 @@ def _files(folders, notes):
             yield file, file.parent.parent if file.parent.name == "points" else file.parent
 
 
-def _records(file, notes):
-    found = 0
-    for where, record in _lines(file, notes):
-        found += 1
-        problem = _problem(record)
+def _records(file, damaged):
+    for where, record in damage.lines(file, damaged):
+        problem = damage.problem(record) or _problem(record["config"])
         if problem:
-            notes.append(f"{where}: {problem}")
+            damaged.append(f"{where}: {problem}")
         else:
             yield record
-    if not found:
-        notes.append(f"{file}: no records in it")
 
 
-def _lines(file, notes):
-    """(where, object) for every line of a .jsonl, or for the one object of a .json."""
-    try:
-        text = file.read_bytes().decode("utf-8", errors="replace")
-    except OSError as error:
-        notes.append(f"{file}: {error.strerror}")
-        return
-    whole = file.suffix == ".json"
-    for number, line in enumerate([text] if whole else text.split("\n"), 1):
-        where = str(file) if whole else f"{file}:{number}"
-        if not line.strip() and not whole:
-            continue
-        try:
-            found = json.loads(line)
-        except ValueError as error:
-            notes.append(f"{where}: damaged, not JSON ({str(error).split(':')[0].lower()})")
-            continue
-        if isinstance(found, dict):
-            yield where, found
-        else:
-            notes.append(f"{where}: damaged, expected an object, got {type(found).__name__}")
-
-
-def _problem(record):
-    if record.get("schema") != SCHEMA:
-        return f"schema {record.get('schema')!r}; this report reads schema {SCHEMA}"
-    for field, kind in {"id": str, "config": dict, "status": str}.items():
-        if not isinstance(record.get(field), kind):
-            return f"damaged, {field!r} should be {kind.__name__}, got {record.get(field)!r}"
-    if record["status"] not in STATUSES:
-        return f"status {record['status']!r}; known: {', '.join(STATUSES)}"
-    for field in ("metrics", "env"):
-        if not isinstance(record.get(field, {}) or {}, dict):
-            return f"damaged, {field!r} should be dict, got {record[field]!r}"
-    config = record["config"]
-    if config.get("kind") in KINDS:
-        n = config.get("n")
-        if isinstance(n, bool) or not isinstance(n, int) or n < 1:
-            return f"damaged, config.n should be a whole number from 1 up, got {n!r}"
-        fields = [c.removeprefix("config.").split(".")[0] for c in CELL[config["kind"]]]
-        missing = [field for field in dict.fromkeys(fields) if field not in config]
-        missing += [] if "experiment" in config else ["experiment"]
-        if missing:
-            return f"damaged, config has no {', '.join(missing)}"
-    return None
+def _problem(config):
+    """Why a config does not say which cell of its experiment it is."""
+    if config.get("kind") not in KINDS:
+        return None
+    n = config.get("n")
+    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+        return f"config.n should be a whole number from 1 up, got {n!r}"
+    fields = [c.removeprefix("config.").split(".")[0] for c in CELL[config["kind"]]]
+    missing = [f for f in dict.fromkeys([*fields, "experiment"]) if f not in config]
+    return f"config has no {', '.join(missing)}" if missing else None
 
 
 def _flat(record):

@@ -16,8 +16,9 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-SCHEMA = 1
-STATUSES = ("ok", "refused", "oom", "timeout", "nan", "error")
+from experiments import damage
+from experiments.damage import SCHEMA, STATUSES
+
 # claims lock one byte each, at the offset that the id names; merging locks a byte past all of them
 MERGE_BYTE = 16**10
 
@@ -59,14 +60,16 @@ def finite(value: Any) -> Any:
 
 
 def load(folder: str | os.PathLike, *, complain: Callable[[str], Any] | None = None) -> list[dict]:
-    """Every whole record under `folder` and its subfolders, sorted; damage is one line each."""
-    folder, found = Path(folder), {}
+    """Every whole record under `folder` and its subfolders, sorted; damage is one line."""
+    folder, found, damaged = Path(folder), {}, []
     # point files before merged ones: a merge in between then hides nothing
     paths = [*sorted(folder.rglob("points/*.json")), *sorted(folder.rglob("records.jsonl"))]
     for path in paths:
         root = path.parent.parent if path.parent.name == "points" else path.parent
-        for record in _read(path, complain or _to_stderr):
+        for record in _read(path, damaged):
             found.setdefault((root, record["id"]), record)
+    for line in damage.told(damaged):
+        (complain or _to_stderr)(line)
     return sorted(found.values(), key=_order)
 
 
@@ -89,15 +92,11 @@ class Store:
 
     def all(self) -> dict[str, dict]:
         """The record of every id."""
-        found = {}
-        for path in sorted(self.points.glob("*.json")):
-            found.update((record["id"], record) for record in _read(path, self._complain))
+        found = self._read(*sorted(self.points.glob("*.json")))
         return {**self._merged_records(), **found}
 
     def get(self, id: str) -> dict | None:
-        for record in _read(self.points / f"{id}.json", self._complain):
-            return record
-        return self._merged_records().get(id)
+        return self._read(self.points / f"{id}.json").get(id) or self._merged_records().get(id)
 
     def write(self, record: Mapping) -> None:
         text = json.dumps(record, sort_keys=True, allow_nan=False) + "\n"
@@ -145,9 +144,15 @@ class Store:
             return {}
         version = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
         if version != self._cache[0]:
-            found = _read(self.merged, self._complain)
-            self._cache = (version, {record["id"]: record for record in found})
+            self._cache = (version, self._read(self.merged))
         return self._cache[1]
+
+    def _read(self, *paths):
+        damaged = []
+        found = {record["id"]: record for path in paths for record in _read(path, damaged)}
+        for line in damage.told(damaged):
+            self._complain(line)
+        return found
 
     def _acquire(self, how, byte):
         while True:
@@ -185,41 +190,16 @@ def _order(record):
     return str(config.get("experiment")), str(config.get("label")), size, record["id"]
 
 
-def _read(path, complain):
-    """The whole records of a file, one a line."""
-    try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        complain(f"{path} cannot be read and was skipped: {error.strerror}")
-        return []
-    found = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-            if damage := _damage(record):
-                raise ValueError(damage)
-            found.append(record)
-        except ValueError as error:
-            complain(f"{path} line {number} is damaged and was skipped: {error}")
-    if not lines:
-        complain(f"{path} is empty and was skipped")
-    return found
-
-
-def _damage(record):
-    if not isinstance(record, dict) or not isinstance(record.get("config"), dict):
-        return "it is not a record"
-    if record.get("schema") != SCHEMA:
-        return f"schema is {record.get('schema')!r}, this code reads {SCHEMA}"
-    if record.get("status") not in STATUSES or not isinstance(record.get("metrics"), dict):
-        return f"status is {record.get('status')!r}"
-    if record.get("id") != point_id(record["config"]):
-        return f"id {record.get('id')!r} is not that of its config"
-    return None
+def _read(path, damaged):
+    """The whole records of a file."""
+    for where, record in damage.lines(path, damaged):
+        problem = damage.problem(record)
+        if not problem and record["id"] != point_id(record["config"]):
+            problem = f"id {record['id']!r} is not that of its config"
+        if problem:
+            damaged.append(f"{where}: {problem}")
+        else:
+            yield record
 
 
 def _write_atomic(path, text):

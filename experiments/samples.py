@@ -18,7 +18,7 @@ SIZES = ("n", "batch", "heads", "head_dim", "value_dim")
 class Sample:
     """A record's call: label, mechanism, hyperparameters and sizes; by formula `flops` and `bytes`;
     measured `seconds` with the relative `spread` of their quartiles, and `memory` beside its
-    `inputs` in bytes (growth at the peak; where that was not had, as `compiled`)."""
+    `inputs` in bytes (see `_held`)."""
 
     config: Mapping[str, Any]
     flops: int
@@ -62,9 +62,17 @@ def _sample(record, call):
     seconds, compiled = metrics["seconds"], metrics.get("bytes_compiled")
     quartiles = (metrics.get(f"seconds_{name}") or seconds for name in ("q1", "q3"))
     spread = max(abs(quartile / seconds - 1) for quartile in quartiles)
-    held = metrics.get("bytes_measured") or compiled
-    inputs = kernel.input_bytes(record["config"])
+    inputs, held = kernel.input_bytes(record["config"]), _held(metrics)
     return Sample(call, formula.flops, formula.bytes, seconds, spread, held, compiled, inputs)
+
+
+def _held(metrics):
+    """Bytes: growth at the peak, or as compiled where that is more; None where neither was had.
+
+    A program needs what it was compiled to hold. A process grows by less where it reuses memory
+    that was freed or never touches some pages, and by more where a library allocates beside.
+    """
+    return max(metrics.get("bytes_measured") or 0, metrics.get("bytes_compiled") or 0) or None
 
 
 def at_length(known: Iterable[Sample], n: int) -> dict[str, Any]:

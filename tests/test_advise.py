@@ -34,7 +34,7 @@ def curves(request):
 
 # every record but a curve's smallest is held out in turn and predicted from the others: by
 # interpolation between its neighbours, the largest by extrapolation
-@pytest.mark.parametrize(("what", "share"), [("seconds", 0.95), ("memory", 0.95)])
+@pytest.mark.parametrize(("what", "share"), [("seconds", 0.975), ("memory", 0.985)])
 def test_held_out_records_are_predicted(curves, what, share):
     tests, bound = calibrate.held_out(curves)[what], calibrate.TOLERANCES[what]
     within = [abs(test["ratio"] - 1) <= bound for test in tests]
@@ -44,15 +44,38 @@ def test_held_out_records_are_predicted(curves, what, share):
 
 def test_what_held_out_records_miss_is_said(curves):
     """Next to a record that is predicted off by more than 30 %, advice states as much."""
-    said = 0
+    said, by = 0, estimates.together
     for known in curves.values():
         points = calibrate.times(known)
-        for point, ratio in zip(points, estimates.held_out(points), strict=True):
+        for point, ratio in zip(points, estimates.held_out(points, by), strict=True):
             if abs(ratio - 1) > calibrate.TOLERANCES["seconds"]:
                 near = dataclasses.replace(point, size=1.01 * point.size)
-                assert estimates.estimate(points, near).error >= abs(ratio - 1)
+                assert estimates.estimate(points, near, by).error >= abs(ratio - 1)
                 said += 1
-    assert said < 0.2 * sum(map(len, curves.values()))
+    assert said < 0.07 * sum(map(len, curves.values()))
+
+
+CARRIED = {
+    "local": {"window": 128},
+    "linear": {"feature_map": "elu"},
+    "full": {"implementation": "chunked"},
+    "linformer": {"slots": 256},
+}
+
+
+@pytest.mark.parametrize("sizes", [{"batch": 4}, {"head_dim": 128, "value_dim": 128}], ids=str)
+@pytest.mark.parametrize("mechanism", CARRIED)
+def test_memory_is_carried_to_other_sizes(curves, mechanism, sizes):
+    """To what the program there compiles to hold; all records are of batch 1 and heads of 64."""
+    known = calibrate.Calibration(curves, {})
+    point = {"mechanism": mechanism, "hparams": CARRIED[mechanism], "n": 4096, "mode": "forward"}
+    point |= {"causal": False, "batch": 1, "heads": 8, "head_dim": 64, "value_dim": 64}
+    point |= {"dtype": "float32", "seed": 0, **sizes}
+    found = advise.forecast(point, known, None)
+    lowered = kernel.trace(point).lower()
+    needs = found["inputs_bytes"] + measure.bytes_of(lowered, None)
+    assert found["memory"].how == "interpolated"
+    assert found["needs_bytes"] == pytest.approx(needs, rel=calibrate.TOLERANCES["memory"])
 
 
 @pytest.fixture
@@ -146,17 +169,16 @@ def test_the_text_names_all(capsys, folder):
 
 
 def test_memory_that_records_cannot_tell_is_compiled(folder):
-    """Such a program is compiled here, and times what records held over their compiled memory."""
+    """Such a program is compiled here; the records held one MiB more than they compiled to."""
     found = [r for r in records.load(folder / "scaling") if r["config"]["mechanism"] == "local"]
     known = calibrate.calibration(found)
     point = {"mechanism": "local", "hparams": {}, "n": 700, "mode": "forward", "causal": True}
     point |= {"batch": 1, "heads": 2, "head_dim": 16, "value_dim": 16, "dtype": "float32"}
     made = advise.forecast(point | {"seed": 0}, known, jax.default_backend())
     lowered = kernel.trace(point | {"seed": 0}).lower()
-    ratios = [1 + 2**20 / (8 * 4 * 400 * n) for n in (512, 1024, 256)]
-    expected = measure.bytes_of(lowered, lowered.compile()) * math.prod(ratios) ** (1 / 3)
+    expected = 2**20 + measure.bytes_of(lowered, None)
     assert made["memory"].how == "compiled"
-    assert made["memory"].value == pytest.approx(expected, rel=0.15)
+    assert made["memory"].value == pytest.approx(expected, rel=1e-6)
     # no record is of a causal call, nor of an N that is padded as this one is
     assert made["memory"].error == math.inf
     elsewhere = advise.forecast(point | {"seed": 0}, known, "another")
@@ -195,7 +217,7 @@ def test_damage_is_told_and_the_rest_is_used(capsys, folder):
     code, out, err = ask(capsys, folder, "--n", "2048")
     assert code == 0
     assert "local" in out
-    assert len(err.splitlines()) == 2
+    assert len(err.splitlines()) == 1
 
 
 def test_devices_are_told_apart_by_the_beginning_of_their_names():

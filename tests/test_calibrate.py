@@ -107,6 +107,17 @@ def test_of_one_call_the_latest_record_counts(tmp_path):
         assert sample.seconds == 7.0
 
 
+@pytest.mark.parametrize(
+    ("measured", "compiled", "held"),
+    [(300, 200, 300), (100, 200, 200), (None, 200, 200), (300, None, 300), (None, None, None)],
+)
+def test_what_a_program_holds_is_no_less_than_it_was_compiled_to_hold(measured, compiled, held):
+    (record,) = kernels(lengths=(256,))
+    record["metrics"] |= {"bytes_measured": measured, "bytes_compiled": compiled}
+    ((_, (sample,)),) = samples.curves([record]).items()
+    assert (sample.memory, sample.compiled) == (held, compiled)
+
+
 def test_switches_choose_a_curve_and_sizes_do_not():
     def key(name, **hparams):
         return samples.key(name, hparams, "forward", False, "float32")

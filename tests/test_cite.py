@@ -94,7 +94,9 @@ def test_a_table_that_names_its_records_is_of_those(folder, capsys):
     (local, *_), table = records.load(folder), folder / "report" / "scaling.csv"
     table.write_text(f"label,n,records\nlinear,16,{local['id']}\n")
     assert cite.main([str(table)]) == 0
-    assert f"--ids {local['id']} " in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"--ids {local['id']} " in said
+    assert ": 1 record, of " in said
 
 
 @pytest.mark.parametrize(

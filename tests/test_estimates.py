@@ -27,13 +27,34 @@ def test_near_points_count_more():
     assert estimates.fit(known, Point(3.0, (1.0, 3.0))) == pytest.approx(9, rel=0.05)
 
 
-def test_points_of_the_same_regime_count_alone():
-    odd = [Point(s, (1.0, s), 10 * s, (False,)) for s in (2.0, 8.0)]
-    even = [Point(s, (1.0, s), s, (True,)) for s in (1.0, 4.0, 16.0)]
-    assert estimates.fit([*odd, *even], Point(4.0, (1.0, 4.0), aligned=(True,))) == pytest.approx(4)
-    assert estimates.fit([*odd, *even], Point(4.0, (1.0, 4.0), aligned=(False,))) == pytest.approx(
-        40
-    )
+def padded(*sizes, factor=1.0):
+    """Points of two regimes by turns: those at odd places cost so many times more."""
+    return [
+        Point(s, (1.0, s), (3 + 2 * s) * (factor if i % 2 else 1.0), (i % 2 == 0,))
+        for i, s in enumerate(sizes)
+    ]
+
+
+@pytest.mark.parametrize(("aligned", "value"), [(True, 11), (False, 110)])
+def test_apart_points_of_the_same_regime_count_alone(aligned, value):
+    known = padded(*(2.0**e for e in range(5)), factor=10.0)
+    at = Point(4.0, (1.0, 4.0), aligned=(aligned,))
+    assert estimates.apart(known, at) == pytest.approx(value)
+
+
+def test_together_a_regime_is_a_factor():
+    """Interpolated across the regimes every point is off by nearly half, together by little."""
+    known = padded(*(2.0**e for e in range(9)), factor=1.4)
+    across, together = (estimates.held_out(known, by) for by in (estimates.fit, estimates.together))
+    assert min(map(estimates.off, across[2:-2])) > 0.2
+    assert max(map(estimates.off, together[2:-2])) < 0.1
+
+
+@pytest.mark.parametrize("by", [estimates.apart, estimates.together])
+def test_of_one_regime_or_a_lone_point_of_one_all_points_count(by):
+    at = Point(3.0, (1.0, 3.0), aligned=(False,))
+    for known in (KNOWN, [*KNOWN, Point(8.0, (1.0, 8.0), 25.0, (False,))]):
+        assert by(known, at) == estimates.fit(known, at)
 
 
 def test_the_error_is_that_of_the_nearest_held_out():

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from experiments import records
+from experiments import reading, records
 
 
 def point(n):
@@ -86,12 +86,12 @@ def test_load_reads_a_tree_of_folders(tmp_path):
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        (lambda line: line[: len(line) // 2], "line 2 is damaged"),
-        (lambda line: "[1, 2]", "it is not a record"),
+        (lambda line: line[: len(line) // 2], "records.jsonl:2: not JSON"),
+        (lambda line: "[1, 2]", "expected an object, got list"),
         (lambda line: line.replace('"n": 5', '"n": 6'), "is not that of its config"),
-        (lambda line: line.replace('"schema": 1', '"schema": 99'), "schema is 99"),
-        (lambda line: line.replace('"ok"', '"fine"'), "status is 'fine'"),
-        (lambda line: "\x00" * 40, "line 2 is damaged"),
+        (lambda line: line.replace('"schema": 1', '"schema": 99'), "schema 99"),
+        (lambda line: line.replace('"ok"', '"fine"'), "status 'fine'"),
+        (lambda line: "\x00" * 40, "records.jsonl:2: not JSON"),
     ],
 )
 def test_a_damaged_line_is_one_complaint_and_no_more(tmp_path, damage, words):
@@ -104,7 +104,19 @@ def test_a_damaged_line_is_one_complaint_and_no_more(tmp_path, damage, words):
     assert values(records.load(tmp_path, complain=complaints.append)) == [4, 6]
     assert len(complaints) == 1
     assert words in complaints[0]
-    assert "skipped" in complaints[0]
+    assert complaints[0].startswith("1 record is damaged and left out: ")
+
+
+def test_of_many_damaged_ones_the_count_and_the_first_are_one_line(tmp_path):
+    """And the line is the one that a report says."""
+    filled(tmp_path, 4)
+    for i in range(3):
+        (tmp_path / "points" / f"012345678{i}.json").write_text("{")
+    complaints = []
+    assert values(records.load(tmp_path, complain=complaints.append)) == [4]
+    first = f"{tmp_path / 'points' / '0123456780.json'}: not JSON (expecting property name"
+    assert complaints[0].startswith(f"3 records are damaged and left out, the first: {first}")
+    assert complaints == reading.read([tmp_path]).notes
 
 
 def test_an_empty_point_file_is_a_complaint(tmp_path):
@@ -141,7 +153,7 @@ def test_a_folder_that_cannot_be_made_is_a_clear_error(tmp_path):
 
 HOLD = """
 import sys
-from experiments import records
+from experiments import reading, records
 store = records.Store(sys.argv[1])
 with store.claim(sys.argv[2]) as mine:
     print(mine, flush=True)

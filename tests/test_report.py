@@ -113,9 +113,9 @@ def test_only_failures_still_report(tmp_path):
 
 
 BAD = {
-    "damaged": ('{"schema": 1, "id": "ab', "damaged, not JSON"),
+    "damaged": ('{"schema": 1, "id": "ab', "not JSON"),
     "list": ("[1, 2]", "expected an object, got list"),
-    "schema": ('{"schema": 2, "id": "x"}', "schema 2; this report reads schema 1"),
+    "schema": ('{"schema": 2, "id": "x"}', "schema 2; this code reads schema 1"),
     "status": (
         json.dumps(synthetic.kernel("full", 64) | {"status": "fine"}),
         "status 'fine'; known: ok",

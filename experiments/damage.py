@@ -1,0 +1,62 @@
+"""Files of JSON objects, read however damaged they are; what is no record is told in one line.
+
+Imports no jax.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+SCHEMA = 1
+STATUSES = ("ok", "refused", "oom", "timeout", "nan", "error")
+FIELDS = {"id": str, "config": dict, "status": str, "metrics": dict, "env": dict}
+
+
+def lines(file: Path, damaged: list[str]) -> Iterator[tuple[str, dict]]:
+    """(where, object) of every line of a .jsonl, or of the one object of a .json.
+
+    What is none is added to `damaged`: where, and why.
+    """
+    try:
+        text = file.read_bytes().decode("utf-8", errors="replace")
+    except FileNotFoundError:
+        # a point file that was merged since it was listed
+        return
+    except OSError as error:
+        damaged.append(f"{file}: {error.strerror}")
+        return
+    whole = file.suffix == ".json"
+    for number, line in enumerate([text] if whole else text.split("\n"), 1):
+        where = str(file) if whole else f"{file}:{number}"
+        if not line.strip() and not whole:
+            continue
+        try:
+            found = json.loads(line)
+        except ValueError as error:
+            damaged.append(f"{where}: not JSON ({str(error).split(':')[0].lower()})")
+            continue
+        if isinstance(found, dict):
+            yield where, found
+        else:
+            damaged.append(f"{where}: expected an object, got {type(found).__name__}")
+
+
+def problem(record: Mapping) -> str | None:
+    """Why an object is no record."""
+    if record.get("schema") != SCHEMA:
+        return f"schema {record.get('schema')!r}; this code reads schema {SCHEMA}"
+    for field, kind in FIELDS.items():
+        if not isinstance(record.get(field), kind):
+            return f"{field!r} should be {kind.__name__}, got {record.get(field)!r}"
+    if record["status"] not in STATUSES:
+        return f"status {record['status']!r}; known: {', '.join(STATUSES)}"
+    return None
+
+
+def told(damaged: list[str]) -> list[str]:
+    """One line for all of it: how many there are, and the first."""
+    if not damaged:
+        return []
+    one = len(damaged) == 1
+    count = "1 record is" if one else f"{len(damaged)} records are"
+    return [f"{count} damaged and left out{': ' if one else ', the first: '}{damaged[0]}"]
