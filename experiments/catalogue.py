@@ -1,6 +1,7 @@
-"""The README's table of mechanisms, made from what the mechanisms say of themselves.
+"""The README's tables: of mechanisms, from what they say of themselves; of experiments, how many of
+their points are recorded.
 
-python -m experiments.catalogue        # rewrites the table in README.md
+python -m experiments.catalogue        # rewrites the tables in README.md
 """
 
 import re
@@ -9,6 +10,7 @@ from pathlib import Path
 import jax
 
 import attention_zoo as zoo
+from experiments import recorded
 
 README = Path(__file__).parents[1] / "README.md"
 BEGIN, END = "<!-- mechanisms: begin -->", "<!-- mechanisms: end -->"
@@ -76,12 +78,12 @@ def table() -> str:
 
 
 def rewritten(readme: str) -> str:
-    """The README's text with the table of now between its marks."""
+    """The README's text with the tables of now between their marks."""
     before, rest = readme.split(BEGIN)
     _, after = rest.split(END)
-    return f"{before}{BEGIN}\n{table()}\n{END}{after}"
+    return recorded.rewritten(f"{before}{BEGIN}\n{table()}\n{END}{after}")
 
 
 if __name__ == "__main__":
     README.write_text(rewritten(README.read_text()))
-    print(f"wrote the table of {len(zoo.names())} mechanisms into {README.name}")
+    print(f"wrote the tables of mechanisms and experiments into {README.name}")

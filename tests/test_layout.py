@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments import catalogue
+from experiments import catalogue, recorded
 
 ROOT = Path(__file__).parents[1]
 # what a layer may import of the project, itself included
@@ -71,9 +71,31 @@ def test_importing_the_library_does_not_import_flax():
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
-def test_the_readme_table_is_that_of_now():
+def test_the_readme_tables_are_those_of_now():
     readme = catalogue.README.read_text()
     assert readme == catalogue.rewritten(readme), "run python -m experiments.catalogue"
+
+
+def test_points_are_counted_by_status():
+    assert recorded.count(["ok"] * 3) == "all 3 points"
+    assert recorded.count(["ok", "oom", None, "ok"]) == "2 ok, 1 oom of 4 points"
+
+
+def test_a_row_of_experiments_counts_the_configs_it_links_to():
+    def row(links, results):
+        return f"| {links} | words | an hour | {results} |"
+
+    both = "[reordering](configs/reordering.py), [demo](configs/demo.py)"
+    for before, after in (
+        (row("`make x`", "[all](results/x)"), row("`make x`", "[all](results/x)")),
+        (
+            row("[demo](configs/demo.py)", "[7](results/demo)"),
+            "[demo](configs/demo.py) | words | an hour | |",
+        ),
+        (row(both, ""), "reordering: [138 ok, 18 refused of 156 points](results/reordering) |"),
+    ):
+        text = f"{recorded.BEGIN}\n{before}\n{recorded.END}"
+        assert after in recorded.rewritten(text)
 
 
 def test_the_readme_is_short():
