@@ -185,7 +185,7 @@ def caption(section: Section) -> str:
     )
     dates = sorted(str(date)[:10] for date in analysis.column(frame, "env.date").dropna())
     load = pd.to_numeric(analysis.column(frame, "env.load")).max()
-    repeats = values("metrics.repeats") or values("config.repeats")
+    repeats = _span(frame, "metrics.repeats") or _span(frame, "config.repeats")
     facts = [
         ("device", values("env.device")),
         ("dtype", values("config.dtype")),
@@ -199,6 +199,12 @@ def caption(section: Section) -> str:
         ("load", f"up to {load:.1f}" if load > 0 else ""),
     ]
     return "; ".join(f"{word} {value}" for word, value in facts if value) + "."
+
+
+def _span(frame, column):
+    found = pd.to_numeric(analysis.column(frame, column)).dropna()
+    ends = (found.min(), found.max()) if len(found) else ()
+    return " to ".join(dict.fromkeys(f"{end:g}" for end in ends))
 
 
 def failures(frame: pd.DataFrame) -> Table:
