@@ -142,7 +142,8 @@ def test_an_evaluation_gives_every_metric(waves):
         9,
         {"params": None, "buffers": None},
     )
-    assert set(found) == {"mse", "mae"}
+    assert set(found) == {"loss", "mse", "mae"}
+    assert found["loss"] == pytest.approx(found["mse"])
 
 
 @real

@@ -171,8 +171,9 @@ def test_a_training_is_the_same_on_any_mesh_and_goes_on_on_another(tmp_path):
     asked["stopped"] = {"mesh": cube, "point": {}, "stop": 4}
     asked["moved"] = {"mesh": mesh.DEFAULT, "point": {}, "after": "stopped"}
     runs = trained(tmp_path, asked)
-    assert len(runs["1"]["curve"]) == 6
-    assert len(runs["stopped"]["curve"]) == 2
+    # three evaluations: the losses of both splits and the score
+    assert len(runs["1"]["curve"]) == 9
+    assert len(runs["stopped"]["curve"]) == 3
     for name in ("2", "4", "8", "2x2x2", "moved"):
         for key in ("curve", "test_bpb"):
             np.testing.assert_allclose(runs[name][key], runs["1"][key], rtol=1e-4, err_msg=name)

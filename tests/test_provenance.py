@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from experiments import closing, formats, frames, page, plots, reading, report, tables
+from experiments import formats, frames, overviews, page, plots, reading, report, tables
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = sorted(file.parent for file in (ROOT / "results").rglob("records.jsonl"))
@@ -18,8 +18,7 @@ AGAIN = "run make results, look at what differs, and commit it"
 
 
 def sections(records):
-    found = frames.sections(records.frame)
-    return [*found, *closing.sections(found)]
+    return overviews.with_overviews(frames.sections(records.frame))
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda path: "-".join(path.parts[-2:]))
