@@ -114,6 +114,13 @@ def test_unknown_sets_are_named(args, words):
         ucr.make(10, **args)
 
 
+def test_unknown_sets_of_the_config_are_named():
+    module, config = configuration.load("accuracy/ucr")
+    config.sets = ("OSULeef",)
+    with pytest.raises(ValueError, match=r"sets must be of OSULeaf, .*got 'OSULeef'"):
+        module.get_sweep(config)
+
+
 @real
 @pytest.mark.parametrize(
     ("name", "sizes", "longest", "features", "classes"),

@@ -41,6 +41,8 @@ def get_config(size="small"):
 def get_sweep(config):
     points = []
     for name in config.sets:
+        if name not in SETS:
+            raise ValueError(f"sets must be of {', '.join(SETS)}, got {name!r}")
         length, patch = SETS[name]
         inputs = {"inputs": "patches", "patch": patch} if patch > 1 else {"inputs": "continuous"}
         of_set = {
