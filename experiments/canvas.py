@@ -92,7 +92,7 @@ def panels(section, title, names, rows=1, handles=()):
     longest = max((len(handle.get_label()) for handle in handles), default=0)
     columns = max(1, int(wide / (0.65 + 0.075 * longest)))
     tall = 2.75 * rows + 0.8 + 0.2 * -(-len(handles) // columns)
-    figure = _headed(section, title, wide, tall)
+    figure = headed(section, title, wide, tall)
     grid = figure.subplots(rows, len(names), squeeze=False, sharex="row", sharey="row")
     for ax, name in zip(grid[0], names, strict=True):
         ax.set_title(name)
@@ -104,7 +104,7 @@ def panels(section, title, names, rows=1, handles=()):
 
 def tiles(section, title, count, columns, size):
     """(figure, [axes]): so many images in rows under a heading, on a page of (width, height)."""
-    figure = _headed(section, title, *size)
+    figure = headed(section, title, *size)
     grid = figure.subplots(-(-count // columns), columns, squeeze=False).ravel()
     for ax in grid[count:]:
         ax.axis("off")
@@ -113,7 +113,7 @@ def tiles(section, title, count, columns, size):
     return figure, list(grid[:count])
 
 
-def _headed(section, title, wide, tall):
+def headed(section, title, wide, tall):
     """A page under a heading, whose axes find their own places."""
     figure = Figure(figsize=(wide, tall), layout="constrained")
     figure.get_layout_engine().set(rect=(0, 0, 1, 1 - 0.55 / tall))

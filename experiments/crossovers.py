@@ -10,7 +10,6 @@ import statistics
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from experiments import analysis, canvas, estimates, fits, frames, palette
@@ -199,8 +198,8 @@ def draw(section: Section) -> list[Drawing]:
     look, lengths = palette.styles(frame), sorted(frame["config.n"].unique())
     labels = sorted(found.label.unique(), reverse=True)
     groups = list(found.groupby(["quantity", "mode"], sort=False))
-    tall = 0.19 * len(labels) + 1.5
-    figure = Figure(figsize=(2.6 * len(groups) + 1.4, tall), layout="constrained")
+    tall, title = 0.19 * len(labels) + 1.85, "From which N cheaper than the best exact attention"
+    figure = canvas.headed(section, title, 2.6 * len(groups) + 1.4, tall)
     grid = figure.subplots(1, len(groups), sharey=True, squeeze=False)[0]
     for ax, ((quantity, mode), panel) in zip(grid, groups, strict=True):
         ax.set_title(f"{quantity}, {mode}")
@@ -210,7 +209,6 @@ def draw(section: Section) -> list[Drawing]:
         for row in panel.to_dict("records"):
             _mark(ax, row, labels.index(row["label"]), look[row["label"]].color, lengths)
     grid[0].set_yticks(range(len(labels)), labels)
-    figure.suptitle(section.title, fontsize=8, color=MUTED, x=0.01, ha="left")
     kinds = {
         "measured": "D",
         "predicted": "o",

@@ -1,7 +1,6 @@
 """Sections of records -> figures."""
 
 import matplotlib
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from experiments import (
@@ -75,7 +74,8 @@ def _overview(section, cells, panels, look):
     """All panels small, under one legend."""
     modes = [mode for mode in analysis.MODES if any(mode == of for of, *_ in panels)]
     keys = [(key, words) for key, words in SCALING if any(key == of for _, of, _ in panels)]
-    figure = Figure(figsize=(3.1 * len(keys), 2.5 * len(modes) + 0.9), layout="constrained")
+    tall = 2.5 * len(modes) + 1.25
+    figure = canvas.headed(section, "Everything at a glance", 3.1 * len(keys), tall)
     grid = figure.subplots(len(modes), len(keys), squeeze=False)
     for row, mode in zip(grid, modes, strict=True):
         for ax, (key, words) in zip(row, keys, strict=True):
@@ -88,7 +88,6 @@ def _overview(section, cells, panels, look):
             canvas.axes(ax, cells.n, key, ticks=5)
             canvas.failures(ax, failed)
     labels = dict.fromkeys(label for label, _, _ in analysis.curves(cells))
-    figure.suptitle(section.title, fontsize=8, color=MUTED, x=0.01, ha="left")
     handles = [Line2D([], [], **look[label].plot(), label=label) for label in labels]
     figure.legend(
         handles=handles, loc="outside lower center", ncols=min(7, len(handles)), frameon=False
