@@ -44,7 +44,8 @@ class Cost:
     the traced gradient in trained parameters, q, k and v does them, recomputation included; where
     it is not given, a product costs two more of its size, one for each operand. `ideal_flops`: the
     paper's leading term of a forward call. `bytes`: its output and intermediate arrays alive at the
-    widest moment. `state_bytes`: the decode state for a context of `kv_len`.
+    widest moment, as compiled for a CPU. `train_bytes`: the same of the forward and backward pass,
+    whose outputs are the gradients. `state_bytes`: the decode state for a context of `kv_len`.
     """
 
     flops: int
@@ -52,10 +53,14 @@ class Cost:
     bytes: int
     state_bytes: int = 0
     train_flops: int | None = dataclasses.field(default=None, kw_only=True)
+    train_bytes: int | None = dataclasses.field(default=None, kw_only=True)
 
     def __post_init__(self):
         if self.train_flops is None:
             object.__setattr__(self, "train_flops", 3 * self.flops)
+        if self.train_bytes is None:
+            # a rule of thumb, of what has no formula
+            object.__setattr__(self, "train_bytes", round(3.5 * self.bytes))
 
 
 @dataclasses.dataclass(frozen=True)

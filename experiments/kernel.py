@@ -12,8 +12,6 @@ from experiments.measure import measure
 MODES = ("forward", "train")
 DTYPES = ("float32", "bfloat16", "float16")
 READS = {"qkv": "qkv", "qv": "qv", "kv": "kv", "v": "v", "x": "v"}
-# bytes of a forward and backward pass, in those of a forward: a rule of thumb
-TRAIN_BYTES = 3.5
 
 
 def check_point(point: dict) -> None:
@@ -33,11 +31,11 @@ def objections(point: dict) -> list[str]:
 
 
 def predict(point: dict) -> dict:
-    """{"flops", "bytes"} by the formulas; the bytes of a training step are a rule of thumb."""
+    """{"flops", "bytes"} by the formulas."""
     formula = cost(point)
     if point["mode"] == "forward":
-        return {"flops": formula.flops, "bytes": int(formula.bytes)}
-    return {"flops": formula.train_flops, "bytes": int(formula.bytes * TRAIN_BYTES)}
+        return {"flops": formula.flops, "bytes": formula.bytes}
+    return {"flops": formula.train_flops, "bytes": formula.train_bytes}
 
 
 def run_point(point: dict, out: Path) -> dict:

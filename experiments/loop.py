@@ -178,8 +178,10 @@ class Run:
         progress.recent = []
         progress.curve.append(line)
         self.curve.write(progress.curve)
+        # checkpoints of before this rule have no loss
+        bar = math.inf if progress.best_loss is None else progress.best_loss
         better = progress.best is None or (
-            (self.sign * score, -loss) > (self.sign * progress.best, -progress.best_loss)
+            (self.sign * score, -loss) > (self.sign * progress.best, -bar)
         )
         if better:
             progress.best, progress.best_step, progress.best_loss = score, progress.step, loss
