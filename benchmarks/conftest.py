@@ -28,7 +28,8 @@ def pytest_configure(config):
 @pytest.fixture(scope="session")
 def store(request):
     from benchmarks import table
-    from experiments import environment, records
+    from experiments import records
+    from experiments.measuring import environment
 
     env = environment.facts()
     folder = request.config.getoption("--out") or Path("results") / "benchmarks" / env["device"]

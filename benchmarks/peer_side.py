@@ -1,7 +1,7 @@
 """One side of a comparison with a peer, in a process of its own: built once, called when asked.
 
-A kind of points, for `experiments.worker`; theirs run in the peers' environment, which has torch
-and no jax. `do` is "build" (also runs it twice; gives the memory it takes) or "call" (its time).
+A kind of points, for `running.worker`; theirs run in the peers' environment, which has torch and no
+jax. `do` is "build" (also runs it twice; gives the memory it takes) or "call" (its time).
 """
 
 import functools
@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from experiments import peak
+from experiments.measuring import peak
 
 SIDE = {}
 
@@ -30,7 +30,7 @@ def run_point(point: dict, out: Path) -> dict:
 def ours(point):
     import jax
 
-    from experiments import kernel
+    from experiments.kinds import kernel
 
     fn, args = kernel.program(kernel.mechanism(point), point)
     compiled = jax.jit(fn).lower(*args).compile()

@@ -10,8 +10,9 @@ import pandas as pd
 
 from benchmarks import provenance
 from benchmarks.peer_cases import CASES
-from experiments import formats, records
-from experiments.formats import Column, Table
+from experiments import records
+from experiments.analysis import formats
+from experiments.analysis.formats import Column, Table
 
 # from this N on ours should be ahead
 FROM = 2048

@@ -19,7 +19,9 @@ from tqdm import tqdm
 
 from benchmarks import peer_table, yardsticks
 from benchmarks.peer_cases import CASES
-from experiments import environment, isolate, records, sweep
+from experiments import records, sweep
+from experiments.measuring import environment
+from experiments.running import isolate
 
 LENGTHS = (1024, 2048, 4096, 8192, 16384)
 LEAST_ROUNDS = 3

@@ -11,7 +11,9 @@ import numpy as np
 import scipy.fft
 
 from benchmarks import yardsticks
-from experiments import environment, flops, kernel, measure
+from experiments import measure
+from experiments.kinds import kernel
+from experiments.measuring import environment, flops
 
 # a matrix product of more FLOPs is timed as one of this side, and scaled
 LONGEST_SIDE = 4096

@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 
 from benchmarks import provenance, yardsticks
-from experiments import formats, records
-from experiments.formats import Column, Table
+from experiments import records
+from experiments.analysis import formats
+from experiments.analysis.formats import Column, Table
 
 COLUMNS = (
     Column("label", "mechanism"),

@@ -20,12 +20,15 @@ from pathlib import Path
 import jax
 
 import attention_zoo as zoo
-from experiments import advice, calibrate, evidence, frames, kernel, measure, reading, records
-from experiments import samples as timed
+from experiments import calibrate, measure, records
+from experiments.analysis import frames, reading
+from experiments.analysis import samples as timed
+from experiments.analysis.estimates import Estimate
 from experiments.calibrate import Calibration
-from experiments.configuration import literal
-from experiments.environment import ROOT
-from experiments.estimates import Estimate
+from experiments.kinds import kernel
+from experiments.measuring.environment import ROOT
+from experiments.reporting import advice, evidence
+from experiments.running.configuration import literal
 
 UNITS = {"": 1, **{f"{p}B": 1000**i for i, p in enumerate(("", "k", "M", "G", "T"))},
          **{f"{p}iB": 1024**i for i, p in enumerate("KMGT", 1)}}  # fmt: skip

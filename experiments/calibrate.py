@@ -4,7 +4,7 @@
 
 writes calibration.json beside the records. Time is a fixed cost, and FLOPs by the mechanism's
 formula times a rate; memory is a polynomial in N, carried over to other sizes by the formula for
-bytes. The rates are fitted to the records nearest in size (`experiments.estimates`)
+bytes. The rates are fitted to the records nearest in size (`experiments.analysis.estimates`)
 of the same mechanism, its switches, pass and dtype. How far that can be trusted is measured: every
 record is estimated from the others. Where memory is uncertain so, it is a fixed growth, and what
 the program compiles to times a rate. Its error is of all a call needs, inputs included.
@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from attention_zoo.types import Cost, Dims
-from experiments import estimates, records, samples
-from experiments.estimates import Estimate, Point
-from experiments.samples import Sample
+from experiments import records
+from experiments.analysis import estimates, samples
+from experiments.analysis.estimates import Estimate, Point
+from experiments.analysis.samples import Sample
 
 FILE = "calibration.json"
 TOLERANCES = {"seconds": 0.3, "memory": 0.15}

@@ -15,7 +15,8 @@ import numpy as np
 from PIL import Image
 
 import attention_zoo as zoo
-from experiments import catalogue, grids, patterns
+from experiments import catalogue, patterns
+from experiments.figures import grids
 
 FILE = Path(__file__).parent / "page" / "cards.json"
 # tokens of the sentence in a picture

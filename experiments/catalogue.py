@@ -10,7 +10,7 @@ from pathlib import Path
 import jax
 
 import attention_zoo as zoo
-from experiments import recorded
+from experiments.running import recorded
 
 README = Path(__file__).parents[1] / "README.md"
 BEGIN, END = "<!-- mechanisms: begin -->", "<!-- mechanisms: end -->"

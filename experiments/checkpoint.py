@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
-from experiments import distributed
+from experiments.running import distributed
 
 log = logging.getLogger(__name__)
 # an odd number of random bits

@@ -19,10 +19,11 @@ import pandas as pd
 import yaml
 
 import attention_zoo as zoo
-from experiments import formats, frames, overviews, published, reading, references
-from experiments.configuration import literal
-from experiments.environment import ROOT
-from experiments.frames import Section
+from experiments.analysis import formats, frames, published, reading, references
+from experiments.analysis.frames import Section
+from experiments.measuring.environment import ROOT
+from experiments.reporting import overviews
+from experiments.running.configuration import literal
 
 SUFFIXES = (".csv", ".md", ".tex", ".png", ".svg", ".pdf")
 AGAIN = "out/again"

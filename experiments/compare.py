@@ -3,7 +3,7 @@
     python -m experiments.compare results/scaling/DEVICE out/again --ratio 1.2
 
 A and B may be two commits, devices or versions; points are the same where their configs are, and
-noise is what `experiments.moves` says. Exit code 1: something got slower in B by more than the
+noise is what `analysis.moves` says. Exit code 1: something got slower in B by more than the
 ratio, or does not come through any more; 0: not so; 2: nothing to compare. Imports no jax.
 """
 
@@ -18,11 +18,12 @@ import pandas as pd
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
-from experiments import canvas, formats, moves, palette, reading
-from experiments.canvas import Drawing
-from experiments.formats import Column, Table
-from experiments.frames import Section
-from experiments.palette import MUTED
+from experiments.analysis import formats, moves, reading
+from experiments.analysis.formats import Column, Table
+from experiments.analysis.frames import Section
+from experiments.figures import canvas, palette
+from experiments.figures.canvas import Drawing
+from experiments.figures.palette import MUTED
 
 COLUMNS = (
     Column("label", "mechanism"),

@@ -7,8 +7,10 @@ import dataclasses
 import sys
 from pathlib import Path
 
-from experiments import frames, overviews, plots, quality, reading
-from experiments.canvas import Drawing
+from experiments import plots
+from experiments.analysis import frames, quality, reading
+from experiments.figures.canvas import Drawing
+from experiments.reporting import overviews
 
 ROOT = Path(__file__).parents[1]
 README, FOLDER = ROOT / "README.md", ROOT / "docs" / "gallery"

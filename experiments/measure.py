@@ -15,7 +15,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from experiments import flops, peak
+from experiments.measuring import flops, peak
 
 # a sample shorter than this repeats the call, to be longer than the clock's and dispatch's jitter
 SAMPLE_SECONDS = 1e-3

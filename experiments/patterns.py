@@ -18,8 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 
 import attention_zoo as zoo
-from experiments import grids
-from experiments.canvas import Drawing
+from experiments.figures import grids
+from experiments.figures.canvas import Drawing
 
 SENTENCE = b"The animal didn't cross the street because it was too tired."
 D, E = 16, 16

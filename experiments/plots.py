@@ -3,24 +3,19 @@
 import matplotlib
 from matplotlib.lines import Line2D
 
-from experiments import (
-    analysis,
-    canvas,
+from experiments.analysis import findings, fits, frames
+from experiments.analysis.frames import Section
+from experiments.figures import canvas, frontier, palette, quality_plots
+from experiments.figures.canvas import Drawing
+from experiments.figures.palette import INK, MUTED
+from experiments.reporting import (
     closing,
     contribution,
     crossovers,
     decoding_report,
-    fits,
-    frames,
-    frontier,
     horizons,
-    palette,
-    quality_plots,
     shares,
 )
-from experiments.canvas import Drawing
-from experiments.frames import Section
-from experiments.palette import INK, MUTED
 
 SCALING = (
     ("flops_counted", "FLOPs counted"),
@@ -51,9 +46,9 @@ def scaling(section: Section, *, octaves: float, start: int | None) -> list[Draw
     look = palette.styles(cells)
     panels = [
         (mode, key, words)
-        for mode in analysis.MODES
+        for mode in findings.MODES
         for key, words in SCALING
-        if (analysis.column(cells, key)[cells["mode"] == mode] > 0).any()
+        if (findings.column(cells, key)[cells["mode"] == mode] > 0).any()
     ]
     drawings = [_overview(section, cells, panels, look)] if panels else []
     if MAIN_PANEL in panels and not {*look} <= {*MAIN} and {*look} & {*MAIN}:
@@ -72,7 +67,7 @@ def scaling(section: Section, *, octaves: float, start: int | None) -> list[Draw
 
 def _overview(section, cells, panels, look):
     """All panels small, under one legend."""
-    modes = [mode for mode in analysis.MODES if any(mode == of for of, *_ in panels)]
+    modes = [mode for mode in findings.MODES if any(mode == of for of, *_ in panels)]
     keys = [(key, words) for key, words in SCALING if any(key == of for _, of, _ in panels)]
     tall = 2.5 * len(modes) + 1.25
     figure = canvas.headed(section, "Everything at a glance", 3.1 * len(keys), tall)
@@ -81,13 +76,13 @@ def _overview(section, cells, panels, look):
         for ax, (key, words) in zip(row, keys, strict=True):
             ax.set_title(f"{words}, {mode}")
             failed = []
-            for label, of_mode, curve in analysis.curves(cells):
+            for label, of_mode, curve in findings.curves(cells):
                 if of_mode == mode:
-                    canvas.line(ax, curve, analysis.column(curve, key), look[label])
+                    canvas.line(ax, curve, findings.column(curve, key), look[label])
                     failed += _failed(curve, look[label])
             canvas.axes(ax, cells.n, key, ticks=5)
             canvas.failures(ax, failed)
-    labels = dict.fromkeys(label for label, _, _ in analysis.curves(cells))
+    labels = dict.fromkeys(label for label, _, _ in findings.curves(cells))
     handles = [Line2D([], [], **look[label].plot(), label=label) for label in labels]
     figure.legend(
         handles=handles, loc="outside lower center", ncols=min(7, len(handles)), frameon=False
@@ -104,12 +99,12 @@ def _scaling_figure(section, mode, key, words, look, octaves, start, named=None)
     """Labels beside their curves; of those that are not `named` a thin grey line without."""
     shown = look if named is None else {*look} & {*named}
     figure, ax = canvas.page(section, f"{words}, {mode}", labels=len(shown))
-    cells, exact = frames.cells(section), analysis.exact_labels(section)
+    cells, exact = frames.cells(section), findings.exact_labels(section)
     found, failed = [], []
-    for label, of_mode, curve in analysis.curves(cells):
+    for label, of_mode, curve in findings.curves(cells):
         if of_mode != mode:
             continue
-        y = analysis.column(curve, key).where(lambda y: y > 0)
+        y = findings.column(curve, key).where(lambda y: y > 0)
         if label not in shown:
             ax.plot(curve.n, y, color=MUTED, alpha=0.35, lw=0.9, zorder=1)
             continue
@@ -121,7 +116,7 @@ def _scaling_figure(section, mode, key, words, look, octaves, start, named=None)
         per_log = None
         if fits.has_log(curve.mechanism.iloc[0]) and not key.startswith("bytes"):
             per_log = fits.exponent(curve.n, y, octaves=octaves, start=start, per_log=True)
-        met = analysis.meeting(section, label, mode, key) if label not in exact else None
+        met = findings.meeting(section, label, mode, key) if label not in exact else None
         if met and met.at:
             canvas.crossing(ax, met.at, fits.interpolate(curve.n, y, met.at), look[label].color)
         found.append((label, end, fit, per_log, met))
@@ -156,9 +151,9 @@ def _end_text(label, fit, per_log, met, common):
 
 
 def reordering(section: Section, _) -> list[Drawing]:
-    cells = analysis.reorder_cells(section)
+    cells = findings.reorder_cells(section)
     drawings = []
-    for (feature_map, d, e), panel in analysis.reorder_panels(cells):
+    for (feature_map, d, e), panel in findings.reorder_panels(cells):
         words = "no softmax" if feature_map == "identity" else f"feature map {feature_map}"
         figure, (top, bottom) = canvas.page(section, f"{words}, d = {d}, d' = {e}", rows=2)
         predicted = 2 * d * e / (d + e)
@@ -183,10 +178,10 @@ def _reorder_panel(ax, panel, key, what, predicted):
         curve, look = panel[panel.order == order].sort_values("n"), palette.style(order)
         if key == "seconds":
             failed += _failed(curve, look)
-        end = canvas.line(ax, curve, analysis.column(curve, key), look, spread=key == "seconds")
+        end = canvas.line(ax, curve, findings.column(curve, key), look, spread=key == "seconds")
         if end:
             ends.append((*end, words, look.color))
-    both = analysis.pair(panel, key)
+    both = findings.pair(panel, key)
     met = fits.crossing(both.index, both.q_kv, both.qk_v)
     if met.at:
         canvas.crossing(ax, met.at, fits.interpolate(both.index, both.q_kv, met.at), INK)

@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments import damage
-from experiments.damage import SCHEMA, STATUSES
+from experiments.analysis import damage
+from experiments.analysis.damage import SCHEMA, STATUSES
 
 # claims lock one byte each, at the offset that the id names; merging locks a byte past all of them
 MERGE_BYTE = 16**10

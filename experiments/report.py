@@ -8,7 +8,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments import formats, frames, latex, overviews, page, plots, reading, tables
+from experiments import page, plots
+from experiments.analysis import formats, frames, reading
+from experiments.reporting import latex, overviews, tables
 
 FIGURE_FORMATS = ("svg", "png", "pdf")
 

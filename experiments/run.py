@@ -16,20 +16,12 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from experiments import (
-    again,
-    arguments,
-    configuration,
-    distributed,
-    environment,
-    mesh,
-    records,
-    stopping,
-    summary,
-    sweep,
-)
+from experiments import records, sweep
 from experiments.measure import LEAST_REPEATS
-from experiments.worker import kind_module
+from experiments.measuring import environment
+from experiments.running import again, arguments, configuration, distributed, stopping, summary
+from experiments.running.worker import kind_module
+from experiments.training import mesh
 
 # of a point of unknown cost, and of starting one
 UNKNOWN_SECONDS = 20.0
@@ -71,7 +63,7 @@ def _main(argv, share):
         return 0
     if options.launcher:
         # it takes half a second to import
-        from experiments import launch
+        from experiments.running import launch
 
         works = launch.Works(options, assignments, config.experiment, points, settings.mesh)
         return works.start(slurm)

@@ -11,9 +11,11 @@ from pathlib import Path
 
 import psutil
 
-from experiments import configuration, distributed, environment, progress, records, worker
-from experiments import mesh as meshes
-from experiments.isolate import Worker
+from experiments import records
+from experiments.measuring import environment
+from experiments.running import configuration, distributed, progress, worker
+from experiments.running.isolate import Worker
+from experiments.training import mesh as meshes
 
 ISOLATION = ("point", "mechanism", "none")
 # between looks at the points that other runners hold

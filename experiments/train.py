@@ -18,18 +18,10 @@ from flax import nnx
 import attention_zoo as zoo
 from attention_zoo import layers, model, parallel
 from experiments import checkpoint as checkpointing
-from experiments import (
-    choice,
-    curves,
-    distributed,
-    loop,
-    networks,
-    pretraining,
-    records,
-    steps,
-    tasks,
-)
-from experiments import mesh as meshes
+from experiments import records, tasks
+from experiments.running import distributed
+from experiments.training import choice, curves, loop, networks, pretraining, steps
+from experiments.training import mesh as meshes
 
 OPTIONAL = {
     "task_args": {},

@@ -13,7 +13,9 @@ import random
 import sys
 
 import attention_zoo as zoo
-from experiments import flops, kernel, measure
+from experiments import measure
+from experiments.kinds import kernel
+from experiments.measuring import flops
 
 # values of hyperparameters to draw from; several spaces where one excludes another
 SPACES = {

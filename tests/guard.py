@@ -16,7 +16,9 @@ from pathlib import Path
 import jax
 
 from configs import scaling
-from experiments import flops, kernel, measure
+from experiments import measure
+from experiments.kinds import kernel
+from experiments.measuring import flops
 
 FILE = Path(__file__).with_suffix(".json")
 LENGTH = 1024

@@ -4,7 +4,8 @@ import os
 import signal
 import time
 
-from experiments import choice, progress
+from experiments.running import progress
+from experiments.training import choice
 
 
 def check_point(point):

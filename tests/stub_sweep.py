@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from experiments import environment, records
+from experiments import records
+from experiments.measuring import environment
 
 CONFIG = '''"""A stub sweep."""
 

@@ -11,7 +11,9 @@ from flax import nnx
 import attention_zoo as zoo
 from attention_zoo import model
 from configs import accuracy
-from experiments import choice, configuration, networks, tasks, train
+from experiments import tasks, train
+from experiments.running import configuration
+from experiments.training import choice, networks
 
 CONFIGS = sorted(module.name for module in pkgutil.iter_modules(accuracy.__path__))
 SIZES = ("small", "medium", "full")

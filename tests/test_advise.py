@@ -8,7 +8,9 @@ from pathlib import Path
 import jax
 import pytest
 
-from experiments import advise, calibrate, estimates, kernel, measure, records, samples
+from experiments import advise, calibrate, measure, records
+from experiments.analysis import estimates, samples
+from experiments.kinds import kernel
 from tests import synthetic_records as synthetic
 from tests import synthetic_training as training
 

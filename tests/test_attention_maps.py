@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from experiments import attention_maps, frames, reading
+from experiments.analysis import frames, reading
+from experiments.figures import attention_maps
 from tests import synthetic_records as synthetic
 from tests import synthetic_training as training
 

@@ -10,8 +10,9 @@ from flax import nnx
 
 from configs import accuracy
 from configs.accuracy import splice
-from experiments import networks, train
+from experiments import train
 from experiments.tasks import labelled
+from experiments.training import networks
 
 CONFIG = splice.get_config()
 N, VOCAB, REAL = 60, 8, 47

@@ -181,7 +181,7 @@ def test_every_case_of_the_peers_is_mapped():
 
 @pytest.mark.parametrize("name", peer_cases.CASES)
 def test_a_case_is_a_call_that_ours_can_do(name):
-    from experiments import kernel
+    from experiments.kinds import kernel
 
     for point in peers.points([name], [1024, 16384], 3, 2):
         assert kernel.objections(point) == []

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 import attention_zoo as zoo
-from experiments import calibrate, records, samples
+from experiments import calibrate, records
+from experiments.analysis import samples
 from tests import synthetic_records as synthetic
 
 COMMITTED = sorted((Path(__file__).parents[1] / "results" / "scaling").glob(f"*/{calibrate.FILE}"))

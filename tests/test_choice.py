@@ -5,7 +5,10 @@ import types
 import ml_collections
 import pytest
 
-from experiments import choice, configuration, environment, records, sweep, worker
+from experiments import records, sweep
+from experiments.measuring import environment
+from experiments.running import configuration, worker
+from experiments.training import choice
 
 ENV = {"device": "stub-device"}
 POINT = {

@@ -8,7 +8,9 @@ import pytest
 
 import attention_zoo as zoo
 from attention_zoo import scores
-from experiments import again, cite, published, reading, records, references, run, tasks
+from experiments import cite, records, run, tasks
+from experiments.analysis import published, reading, references
+from experiments.running import again
 from tests import synthetic_records as synthetic
 
 RESULTS = Path(__file__).parents[1] / "results"

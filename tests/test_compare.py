@@ -6,7 +6,8 @@ import json
 import pandas as pd
 import pytest
 
-from experiments import compare, moves, reading
+from experiments import compare
+from experiments.analysis import moves, reading
 from tests import synthetic_records as synthetic
 from tests import synthetic_training as training
 

@@ -10,7 +10,11 @@ import pytest
 
 from attention_zoo import heads
 from configs import tpu_compile
-from experiments import chips, compiled, frames, reading, report, run, worker
+from experiments import report, run
+from experiments.analysis import frames, reading
+from experiments.kinds import compiled
+from experiments.reporting import chips
+from experiments.running import worker
 from tests import synthetic_records as synthetic
 
 INSTALLED = importlib.util.find_spec(compiled.PACKAGE) is not None

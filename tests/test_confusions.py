@@ -3,7 +3,10 @@
 import numpy as np
 import pytest
 
-from experiments import confusions, frames, metric, palette, quality_tables, reading
+from experiments.analysis import frames, reading
+from experiments.figures import confusions, palette
+from experiments.reporting import quality_tables
+from experiments.tasks import metric
 from tests import synthetic_records as synthetic
 from tests import synthetic_training as training
 

@@ -2,7 +2,9 @@
 
 import pytest
 
-from experiments import contribution, frames, overviews, page, plots, reading, tables
+from experiments import page, plots
+from experiments.analysis import frames, reading
+from experiments.reporting import contribution, overviews, tables
 from tests import synthetic_records as synthetic
 from tests import synthetic_training as training
 

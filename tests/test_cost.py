@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import attention_zoo as zoo
-from experiments import flops, kernel
+from experiments.kinds import kernel
+from experiments.measuring import flops
 from tests.cases import CASES, MODES, SIZES, dims, runs
 
 # hyperparameters small against N, of every mechanism that never builds an [N, N] array

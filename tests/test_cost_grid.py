@@ -5,7 +5,7 @@ import functools
 import pytest
 
 import attention_zoo as zoo
-from experiments import kernel
+from experiments.kinds import kernel
 from tests import cost_grid
 
 RATIOS = {"FLOPs": (cost_grid.flops_ratio, 0.01), "bytes": (cost_grid.bytes_ratio, 0.1)}

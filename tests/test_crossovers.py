@@ -5,8 +5,11 @@ import re
 import pandas as pd
 import pytest
 
-from experiments import analysis, crossovers, frames, page, palette, plots, reading, tables
+from experiments import page, plots
+from experiments.analysis import findings, frames, reading
+from experiments.figures import palette
 from experiments.page import charts
+from experiments.reporting import crossovers, tables
 from tests import synthetic_records as synthetic
 
 LENGTHS = (256, 512, 1024, 2048, 4096)
@@ -101,7 +104,7 @@ def test_where_exact_attention_fails_for_want_of_it_lies_a_crossing(tmp_path):
 def test_other_scores_are_not_the_exact_attention_asked_for(tmp_path):
     odd = [kernel("cosine", n, 1e-9, 1, "full", score="cosine") for n in LENGTHS]
     made, section = rows([*map(plain, LENGTHS), *odd], tmp_path)
-    assert analysis.exact_labels(section) == ["full"]
+    assert findings.exact_labels(section) == ["full"]
     assert made.verdict["cosine", "time"] == "cheaper from 256, the smallest measured"
 
 
@@ -141,7 +144,7 @@ def test_a_process_holds_at_least_what_was_compiled(tmp_path):
     lazy = [kernel("lazy", n, 1.0, 100 * n, compiled=9_000 * n) for n in LENGTHS]
     made, section = rows([*map(chunked, LENGTHS), *lazy], tmp_path)
     assert made.verdict["lazy", "memory"] == "never up to 4,096"
-    met = analysis.meeting(section, "lazy", "forward", "bytes_measured")
+    met = findings.meeting(section, "lazy", "forward", "bytes_measured")
     assert met.text == "never up to 4,096"
 
 

@@ -5,7 +5,7 @@ import types
 
 import pytest
 
-from experiments import curves
+from experiments.training import curves
 
 LINES = [{"step": step, "val_accuracy": step / 10, "train_loss": 1.0} for step in (2, 4, 6)]
 

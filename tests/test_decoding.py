@@ -7,7 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import configuration, decoding, decoding_report, flops, frames, reading, report
+from experiments import report
+from experiments.analysis import frames, reading
+from experiments.kinds import decoding
+from experiments.measuring import flops
+from experiments.reporting import decoding_report
+from experiments.running import configuration
 from tests import synthetic_records as synthetic
 
 MODEL = {"width": 16, "depth": 2, "heads": 2, "ff": 24, "positions": "sinusoidal"}

@@ -13,7 +13,8 @@ import time
 import numpy as np
 import pytest
 
-from experiments import environment, records, tasks, train
+from experiments import records, tasks, train
+from experiments.measuring import environment
 from tests import group
 from tests.alphabet import POINT, alphabet
 

@@ -4,7 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments import equal_flops, errors, frames, frontier, plots, reading, report, tables
+from experiments import plots, report
+from experiments.analysis import frames, reading
+from experiments.figures import frontier
+from experiments.reporting import equal_flops, errors, tables
 from tests import synthetic_records as synthetic
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from experiments import estimates
-from experiments.estimates import Point
+from experiments.analysis import estimates
+from experiments.analysis.estimates import Point
 
 
 def roofline(size, fixed=3.0, rate=2.0):

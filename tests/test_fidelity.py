@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 
 import attention_zoo as zoo
-from experiments import activations, configuration, exact, fidelity, fitting, numbers, tasks
+from experiments import tasks
+from experiments.kinds import activations, fidelity, fitting, numbers
+from experiments.measuring import exact
+from experiments.running import configuration
 
 SIZES = {"n": 40, "batch": 2, "heads": 3, "head_dim": 8, "value_dim": 8, "dtype": "float32"}
 POINT = {

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from experiments import fits
+from experiments.analysis import fits
 
 
 @pytest.mark.parametrize("exponent", [0.5, 1.0, 1.5, 2.0])

@@ -6,7 +6,7 @@ import pytest
 from jax.experimental import pallas as pl
 from jax.sharding import PartitionSpec
 
-from experiments import flops
+from experiments.measuring import flops
 
 A = jax.ShapeDtypeStruct((3, 5), jnp.float32)
 B = jax.ShapeDtypeStruct((5, 7), jnp.float32)

@@ -4,8 +4,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import steps, train
+from experiments import train
 from experiments.tasks import data, forecast, series
+from experiments.training import steps
 from tests.test_real_tasks import folder, real
 
 __all__ = ["folder"]

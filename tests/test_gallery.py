@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments import gallery, reading
+from experiments import gallery
+from experiments.analysis import reading
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from experiments import kernel
+from experiments.kinds import kernel
 from tests import guard
 
 ACCEPTED = json.loads(guard.FILE.read_text())

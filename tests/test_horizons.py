@@ -1,6 +1,8 @@
 """The table of a series over its horizons."""
 
-from experiments import frames, horizons, overviews, page, plots, quality_tables, reading, tables
+from experiments import page, plots
+from experiments.analysis import frames, reading
+from experiments.reporting import horizons, overviews, quality_tables, tables
 from tests import synthetic_records as synthetic
 from tests import synthetic_training as training
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from experiments import frames, latex, reading, tables
-from experiments.formats import Column, Table
+from experiments.analysis import frames, reading
+from experiments.analysis.formats import Column, Table
+from experiments.reporting import latex, tables
 from tests import synthetic_records as synthetic
 from tests import synthetic_training as training
 

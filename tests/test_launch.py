@@ -9,7 +9,9 @@ import time
 import psutil
 import pytest
 
-from experiments import environment, jobs, launch, records, run
+from experiments import records, run
+from experiments.measuring import environment
+from experiments.running import jobs, launch
 from tests.stub_sweep import config, finish, measured, outcomes, start, wait_for
 
 __all__ = ["config"]

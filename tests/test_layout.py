@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments import catalogue, recorded
+from experiments import catalogue
+from experiments.running import recorded
 
 ROOT = Path(__file__).parents[1]
 # what a layer may import of the project, itself included
@@ -21,6 +22,18 @@ LAYERS = {
     "attention_zoo/cache.py": {"types", "ops"},
     "attention_zoo/recurrence.py": {"types", "ops", "heads"},
     "attention_zoo/registry.py": {"types", "mechanisms"},
+}
+# what a package of experiments may import of others; commands may import all of them
+PACKAGES = {
+    "tasks": set(),
+    "measuring": set(),
+    "training": {"tasks", "measuring", "running", "measure", "records", "checkpoint"},
+    "running": {"training", "measuring", "run", "sweep", "records"},
+    "kinds": {"tasks", "measuring", "training", "measure", "train", "records"},
+    "analysis": {"tasks", "kinds", "running"},
+    "figures": {"tasks", "analysis", "reporting"},
+    "reporting": {"tasks", "analysis", "figures"},
+    "page": {"tasks", "analysis", "figures", "reporting"},
 }
 
 
@@ -64,6 +77,19 @@ def test_the_library_imports_no_experiments(path):
 @pytest.mark.parametrize("path", python_files("configs"), ids=lambda p: p.stem)
 def test_configs_import_no_project_code(path):
     assert not {n for n in imported(path) if n.startswith(("attention_zoo", "experiments"))}
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_packages_of_experiments_import_only_what_they_stand_on(package):
+    allowed = {package, *PACKAGES[package]}
+    for path in python_files(f"experiments/{package}"):
+        found = {name for name in imported(path) if name.startswith("experiments.")}
+        assert {name.split(".")[1] for name in found} <= allowed, path
+
+
+def test_every_package_of_experiments_is_named_here():
+    folders = {path.parent.name for path in (ROOT / "experiments").glob("*/__init__.py")}
+    assert folders == set(PACKAGES)
 
 
 def test_importing_the_library_does_not_import_flax():

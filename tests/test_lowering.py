@@ -6,7 +6,7 @@ import pytest
 from jax import export
 
 import attention_zoo as zoo
-from experiments import compiled
+from experiments.kinds import compiled
 from tests.cases import CASES, EXTRA, MODES, able
 
 N, SIZES = 64, {"heads": 4, "head_dim": 16}

@@ -11,7 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import environment, kernel, measure, reorder
+from experiments import measure
+from experiments.kinds import kernel, reorder
+from experiments.measuring import environment
 
 KERNEL = {
     "experiment": "scaling",

@@ -13,7 +13,9 @@ from jax.sharding import AbstractMesh, AxisType, NamedSharding, PartitionSpec
 
 import attention_zoo as zoo
 from attention_zoo import sharding
-from experiments import environment, mesh, run
+from experiments import run
+from experiments.measuring import environment
+from experiments.training import mesh
 from tests.cases import assert_close
 
 DATA, SEQUENCE, MODEL = sharding.AXES

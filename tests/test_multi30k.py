@@ -9,7 +9,8 @@ from flax import nnx
 
 from attention_zoo.recurrent_translator import RecurrentConfig, RecurrentTranslator
 from configs.accuracy import translation
-from experiments import configuration, tasks, train
+from experiments import tasks, train
+from experiments.running import configuration
 from experiments.tasks import data, multi30k
 from tests.test_real_tasks import folder, real
 

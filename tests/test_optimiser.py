@@ -8,7 +8,8 @@ from flax import nnx
 
 import attention_zoo as zoo
 from attention_zoo.layers import Buffer
-from experiments import networks, steps, train
+from experiments import train
+from experiments.training import networks, steps
 from tests.alphabet import POINT, alphabet
 
 

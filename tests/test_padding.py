@@ -12,7 +12,8 @@ from flax import nnx
 import attention_zoo as zoo
 from configs import accuracy, base
 from configs.accuracy import ucr
-from experiments import networks, tasks, train
+from experiments import tasks, train
+from experiments.training import networks
 from tests.test_real_tasks import folder, real
 
 __all__ = ["folder"]

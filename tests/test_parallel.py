@@ -12,7 +12,8 @@ from jax.sharding import AxisType
 import attention_zoo as zoo
 from attention_zoo import parallel, tiles
 from attention_zoo.parallel import blocks
-from experiments import communication, kernel, sharding
+from experiments.kinds import kernel, sharding
+from experiments.measuring import communication
 from tests.cases import CASES, EXTRA, MODES, SIZES, Case, assert_close, inputs
 
 P, N = 4, 64

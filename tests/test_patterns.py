@@ -5,7 +5,8 @@ import pytest
 from matplotlib.figure import Figure
 
 import attention_zoo as zoo
-from experiments import canvas, grids, patterns
+from experiments import patterns
+from experiments.figures import canvas, grids
 
 N = 16
 INPUT = patterns.embed(patterns.SENTENCE[:N])

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import attention_zoo as zoo
-from experiments import loop, networks, pretraining, records, steps, tasks, train
+from experiments import records, tasks, train
+from experiments.training import loop, networks, pretraining, steps
 
 LISTOPS = {"train_examples": 60, "val_examples": 20, "test_examples": 20}
 POINT = {

@@ -9,7 +9,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from experiments import formats, frames, overviews, page, plots, reading, report, tables
+from experiments import page, plots, report
+from experiments.analysis import formats, frames, reading
+from experiments.reporting import overviews, tables
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = sorted(file.parent for file in (ROOT / "results").rglob("records.jsonl"))

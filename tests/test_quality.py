@@ -6,19 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments import (
-    closing,
-    formats,
-    frames,
-    latex,
-    metric,
-    plots,
-    published,
-    quality,
-    quality_tables,
-    reading,
-    tables,
-)
+from experiments import plots
+from experiments.analysis import formats, frames, published, quality, reading
+from experiments.reporting import closing, latex, quality_tables, tables
+from experiments.tasks import metric
 from tests import synthetic_records as synthetic
 from tests import synthetic_training as training
 

@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-from experiments import reading, records
+from experiments import records
+from experiments.analysis import reading
 
 
 def point(n):

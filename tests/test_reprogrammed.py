@@ -11,8 +11,9 @@ from flax import nnx
 from attention_zoo.layers import Buffer
 from attention_zoo.model import Transformer, TransformerConfig
 from attention_zoo.reprogrammed import ReprogrammedConfig, ReprogrammedForecaster
-from experiments import networks, pretraining, steps, tasks, train
+from experiments import tasks, train
 from experiments.tasks import data
+from experiments.training import networks, pretraining, steps
 
 N, HORIZON = 40, 3
 TEXT = TransformerConfig(kind="decoder", vocab=11, width=16, depth=1, heads=2, ff=24, max_len=9)

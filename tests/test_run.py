@@ -7,7 +7,9 @@ import sys
 
 import pytest
 
-from experiments import configuration, environment, records, run, sweep
+from experiments import records, run, sweep
+from experiments.measuring import environment
+from experiments.running import configuration
 from tests.stub_sweep import config, measured
 
 __all__ = ["config"]

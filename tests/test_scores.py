@@ -7,7 +7,7 @@ import pytest
 
 import attention_zoo as zoo
 from attention_zoo import scores
-from experiments import flops
+from experiments.measuring import flops
 
 B, T, S, H, D, E, A = 1, 3, 5, 2, 7, 4, 6
 PAIRS = {

@@ -7,7 +7,10 @@ from jax.sharding import PartitionSpec
 
 import attention_zoo as zoo
 from attention_zoo import parallel
-from experiments import communication, configuration, plan, report, sharding
+from experiments import report
+from experiments.kinds import plan, sharding
+from experiments.measuring import communication
+from experiments.running import configuration
 from tests import synthetic_records as synthetic
 
 POINT = {

@@ -3,7 +3,12 @@
 import jax
 import pytest
 
-from experiments import configuration, flops, frames, reading, report, shares, whole_step
+from experiments import report
+from experiments.analysis import frames, reading
+from experiments.kinds import whole_step
+from experiments.measuring import flops
+from experiments.reporting import shares
+from experiments.running import configuration
 from tests import synthetic_records as synthetic
 
 MODEL = {"width": 24, "depth": 2, "heads": 3, "ff": 40, "positions": "sinusoidal"}

@@ -9,8 +9,9 @@ import pytest
 from flax import nnx
 
 import attention_zoo as zoo
-from experiments import networks, steps, tasks, train
+from experiments import tasks, train
 from experiments.tasks import drawn, mqar
+from experiments.training import networks, steps
 
 HELD = 50
 TASKS = {

@@ -6,7 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments import analysis, canvas, formats, frames, latex, palette, reading, tables
+from experiments.analysis import findings, formats, frames, reading
+from experiments.figures import canvas, palette
+from experiments.reporting import latex, tables
 from tests import synthetic_records as synthetic
 
 
@@ -38,7 +40,7 @@ def test_scaling_table_has_a_row_a_point_and_failures_with_reasons(tmp_path):
 
 def test_exponents_of_the_section(tmp_path):
     (section,), _ = rows(synthetic.scaling(), tmp_path)
-    found = pd.DataFrame(analysis.exponents(frames.cells(section)))
+    found = pd.DataFrame(findings.exponents(frames.cells(section)))
     flops = found[found.quantity == "FLOPs counted"].set_index(["label", "mode"])
     assert flops.exponent["full", "forward"] == pytest.approx(2)
     assert flops.exponent["local", "train"] == pytest.approx(1)
@@ -50,7 +52,7 @@ def test_exponents_of_the_section(tmp_path):
 
 def test_reordering_crosses_where_predicted(tmp_path):
     (section,), _ = rows(synthetic.reordering(), tmp_path)
-    found = analysis.reorder_crossings(analysis.reorder_cells(section))
+    found = findings.reorder_crossings(findings.reorder_cells(section))
     assert [row["feature_map"] for row in found] == ["identity"] * 3 + ["elu"]
     for row in found[:3]:
         assert row["flops_n"] == pytest.approx(row["predicted_n"])

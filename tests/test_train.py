@@ -12,7 +12,10 @@ import orbax.checkpoint as ocp
 import pytest
 
 from configs import language as language_config
-from experiments import environment, loop, progress, records, tasks, train, worker
+from experiments import records, tasks, train
+from experiments.measuring import environment
+from experiments.running import progress, worker
+from experiments.training import loop
 from tests.alphabet import POINT, alphabet
 
 # a write that was interrupted may leave coroutines of orbax behind

@@ -11,7 +11,7 @@ from flax import nnx
 import attention_zoo as zoo
 from attention_zoo.model import TransformerConfig
 from attention_zoo.recurrent_translator import ATTENTION, RecurrentConfig, RecurrentTranslator
-from experiments import flops
+from experiments.measuring import flops
 
 B, S, T, V, START, END = 3, 7, 5, 6, 1, 2
 SOURCE = jax.random.randint(jax.random.key(0), (B, S), 0, 9)

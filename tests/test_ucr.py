@@ -4,8 +4,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import configuration, networks, tasks, train
+from experiments import tasks, train
+from experiments.running import configuration
 from experiments.tasks import confusion, data, labelled, ucr
+from experiments.training import networks
 from tests.test_real_tasks import folder, real
 
 __all__ = ["folder"]

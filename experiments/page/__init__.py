@@ -10,25 +10,23 @@ from pathlib import Path
 import jinja2
 from plotly.offline import get_plotlyjs
 
-from experiments import (
-    analysis,
+from experiments.analysis import findings, formats, frames
+from experiments.analysis.formats import Table
+from experiments.analysis.frames import Section
+from experiments.analysis.reading import Records
+from experiments.figures import palette
+from experiments.figures.canvas import Drawing
+from experiments.page import charts
+from experiments.reporting import (
     chips,
     contribution,
     decoding_report,
     errors,
-    formats,
-    frames,
     latex,
     messages,
-    palette,
     quality_tables,
     shares,
 )
-from experiments.canvas import Drawing
-from experiments.formats import Table
-from experiments.frames import Section
-from experiments.page import charts
-from experiments.reading import Records
 
 HERE = Path(__file__).parent
 SCRIPTS = ("tables.js", "plots.js", "page.js")
@@ -79,7 +77,7 @@ def render(records: Records, parts: list[Part], failed: Table, figures=()) -> st
     found = charts.build([part.section for part in parts], records.curves)
     table, same = _records(records.frame)
     data = {"charts": found, "records": table | {"same": same}, "tables": _tables(parts, failed)}
-    mechanisms = analysis.column(records.frame, "config.mechanism").value_counts()
+    mechanisms = findings.column(records.frame, "config.mechanism").value_counts()
     return environment.get_template("page.html").render(
         css=markup((HERE / "page.css").read_text() + _colors()),
         script=markup("".join((HERE / name).read_text() for name in SCRIPTS)),
@@ -204,20 +202,20 @@ def _link(ids: str, device: str) -> str:
 
 
 def _scaling_lines(section):
-    cells, exact = frames.cells(section), analysis.exact_labels(section)
-    for mode in analysis.MODES:
-        best = analysis.cheapest(analysis.rows_of(section, exact, mode), "seconds")
+    cells, exact = frames.cells(section), findings.exact_labels(section)
+    for mode in findings.MODES:
+        best = findings.cheapest(findings.rows_of(section, exact, mode), "seconds")
         if best.empty:
             continue
         n, best = best.index[-1], best.iloc[-1]
         others = cells[(cells.n == n) & (cells["mode"] == mode) & ~cells.label.isin(exact)]
-        for quickest in analysis.cheapest(others, "seconds").itertuples():
+        for quickest in findings.cheapest(others, "seconds").itertuples():
             words = f"{quickest.label} against the best exact attention ({best.label})"
             both = frames.sources([best.records, quickest.records])
             ratio = formats.significant(best.y / quickest.y, 3)
             yield f"{ratio}x", f"{words}, {mode} at N = {n:,}", both
-    baseline = analysis.baseline_label(cells)
-    fitted = analysis.exponents(cells)
+    baseline = findings.baseline_label(cells)
+    fitted = findings.exponents(cells)
     for row in fitted:
         wanted = row["quantity"] == "FLOPs counted" and row["mode"] == "forward"
         if wanted and row["label"] == baseline:
@@ -229,7 +227,7 @@ def _scaling_lines(section):
 
 
 def _reorder_lines(section):
-    for row in analysis.reorder_crossings(analysis.reorder_cells(section)):
+    for row in findings.reorder_crossings(findings.reorder_cells(section)):
         if row["feature_map"] == "identity":
             size = f"d = {row['head_dim']}, d' = {row['value_dim']}"
             counted = "not reached" if row["flops_n"] is None else f"{row['flops_n']:.4g}"
@@ -240,7 +238,7 @@ def _reorder_lines(section):
 def _provenance(frame):
     rows = []
     for key in PROVENANCE:
-        values = analysis.column(frame, f"env.{key}").dropna().map(frames.plain).unique()
+        values = findings.column(frame, f"env.{key}").dropna().map(frames.plain).unique()
         if any(values):
             rows.append((key, ", ".join(sorted(filter(None, values)))))
     commits = frame.reindex(columns=["env.commit", "env.dirty"]).drop_duplicates().to_numpy()

@@ -9,10 +9,12 @@ from collections.abc import Callable, Iterable
 
 import pandas as pd
 
-from experiments import analysis, closing, errors, fits, frames, frontier, palette, quality, shares
-from experiments.formats import missing
-from experiments.frames import Section
-from experiments.metric import METRICS, UNKNOWN
+from experiments.analysis import findings, fits, frames, quality
+from experiments.analysis.formats import missing
+from experiments.analysis.frames import Section
+from experiments.figures import frontier, palette
+from experiments.reporting import closing, errors, shares
+from experiments.tasks.metric import METRICS, UNKNOWN
 
 DEVICE, SETTING = {"key": "device", "label": "device"}, {"key": "setting", "label": "setting"}
 OF_N = {"key": "at", "label": "N"}
@@ -55,16 +57,16 @@ def kernels(sections, _) -> dict:
 
 def _fits(section, keys):
     """{mode, label, y, text, and x and at of a crossing} of every curve."""
-    exact = analysis.exact_labels(section)
-    for label, mode, curve in analysis.curves(frames.cells(section)):
+    exact = findings.exact_labels(section)
+    for label, mode, curve in findings.curves(frames.cells(section)):
         for key in keys:
-            y = analysis.column(curve, key)
+            y = findings.column(curve, key)
             fit = fits.exponent(curve.n, y)
             if fit is None:
                 continue
             note = {"mode": mode, "label": label, "y": key, "text": f"N^{fit.exponent:.2f}"}
             note["range"] = f"fitted over N = {fit.low:,} to {fit.high:,}"
-            met = analysis.meeting(section, label, mode, key) if label not in exact else None
+            met = findings.meeting(section, label, mode, key) if label not in exact else None
             if met and met.at:
                 note |= {"n": met.at, "at": fits.interpolate(curve.n, y, met.at)}
                 note["cross"] = f"cheaper than the best exact attention from {met.text}"
@@ -74,7 +76,7 @@ def _fits(section, keys):
 def orders(sections, _) -> dict:
     rows, styles = [], {}
     for section, facets in _of(sections, "reorder"):
-        cells = analysis.reorder_cells(section)
+        cells = findings.reorder_cells(section)
         for row in cells.to_dict("records"):
             words = {"qk_v": "(qk)v", "q_kv": "q(kv)"}[row["order"]]
             styles[words] = _style(palette.style(row["order"]))

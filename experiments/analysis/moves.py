@@ -1,0 +1,156 @@
+"""The records of two folders -> the points that both have, and which moved by more than noise.
+
+A time moved where the quartile ranges lie apart and the medians differ by more than two standard
+errors of their difference, estimated from quartiles and repeats (Student's t for few of them); a
+score or an error where means over seeds do; FLOPs and compiled memory, which do not jitter, by a
+thousandth. Imports no jax.
+"""
+
+import dataclasses
+import math
+
+import pandas as pd
+from scipy.special import stdtrit
+
+from experiments.analysis import fits, formats, frames
+from experiments.analysis.findings import column
+
+SETTLED = ("config.seed", "config.repeats", "config.budget", "config.eval_every")
+# of a normal distribution: quartile range over standard deviation, error of a median over a mean's
+QUARTILE_RANGE, MEDIAN = 1.349, 1.2533
+TWO_SIGMA = 0.97725
+SLACK = 1e-3
+
+
+@dataclasses.dataclass(frozen=True)
+class Quantity:
+    """A metric; `words` are its verdicts where B has less and more of it."""
+
+    key: str
+    header: str
+    words: tuple[str, str]
+
+
+QUANTITIES = (
+    Quantity("seconds", "time", ("faster", "slower")),
+    Quantity("seconds_per_step", "time of a step", ("faster", "slower")),
+    Quantity("flops_counted", "FLOPs", ("fewer", "more")),
+    Quantity("bytes_compiled", "bytes compiled", ("less", "more")),
+    Quantity("error", "error", ("better", "worse")),
+    Quantity("test_accuracy", "accuracy", ("worse", "better")),
+    Quantity("test_bpb", "bits per byte", ("better", "worse")),
+)
+TIMES = tuple(quantity.header for quantity in QUANTITIES if quantity.key.startswith("seconds"))
+
+
+def rows(
+    a: pd.DataFrame, b: pd.DataFrame, *, ratio: float, ignore: tuple[str, ...] = ()
+) -> list[dict]:
+    """A row a point and quantity that both have; `moved`, and `guarded` where that is an alarm."""
+    if a.empty or b.empty:
+        raise ValueError(f"no records in {'A' if a.empty else 'B'}")
+    apart = max(frame["env.device"].nunique() for frame in (a, b)) > 1
+    groups = [_points(frame, ignore, apart) for frame in (a, b)]
+    shared = [key for key in groups[0] if key in groups[1]]
+    if not shared:
+        differ = [c for c in ("config.experiment", "config.dtype", "config.n") if c in a and c in b]
+        had = "; ".join(f"{c}: {_values(a[c])} in A, {_values(b[c])} in B" for c in differ)
+        raise ValueError(f"no point is in both; {had}")
+    found = []
+    for key in shared:
+        found += _rows(groups[0][key], groups[1][key], ratio)
+    return found
+
+
+def _points(frame, ignore, apart):
+    left_out = {*SETTLED, *(f"config.{field}" for field in ignore)}
+    columns = [c for c in frame if c.startswith("config.") and c not in left_out]
+    columns += ["env.device"] * apart
+    keys = [
+        tuple((c, _same(v)) for c, v in zip(columns, values, strict=True) if not formats.missing(v))
+        for values in frame[columns].itertuples(index=False, name=None)
+    ]
+    keys = [tuple(sorted(key)) for key in keys]
+    return {key: group for key, group in frame.groupby(pd.Series(keys, frame.index), sort=False)}
+
+
+def _same(value):
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if number else str(value)
+
+
+def _values(found):
+    values = sorted(set(found.dropna().map(frames.plain)), key=lambda v: (len(v), v))
+    return ", ".join(values[:4]) + (", ..." if len(values) > 4 else "")
+
+
+def _rows(a, b, ratio):
+    first = a.iloc[0]
+    point = {"label": first.get("config.label"), "mechanism": first.get("config.mechanism")}
+    named = ("config.experiment", "config.task", "config.mode", "config.order", "config.inputs")
+    words = [str(first[c]) for c in named if c in a and not formats.missing(first[c])]
+    words += ["causal"] if first.get("config.causal") is True else []
+    point |= {"what": " ".join(words), "n": first["config.n"]}
+    came = [bool((frame.status == "ok").any()) for frame in (a, b)]
+    if came[0] != came[1]:
+        status = [frame.status.iloc[0] for frame in (a, b)]
+        lost = {"a": math.nan, "b": math.nan, "ratio": math.nan, "noise": math.nan}
+        point |= lost | {"quantity": "status", "verdict": " -> ".join(status)}
+        return [point | {"moved": True, "guarded": came[0]}]
+    found = []
+    for quantity in QUANTITIES:
+        before, after = (_value(frame[frame.status == "ok"], quantity.key) for frame in (a, b))
+        if before and after:
+            found.append(point | _verdict(before, after, quantity, ratio))
+    return found
+
+
+@dataclasses.dataclass(frozen=True)
+class Value:
+    """`error` its standard error by so many `samples`, None where it is not known; low to high its
+    quartiles."""
+
+    value: float
+    error: float | None
+    samples: int
+    low: float
+    high: float
+
+
+def _value(rows, key):
+    values = pd.to_numeric(column(rows, f"metrics.{key}"), errors="coerce").dropna()
+    if values.empty or not values.mean() > 0:
+        return None
+    mean, error = float(values.mean()), fits.standard_error(values)
+    low, high = (
+        float(pd.to_numeric(column(rows, f"metrics.{key}_{name}"), errors="coerce").mean())
+        for name in ("q1", "q3")
+    )
+    if math.isnan(low) or math.isnan(high):
+        return Value(mean, error, len(values), mean, mean)
+    samples = int(pd.to_numeric(column(rows, "metrics.repeats")).fillna(1).sum())
+    of_median = MEDIAN * (high - low) / QUARTILE_RANGE / math.sqrt(samples)
+    return Value(mean, max(of_median, error or 0.0), samples, low, high)
+
+
+def _verdict(before, after, quantity, ratio):
+    change = after.value / before.value
+    known = [v.error / v.value for v in (before, after) if v.error is not None]
+    jitters = not quantity.key.startswith(("flops", "bytes"))
+    # two standard errors, and more of them where few samples tell how large one is
+    freedom = max(before.samples + after.samples - 2, 1)
+    noise = stdtrit(freedom, TWO_SIGMA) * math.hypot(*known) if jitters else SLACK
+    apart = after.low > before.high or after.high < before.low
+    # one run of each says nothing of its noise
+    moved = apart and abs(math.log(change)) > noise and bool(known or not jitters)
+    slower = quantity.header in TIMES and moved and change > ratio
+    return {
+        "quantity": quantity.header,
+        "a": before.value,
+        "b": after.value,
+        "ratio": change,
+        "noise": noise if known or not jitters else math.nan,
+        "verdict": quantity.words[change > 1] if moved else "",
+        "moved": moved,
+        "guarded": slower,
+    }

@@ -1,0 +1,232 @@
+"""A training section -> rows: variants by N, rules without a model, what others published.
+
+One path for every metric. Imports no jax.
+"""
+
+import math
+from collections.abc import Iterable
+
+import pandas as pd
+
+from experiments.analysis import fits, frames, published
+from experiments.analysis.findings import column
+from experiments.analysis.formats import missing
+from experiments.analysis.frames import Section
+from experiments.tasks.metric import METRICS, RULES, UNKNOWN, Metric, validation
+
+# prefixes of scores that are no rule's
+SPLITS = ("test_", "val_", "train_", "pretrain_")
+# what a training step holds, best known first
+MEMORY = {
+    "peak_bytes": "the peak of the device or process",
+    "bytes_measured": "growth at the peak of a step",
+    "bytes_compiled": "scratch and output of the compiled step",
+}
+METRIC_FACTS = ("params", "params_length_sized", "decode_state_bytes", "steps", "tokens_per_step",
+                "flops_per_step", "seconds_per_step", "lr")  # fmt: skip
+CONFIG_FACTS = {
+    "batch": "batch",
+    "steps": "steps",
+    "lr": "lr",
+    "width": "model.width",
+    "depth": "model.depth",
+    "dtype": "dtype",
+}
+
+
+def metric_of(section: Section) -> Metric:
+    """The metric that the section's records have."""
+    return next((m for m in METRICS if len(scores(section.frame, m))), UNKNOWN)
+
+
+def rows(section: Section) -> list[dict]:
+    """Every row of a section; `what` is "model", "rule" or "published"."""
+    metric = metric_of(section)
+    found = [*variants(section, metric), *rules(section.frame, metric)]
+    return found + others(section, metric)
+
+
+def variants(section: Section, metric: Metric) -> list[dict]:
+    """A row a variant and N: means over the seeds that came through."""
+    held = memory_of(section.frame)
+    groups = section.frame.groupby(["label", "config.n"], sort=True)
+    return [variant(label, n, group, metric, held) for (label, n), group in groups]
+
+
+def variant(label: str, n: int, group: pd.DataFrame, metric: Metric, held=None) -> dict:
+    """The row of some seeds' records; `held` is the metric that `memory` is taken from."""
+    good = group[group.status == "ok"]
+    values, status = scores(good, metric), frames.failure(group)
+    row = {"what": "model", "label": label, "n": n, **facts(group), **mean(values)}
+    row |= {"status": status, "word": "", "records": frames.sources(group.id)}
+    if not len(values):
+        row["word"] = next((word for word in group.status if word != "ok"), "")
+        return row
+    keys = dict.fromkeys(METRIC_FACTS, None) | {
+        "val": f"val_{validation(metric).key}_best",
+        "memory": held,
+    }
+    found = {key: _mean(good, source or key) for key, source in keys.items()}
+    row |= {key: value for key, value in found.items() if value is not None}
+    if lost := _lost(good.loc[values.index], values, metric):
+        row["status"] = lost if status == "ok" else f"{lost}; {status}"
+    return row
+
+
+def facts(group: pd.DataFrame) -> dict:
+    """What was asked for, and where it ran."""
+    row = {"mechanism": _only(group, "config.mechanism")}
+    row |= {key: _only(group, f"config.{field}") for key, field in CONFIG_FACTS.items()}
+    row |= {key: _only(group, f"env.{key}") for key in ("device", "commit")}
+    return row | {"date": _days(column(group, "env.date"))}
+
+
+def mean(values: pd.Series) -> dict:
+    """Over seeds, with its standard error; without a value only the count of them."""
+    if not len(values):
+        return {"seeds": 0}
+    return {"score": values.mean(), "stderr": fits.standard_error(values), "seeds": len(values)}
+
+
+def _lost(rows, values, metric):
+    """The verdict on seeds that do no better than the rule they have to beat; "" without any."""
+    for key in metric.floor:
+        level = pd.to_numeric(column(rows, f"metrics.{key}"))
+        if level.notna().any():
+            lost = int((metric.sign * values <= metric.sign * level).sum())
+            word = f"failed run: does not beat {RULES[key]} in {lost} of {len(values)} seeds"
+            return word if lost else ""
+    return ""
+
+
+def scores(rows: pd.DataFrame, metric: Metric) -> pd.Series:
+    """On the test split, else the best on the validation split."""
+    test = pd.to_numeric(column(rows, f"metrics.test_{metric.key}"))
+    return test.fillna(pd.to_numeric(column(rows, f"metrics.val_{metric.key}_best"))).dropna()
+
+
+def rules(frame: pd.DataFrame, metric: Metric) -> list[dict]:
+    """Rows without a model, once where they are the same at every N."""
+    stems = [c.removeprefix("metrics.") for c in frame if c.startswith("metrics.")]
+    keys = [k for k in stems if k.endswith(f"_{metric.key}") and not k.startswith(SPLITS)]
+    order = [*RULES]
+    keys.sort(key=lambda k: (order.index(k) if k in order else len(order), k))
+    found = []
+    for key in keys:
+        values = pd.to_numeric(frame[f"metrics.{key}"], errors="coerce")
+        by_n = values.groupby(frame["config.n"]).mean().dropna()
+        same = len(by_n) and by_n.max() - by_n.min() < 1e-9
+        words = RULES.get(key, key.removesuffix(f"_{metric.key}").replace("_", " "))
+        for n, value in list(by_n.items())[:1] if same else by_n.items():
+            row = {"what": "rule", "label": words, "n": None if same else n, "score": value}
+            known = values.notna() & (same or frame["config.n"] == n)
+            row["records"] = frames.sources(frame.id[known])
+            found.append(row | {"word": "", "status": "no model"})
+    return found
+
+
+def others(section: Section, metric: Metric) -> list[dict]:
+    """Rows of published figures of the section's task, of its width where there are widths."""
+    task = published.task_of(section.frame)
+    width = _only(section.frame, "config.model.width")
+    found = published.of_width(published.of(task, metric.key), width)
+    return [_published(row) for row in found[found.setting.isna()].itertuples()]
+
+
+def _published(row):
+    at = "" if missing(row.width) else f", width {row.width:g}"
+    return {
+        "what": "published",
+        "label": f"{row.model}{at} ({row.source})",
+        "model": row.model,
+        "source": row.source + at,
+        "mechanism": row.mechanism,
+        "n": row.n,
+        "score": row.value,
+        "word": row.word,
+        "status": row.status,
+    }
+
+
+def ordered(rows: Iterable[dict]) -> list[str]:
+    """Labels: full attention, the other models by name, then what is no model of ours."""
+
+    def place(row):
+        ours = row["what"] == "model"
+        within = (row["mechanism"] != "full", row["label"]) if ours else ()
+        return ("model", "rule", "published").index(row["what"]), within
+
+    return list(dict.fromkeys(row["label"] for row in sorted(rows, key=place)))
+
+
+def refused(rows: list[dict]) -> list[str]:
+    """Labels of what was refused at every N: it cannot do the task."""
+    words = {}
+    for row in rows:
+        if row["what"] == "model":
+            words.setdefault(row["label"], set()).add(row["word"])
+    return sorted(label for label, found in words.items() if found == {"refused"})
+
+
+def losses(rows: list[dict]) -> list[str]:
+    """What has no score, by why."""
+    words = {}
+    for row in rows:
+        if row["word"]:
+            words.setdefault(row["word"], []).append(row["label"])
+    return [f"{word}: {', '.join(labels)}" for word, labels in words.items()]
+
+
+def fullest(rows: list[dict]) -> int:
+    """The N at which most of the rows have a score, the longest of those."""
+    counts = {}
+    for row in rows:
+        counts[row["n"]] = counts.get(row["n"], 0) + (not missing(row.get("score")))
+    return max(counts, key=lambda n: (counts[n], n))
+
+
+def memory_of(frame: pd.DataFrame) -> str | None:
+    """Which of MEMORY the records have."""
+    return next((k for k in MEMORY if column(frame, f"metrics.{k}").notna().any()), None)
+
+
+def clear_best(rows: Iterable[dict], metric: Metric) -> dict | None:
+    """The row that is ahead of the next by more than two standard errors of their difference."""
+    known = [row for row in rows if not missing(row.get("score"))]
+    known.sort(key=lambda row: -metric.sign * row["score"])
+    if len(known) < 2 or any(missing(row.get("stderr")) for row in known[:2]):
+        return None
+    (best, second), ahead = known[:2], abs(known[0]["score"] - known[1]["score"])
+    return best if ahead > 2 * (best["stderr"] ** 2 + second["stderr"] ** 2) ** 0.5 else None
+
+
+def rank(rows: pd.DataFrame, score: float, metric: Metric) -> tuple[float, float]:
+    """How good a learning rate is, as `choice.choose` sees it: by the score up to the target; below
+    it by the loss; by the steps it took."""
+    score, target = metric.sign * score, pd.to_numeric(column(rows, "config.target")).max()
+    enough = math.inf if missing(target) else metric.sign * target
+    loss, steps = (
+        pd.to_numeric(column(rows, f"metrics.{key}")).mean()
+        for key in ("val_loss_best", "best_step")
+    )
+    by_loss = 0.0 if score >= enough or missing(loss) else -loss
+    return min(score, enough), by_loss, 0.0 if missing(steps) else -steps
+
+
+def _only(rows, key):
+    """The column's one value, or all of them in words."""
+    values = column(rows, key).dropna().unique()
+    if len(values) < 2:
+        return values[0] if len(values) else None
+    return ", ".join(sorted(map(frames.plain, values)))
+
+
+def _days(dates):
+    days = sorted(str(date)[:10] for date in dates.dropna())
+    return " to ".join(dict.fromkeys((days[0], days[-1]))) if days else None
+
+
+def _mean(rows, key):
+    values = pd.to_numeric(column(rows, f"metrics.{key}")).dropna()
+    # a mean of equal numbers may be off by a rounding
+    return values.iloc[0] if values.nunique() == 1 else values.mean() if len(values) else None

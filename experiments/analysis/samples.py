@@ -1,0 +1,107 @@
+"""Records of kernels -> the calls that were timed, each with its formulas, curve by curve."""
+
+import dataclasses
+import json
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import attention_zoo as zoo
+from attention_zoo.types import Cost, Dims
+from experiments.kinds import kernel
+from experiments.running.configuration import hashable
+
+SIZES = ("n", "batch", "heads", "head_dim", "value_dim")
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    """A record's call: label, mechanism, hyperparameters and sizes; by formula `flops` and `bytes`;
+    measured `seconds` with the relative `spread` of their quartiles, and `memory` beside its
+    `inputs` in bytes (see `_held`)."""
+
+    config: Mapping[str, Any]
+    flops: int
+    bytes: int
+    seconds: float
+    spread: float
+    memory: int | None
+    compiled: int | None
+    inputs: int
+
+
+def key(mechanism: str, hparams: Mapping, mode: str, causal: bool, dtype: str) -> str:
+    """A call's curve: words and switches among its hyperparameters choose it, sizes do not."""
+    usual = zoo.defaults(mechanism)
+    chosen = [
+        f"{name}={value}"
+        for name, value in sorted(hparams.items())
+        if isinstance(value, str | bool) and value != usual.get(name)
+    ]
+    return ", ".join([" ".join([mechanism, *chosen]), mode, *["causal"] * causal, dtype])
+
+
+def curves(found: Iterable[dict]) -> dict[str, list[Sample]]:
+    """The calls that were timed by `key`, ascending in FLOPs; of one call the latest record."""
+    latest = {}
+    for record in sorted(found, key=lambda record: str(record["env"].get("date"))):
+        point = record["config"]
+        if point["kind"] == "kernel" and record["status"] == "ok" and record["metrics"]["seconds"]:
+            call = {field: point[field] for field in ("label", "mechanism", "hparams", *SIZES)}
+            name = key(*(point[f] for f in ("mechanism", "hparams", "mode", "causal", "dtype")))
+            latest[name, json.dumps(call, sort_keys=True)] = record, call
+    sets = {}
+    for name, text in sorted(latest):
+        record, call = latest[name, text]
+        sets.setdefault(name, []).append(_sample(record, call))
+    return {name: sorted(of, key=lambda sample: sample.flops) for name, of in sets.items()}
+
+
+def _sample(record, call):
+    formula, metrics = kernel.cost(record["config"]), record["metrics"]
+    seconds, compiled = metrics["seconds"], metrics.get("bytes_compiled")
+    quartiles = (metrics.get(f"seconds_{name}") or seconds for name in ("q1", "q3"))
+    spread = max(abs(quartile / seconds - 1) for quartile in quartiles)
+    inputs, held = kernel.input_bytes(record["config"]), _held(metrics)
+    return Sample(call, formula.flops, formula.bytes, seconds, spread, held, compiled, inputs)
+
+
+def _held(metrics):
+    """Bytes: growth at the peak, or as compiled where that is more; None where neither was had.
+
+    A program needs what it was compiled to hold. A process grows by less where it reuses memory
+    that was freed or never touches some pages, and by more where a library allocates beside.
+    """
+    return max(metrics.get("bytes_measured") or 0, metrics.get("bytes_compiled") or 0) or None
+
+
+def at_length(known: Iterable[Sample], n: int) -> dict[str, Any]:
+    """The hyperparameters that these calls would have had at N: those that follow √N or a share of
+    N in all of them follow it on, others are those of the nearest N."""
+    by_n = {sample.config["n"]: sample.config["hparams"] for sample in known}
+    nearest = by_n[min(by_n, key=lambda m: abs(math.log(m / n)))]
+    return {
+        name: _follow({m: by_n[m].get(name) for m in by_n}, n, nearest[name]) for name in nearest
+    }
+
+
+def _follow(values, n, otherwise):
+    if len(set(map(str, values.values()))) == 1 or not all(type(v) is int for v in values.values()):
+        return otherwise
+    if all(value == round(m**0.5) for m, value in values.items()):
+        return round(n**0.5)
+    shares = {m // value if m % value == 0 else None for m, value in values.items()}
+    return n // shares.pop() if len(shares) == 1 and None not in shares else otherwise
+
+
+def same(sample: Sample, hparams: Mapping, dims: Dims) -> bool:
+    """Whether the sample is this very call."""
+    sizes = (dims.q_len, dims.batch, dims.heads, dims.head_dim, dims.value_dim)
+    asked = {name: hashable(value) for name, value in hparams.items()}
+    had = {name: hashable(value) for name, value in sample.config["hparams"].items()}
+    return asked == had and sizes == tuple(sample.config[field] for field in SIZES)
+
+
+def cost(mechanism: str, hparams: Mapping, dims: Dims, *, causal: bool = False) -> Cost:
+    made = zoo.make(mechanism, **{name: hashable(value) for name, value in hparams.items()})
+    return made.cost(dims, causal=causal)

@@ -1,0 +1,247 @@
+"""A training section -> figures: the score, of any metric, against N, state, speed and steps."""
+
+import textwrap
+
+import matplotlib.ticker as ticks
+from matplotlib.lines import Line2D
+
+from experiments.analysis import published, quality
+from experiments.analysis.formats import missing
+from experiments.figures import attention_maps, bubbles, canvas, confusions, palette
+from experiments.figures.canvas import Drawing
+from experiments.figures.palette import MUTED
+from experiments.tasks.metric import validation
+
+# what is farther from the models than so many times their spread would squeeze them
+FAR = 4
+# of a classifier's learning curves: (key, how it is drawn, how that is called)
+LOSSES = (("train_loss", "--", "dashed on batches"), ("val_loss", "-", "solid on validation"))
+# published points of one N beyond which their names are left to the table
+NAMED = 6
+
+
+def draw(section, curves: dict) -> list[Drawing]:
+    """Every figure that has a number to show."""
+    metric, rows = quality.metric_of(section), quality.rows(section)
+    look = palette.styles(
+        section.frame.rename(columns={"config.mechanism": "mechanism"}).astype({"label": str})
+    )
+    models = [row for row in rows if row["what"] == "model" and not missing(row.get("score"))]
+    drawings = []
+    if models:
+        drawings.append(_against_length(section, metric, rows, models, look))
+    if any(row.get("decode_state_bytes") for row in models):
+        drawings.append(_frontier(section, metric, rows, models, look))
+    drawings += _speed(section, metric, rows, look) if models else []
+    drawings += learning(section, metric, curves, look)
+    return drawings + attention_maps.draw(section) + confusions.draw(section, look)
+
+
+def _against_length(section, metric, rows, models, look):
+    others = [row for row in rows if row["what"] == "published" and not missing(row["score"])]
+    is_far = _far(models)
+    beyond = [row for row in rows if row["what"] != "model" and is_far(row.get("score"))]
+    others = [row for row in others if row not in beyond]
+    named = others if len(others) <= NAMED * len({row["n"] for row in others}) else []
+    count = len({row["label"] for row in rows if row["what"] == "model" or row in named})
+    rules = {}
+    for row in rows:
+        if row["what"] == "rule" and row not in beyond:
+            rules.setdefault(row["label"], []).append((row["n"], row["score"]))
+    title = f"{metric.title} against N"
+    figure, ax = canvas.page(section, title, labels=count + len(rules))
+    ends, longest = [], max(row["n"] for row in models)
+    for label in sorted({row["label"] for row in models}):
+        mine = sorted((row for row in models if row["label"] == label), key=lambda row: row["n"])
+        n, y = [row["n"] for row in mine], [row["score"] for row in mine]
+        bars = [row["stderr"] or 0 for row in mine]
+        ax.errorbar(n, y, yerr=bars, capsize=3, elinewidth=1, zorder=3, **look[label].plot())
+        verdict = ", failed run" if "failed run" in mine[-1]["status"] else ""
+        at = "" if n[-1] == longest else f" at {n[-1]:,}"
+        text = f"{label}  {metric.text(y[-1])}{at}{verdict}"
+        ends.append((n[-1], y[-1], text, look[label].color))
+    for label in dict.fromkeys(row["label"] for row in others):
+        mine = sorted((row for row in others if row["label"] == label), key=lambda row: row["n"])
+        n, y = [row["n"] for row in mine], [row["score"] for row in mine]
+        ax.plot(n, y, zorder=2, **grey(mine[0]["mechanism"]))
+        if mine[0] in named:
+            ends.append((n[-1], y[-1], f"{mine[0]['model']}  {metric.text(y[-1])}", MUTED))
+    refused = quality.refused(rows)
+    failed = [r for r in rows if r["what"] == "model" and r["word"] and r["label"] not in refused]
+    canvas.axes(ax, [row["n"] for row in [*models, *failed, *others]], None)
+    low, high = ax.get_xlim()
+    for label, line in rules.items():
+        line = [(low, line[0][1]), (high, line[0][1])] if line[0][0] is None else line
+        ax.plot(*zip(*line, strict=True), color=MUTED, lw=1, ls=(0, (4, 3)), zorder=1)
+        ends.append((*line[-1], f"{label}  {metric.text(line[-1][1])}", MUTED))
+    ax.set_xlim(low, high)
+    canvas.score_axis(ax, metric)
+    lost = [(row["n"], f"{row['label']}: {row['word']}", look[row["label"]]) for row in failed]
+    canvas.failures(ax, lost)
+    canvas.end_labels(ax, ends, heading(models, others, refused))
+    far = {row.get("model") or row["label"]: metric.text(row["score"]) for row in beyond}
+    text = (
+        f"{metric.title} on the test split against N; bars are the standard error "
+        "over seeds, dashed lines need no model, x is a failed point."
+    )
+    if others:
+        text += " Grey and hollow: published, with the marker of ours of the same idea."
+    if far:
+        text += (
+            f" Too far off to draw: {', '.join(f'{name} {score}' for name, score in far.items())}."
+        )
+    return Drawing(f"{section.name}-by-n", text, figure)
+
+
+def _far(models):
+    """Whether a score is too far from those of the models."""
+    scores = [row["score"] for row in models]
+    low, high = min(scores), max(scores)
+    room = FAR * max(high - low, 0.05 * abs(high))
+
+    def is_far(score):
+        return not missing(score) and not low - room <= score <= high + room
+
+    return is_far
+
+
+def _frontier(section, metric, rows, models, look):
+    """A panel an N: ours against the state, above what was published by model width."""
+    models = [row for row in models if row.get("decode_state_bytes")]
+    lengths = sorted({row["n"] for row in models})
+    theirs = published.of(published.task_of(section.frame), metric.key)
+    theirs = theirs.dropna(subset=["width", "value"]).query("n in @lengths")
+    handles = [canvas.legend_entry(label, look[label]) for label in quality.ordered(models)]
+    lines = theirs.drop_duplicates("model").reset_index(drop=True)
+    lines = {row.model: grey(row.mechanism, row.Index) for row in lines.itertuples()}
+    handles += [Line2D([], [], label=model, **line) for model, line in lines.items()]
+    title = f"{metric.title} against decode state"
+    names = [f"N = {n:,}" for n in lengths]
+    figure, grid = canvas.panels(section, title, names, 1 + bool(lines), handles)
+    for ax, n in zip(grid[0], lengths, strict=True):
+        lost = [r for r in rows if r["what"] == "model" and r["n"] == n and r["word"]]
+        lost = [row for row in lost if row["label"] not in quality.refused(rows)]
+        _states(ax, metric, [row for row in models if row["n"] == n], lost, look)
+    for ax, n in zip(grid[1] if lines else (), lengths, strict=False):
+        for model, line in lines.items():
+            curve = theirs[(theirs.n == n) & (theirs.model == model)].sort_values("width")
+            ax.plot(curve.width, curve.value, **line)
+        ax.set_xscale("log", base=2)
+        ax.xaxis.set_major_formatter(ticks.FuncFormatter(lambda x, _: f"{x:g}"))
+        ax.set_xlabel(f"model width, {theirs.source.iloc[0]}")
+    for row in grid:
+        canvas.score_axis(row[0], metric)
+    text = (
+        f"{metric.title} on the test split against the bytes of decode state that one "
+        "sequence of N needs; bars are the standard error over seeds, the dotted line joins what "
+        "no smaller state reaches."
+    )
+    if lines:
+        text += " Below, in grey, the published figure: its x is the model's width."
+    return Drawing(f"{section.name}-frontier", text, figure)
+
+
+def _states(ax, metric, rows, lost, look):
+    for row in rows:
+        style = look[row["label"]].plot() | {"linestyle": "none", "markersize": 7, "zorder": 3}
+        bar = row["stderr"] or 0
+        ax.errorbar(row["decode_state_bytes"], row["score"], yerr=bar, capsize=2, **style)
+    edge = []
+    for x, y in sorted((row["decode_state_bytes"], metric.sign * row["score"]) for row in rows):
+        if not edge or y > metric.sign * edge[-1][1]:
+            edge.append((x, metric.sign * y))
+    x, y = zip(*edge, strict=True)
+    ax.step(x, y, where="post", color=MUTED, lw=1, ls=(0, (1.2, 1.6)), zorder=1)
+    ax.set_xscale("log", base=2)
+    ax.xaxis.set_major_locator(ticks.LogLocator(base=4, numticks=6))
+    ax.xaxis.set_major_formatter(ticks.FuncFormatter(lambda x, _: f"{x / 1024:g}"))
+    ax.set_xlabel("decode state, KiB")
+    if lost:
+        words = textwrap.wrap("x " + "; ".join(quality.losses(lost)), 44)
+        ax.set_xlabel("\n".join(["decode state, KiB", *words]), fontsize=8)
+
+
+def _speed(section, metric, rows, look):
+    """At the N that most variants reached."""
+    models = [row for row in rows if row["what"] == "model"]
+    n = quality.fullest(models)
+    here = [row for row in models if row["n"] == n]
+    return bubbles.draw(
+        section,
+        f"{metric.title}, speed and memory, N = {n:,}",
+        metric,
+        bubbles.of_rows(here, look),
+        bubbles.of_arena(section.frame["config.task"].iloc[0]),
+        quality.losses(here),
+        f"{metric.title} on the test split at N = {n:,}",
+        f"score: {section.frame['config.task'].iloc[0]}, table 1",
+    )
+
+
+def learning(section, metric, curves, look, by="config.n") -> list[Drawing]:
+    """A panel a value of the column `by`, a thin line a seed; [] where there are no curves. A score
+    that is no loss has the losses below it."""
+    metric = validation(metric)
+    frame, key, panels = section.frame, f"val_{metric.key}", {}
+    for row in frame.sort_values([by, "label", "id"]).itertuples():
+        points = [
+            point
+            for point in curves.get((row.id, str(frame["env.device"][row.Index])), [])
+            if all(isinstance(point.get(k), int | float) for k in ("step", key))
+        ]
+        if points:
+            n, at = int(frame["config.n"][row.Index]), frame[by][row.Index]
+            name = f"N = {n:,}" if by == "config.n" else f"{at}, N = {n:,}"
+            panels.setdefault(name, []).append((row.label, points))
+    if not panels:
+        return []
+    shown = {label for lines in panels.values() for label, _ in lines}
+    shown = sorted(shown, key=lambda label: (label != "full", label))
+    handles = [canvas.legend_entry(label, look[label]) for label in shown]
+    rows = 1 + metric.higher_is_better
+    figure, grid = canvas.panels(section, "Learning curves", [*panels], rows, handles)
+    for column, lines in zip(grid.T, panels.values(), strict=True):
+        for label, points in lines:
+            _curve(column[0], points, key, look[label], marker=look[label].marker)
+            for name, line, _ in LOSSES if rows > 1 else ():
+                _curve(column[1], points, name, look[label], ls=line)
+        column[-1].set_xlabel("step")
+    canvas.score_axis(grid[0][0], metric, "validation")
+    text = f"{metric.title} on the validation split while training, a line a seed."
+    if rows > 1:
+        grid[1][0].set_ylabel("loss, nats")
+        text += f" Below it the loss, {' and '.join(words for *_, words in LOSSES)}."
+    return [Drawing(f"{section.name}-curves", text, figure)]
+
+
+def _curve(ax, points, key, style, *, ls=None, marker=None):
+    """A thin line of what the points have of `key`, its end marked."""
+    found = [(point["step"], point[key]) for point in points if not missing(point.get(key))]
+    if found:
+        steps, y = zip(*found, strict=True)
+        ax.plot(steps, y, color=style.color, ls=ls or style.line, lw=1.2, alpha=0.9)
+        if marker:
+            ax.plot(steps[-1], y[-1], marker, color=style.color, ms=5)
+
+
+def heading(models, others, refused) -> str:
+    seeds = sorted({row["seeds"] for row in models})
+    count = " to ".join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))
+    words = "one seed" if seeds == [1] else f"mean of {count} seeds"
+    sources = dict.fromkeys(f"grey: {row['source']}" for row in others)
+    cannot = textwrap.wrap(f"refused: {', '.join(refused)}", 40) if refused else ()
+    return "\n".join([words, *sources, *cannot])
+
+
+def grey(name: str, line: int = 0) -> dict:
+    """Keywords of `Axes.plot` for what others measured."""
+    style = palette.style(name)
+    lines = palette.LINES[line % len(palette.LINES)]
+    return {
+        **style.plot(),
+        "color": MUTED,
+        "markeredgecolor": MUTED,
+        "markerfacecolor": palette.PAPER,
+        "linestyle": lines,
+        "linewidth": 1,
+    }

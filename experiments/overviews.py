@@ -1,9 +1,0 @@
-"""Sections over several others: a benchmark's tasks, a series' horizons, what attention adds."""
-
-from experiments import closing, contribution, horizons
-from experiments.frames import Section
-
-
-def with_overviews(sections: list[Section]) -> list[Section]:
-    kinds = (closing, horizons, contribution)
-    return [*sections, *(made for kind in kinds for made in kind.sections(sections))]

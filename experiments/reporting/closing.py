@@ -1,0 +1,119 @@
+"""Sections of tasks of the Long-Range Arena -> one over them: scores by task, speed, memory.
+
+Imports no jax.
+"""
+
+import dataclasses
+
+import pandas as pd
+
+from experiments.analysis import frames, published, quality
+from experiments.analysis.formats import Column, Table, missing
+from experiments.analysis.frames import Section
+from experiments.figures import bubbles, palette, quality_plots
+from experiments.figures.canvas import Drawing
+from experiments.reporting import quality_tables
+from experiments.reporting.quality_tables import mean_cell, mean_column
+
+
+def sections(found: list[Section]) -> list[Section]:
+    """One for each device and dtype that trained two of the tasks, each task at its fullest N."""
+    groups = {}
+    for section in found:
+        first = section.frame.iloc[0]
+        if section.kind == "train" and first["config.task"] in published.arena_tasks():
+            key = str(first["env.device"]), str(first["config.dtype"])
+            kept, task = groups.setdefault(key, {}), first["config.task"]
+            if task not in kept or len(section.frame) > len(kept[task].frame):
+                kept[task] = section
+    return [_over(*key, kept, len(groups)) for key, kept in groups.items() if len(kept) > 1]
+
+
+def _over(device, dtype, by_task, groups):
+    parts = []
+    for section in by_task.values():
+        n = quality.fullest(quality.variants(section, quality.metric_of(section)))
+        parts.append(section.frame[section.frame["config.n"] == n])
+    name = "arena" if groups == 1 else f"arena-{device}-{dtype}"
+    title = f"Long-Range Arena's tasks on {device}, {dtype}"
+    return Section("arena", name, title, pd.concat(parts))
+
+
+def tables(section: Section, text: str) -> list[Table]:
+    """A row a variant, a column a task, and their mean."""
+    metric, lines, bold = quality.metric_of(section), over_tasks(section), set()
+    lengths = section.frame.groupby("config.task")["config.n"].first()
+    for task in lengths.index:
+        here = [{**line, "score": line.get(task), "stderr": line.get(f"{task}_stderr")}
+                for line in lines if line["what"] == "model"]  # fmt: skip
+        if best := quality.clear_best(here, metric):
+            bold.add(([line["label"] for line in lines].index(best["label"]), task))
+    columns = (
+        Column("label", metric.header),
+        *(mean_column(task, f"{task}, N = {n:,}", metric) for task, n in lengths.items()),
+        Column("score", "mean", decimals=metric.decimals, scale=metric.scale),
+        Column("stderr", "±", decimals=metric.decimals, scale=metric.scale),
+        *quality_tables.SPANS,
+        Column("seconds_per_step", "s a step", 3),
+        Column("memory", "MB held", 4, 1e6),
+        quality_tables.STATUS,
+        *quality_tables.SOURCE,
+    )
+    how = (
+        f"Of the test splits. {quality_tables.MEAN} s a step: mean over the tasks; MB: the most. "
+        "Published rows are of the benchmark's own N (listops 2,000, imdb 4,000, others 1,024)."
+    )
+    if bold:
+        how += f" {quality_tables.BOLD}"
+    columns = quality_tables.used(columns, lines)
+    return [Table.of(section.name, section.title, f"{how} {text}", columns, lines, bold)]
+
+
+def draw(section: Section, curves: dict) -> list[Drawing]:
+    """The bubbles of the mean score, ours above the published ones; a panel a task of curves."""
+    metric, lines = quality.metric_of(section), over_tasks(section)
+    frame = section.frame
+    look = palette.styles(frame.rename(columns={"config.mechanism": "mechanism"}))
+    models = [line for line in lines if line["what"] == "model"]
+    tasks = ", ".join(sorted(frame["config.task"].unique()))
+    drawings = bubbles.draw(
+        section,
+        "Score, speed and memory",
+        metric,
+        bubbles.of_rows(models, look),
+        bubbles.of_arena(),
+        [f"no mean: {line['label']}" for line in models if missing(line.get("score"))],
+        f"Mean {metric.words} over {tasks}",
+        "score: the mean of its five tasks",
+    )
+    return drawings + quality_plots.learning(section, metric, curves, look, by="config.task")
+
+
+def over_tasks(section: Section) -> list[dict]:
+    """A row a label: a mean cell a task, `score` over all tasks where it has all, costs."""
+    rows, tasks = [], section.frame.groupby("config.task", sort=True)
+    for task, frame in tasks:
+        of_task = quality.rows(dataclasses.replace(section, frame=frame))
+        rows += [{**row, "task": task} for row in of_task if row["word"] != "FAIL"]
+    return [_line([row for row in rows if row["label"] == label], len(tasks))
+            for label in quality.ordered(rows)]  # fmt: skip
+
+
+def _line(rows, tasks):
+    line = {key: rows[0].get(key) for key in ("label", "what", "mechanism")}
+    for row in rows:
+        line |= mean_cell(row["task"], row)
+    line |= quality_tables.spans(rows)
+    line["records"] = frames.sources(row.get("records") for row in rows)
+    known = [row for row in rows if not missing(row.get("score"))]
+    if len(known) == tasks:
+        line["score"] = sum(row["score"] for row in known) / tasks
+        errors = [row.get("stderr") for row in known]
+        if not any(map(missing, errors)):
+            line["stderr"] = sum(error**2 for error in errors) ** 0.5 / tasks
+        seconds = [row.get("seconds_per_step") for row in known]
+        line["seconds_per_step"] = None if any(map(missing, seconds)) else sum(seconds) / tasks
+        line["memory"] = max((row["memory"] for row in known if row.get("memory")), default=None)
+    said = [f"{row['task']}: {row['status']}" for row in rows if row["status"] != "ok"]
+    alike = dict.fromkeys(row["status"] for row in rows)
+    return line | {"status": next(iter(alike)) if len(alike) == 1 else "; ".join(said)}

@@ -1,0 +1,121 @@
+"""Sections of a series' horizons -> one table over them, the published figures beside ours.
+
+Imports no jax.
+"""
+
+import numpy as np
+import pandas as pd
+
+from experiments.analysis import frames, published, quality
+from experiments.analysis.formats import Column, Table, missing
+from experiments.analysis.frames import Section
+from experiments.figures.canvas import Drawing
+from experiments.reporting import quality_tables
+from experiments.reporting.quality_tables import mean_cell, mean_column
+
+HORIZON = "config.task_args.horizon"
+
+
+def sections(found: list[Section]) -> list[Section]:
+    """One for each device and dtype that forecast a series at two horizons, by size and setting."""
+    groups = {}
+    for section in found:
+        first = section.frame.iloc[0]
+        if section.kind == "train" and first["config.task"] == "forecast":
+            experiment = str(first["config.experiment"]).rsplit("-", 1)[0]
+            key = experiment, str(first["env.device"]), str(first["config.dtype"])
+            size = str(first.get("config.size"))
+            groups.setdefault((*key, size), []).append(section)
+    return [_over(*key, parts, groups) for key, parts in groups.items() if len(parts) > 1]
+
+
+def _over(experiment, device, dtype, size, parts, groups):
+    alone = sum(key[0] == experiment for key in groups) == 1
+    name = experiment if alone else f"{experiment}-{device}-{dtype}-{size}"
+    title = f"{experiment.replace('-', ': ').capitalize()} on {device}, {dtype}, {size}"
+    return Section("horizons", name, title, pd.concat([part.frame for part in parts]))
+
+
+def tables(section: Section, text: str) -> list[Table]:
+    """A row a variant and look-back; a column a horizon, and beside it what was published."""
+    metric, frame = quality.metric_of(section), section.frame
+    horizons, lines = sorted(int(h) for h in frame[HORIZON].unique()), {}
+    figures = {h: _published(frame[frame[HORIZON] == h], metric) for h in horizons}
+    for horizon in horizons:
+        part = Section("train", section.name, section.title, frame[frame[HORIZON] == horizon])
+        for row in [*quality.variants(part, metric), *quality.rules(part.frame, metric)]:
+            for n in [row["n"]] if row["n"] else sorted(frame["config.n"].unique()):
+                lines.setdefault((row["label"], n), []).append({**row, "at": horizon})
+    rows = [_line(label, n, found, figures) for (label, n), found in lines.items()]
+    rows.sort(key=_place)
+    columns = [Column("label", f"{metric.header}, horizon"), Column("n", "look-back", 12)]
+    for horizon in horizons:
+        columns.append(mean_column(f"h{horizon}", f"{horizon}", metric))
+        if any(not missing(row.get(f"p{horizon}")) for row in rows):
+            columns.append(Column(f"p{horizon}", "published", decimals=3))
+    columns += [
+        Column("of", "published as"),
+        Column("times", "ours / published", decimals=2),
+        *quality_tables.SPANS,
+        *quality_tables.COSTS,
+        quality_tables.STATUS,
+        *quality_tables.SOURCE,
+    ]
+    how = (
+        f"Of the test split, every window of it. {quality_tables.MEAN} Published: the system that "
+        "has the mechanism in it, at the look-back it was published for, from the papers that the "
+        "tables by N name; ours / published is the geometric mean over the horizons."
+    )
+    if differs := _differs(frame, metric, rows):
+        how += f" What is published differs: {differs}."
+    columns = tuple(quality_tables.used(columns, rows))
+    return [Table.of(section.name, section.title, f"{how} {text}", columns, rows)]
+
+
+def draw(section: Section, curves: dict) -> list[Drawing]:
+    """The pictures are those of each horizon."""
+    return []
+
+
+def _place(row):
+    return row["what"] != "model", row["mechanism"] != "full", row["label"], row["n"]
+
+
+def _published(frame, metric):
+    found = published.of(published.task_of(frame), metric.key)
+    return {(row.model, row.mechanism, row.n): row.value for row in found.itertuples()}
+
+
+def _differs(frame, metric, rows):
+    """What the published systems in the table are of that ours are not, in words."""
+    shown, task = {row.get("of") for row in rows}, published.task_of(frame)
+    found = published.of(task, metric.key)
+    return "; ".join(text for text in found[found.model.isin(shown)].differs.unique() if text)
+
+
+def _line(label, n, rows, figures):
+    line = {"label": label, "n": n, "what": rows[0]["what"], "mechanism": rows[0].get("mechanism")}
+    for row in rows:
+        line |= mean_cell(f"h{row['at']}", row)
+        for (model, mechanism, at), value in figures[row["at"]].items():
+            ours = label == model or (mechanism == line["mechanism"] and line["what"] == "model")
+            if ours and at == n:
+                line |= {f"p{row['at']}": value, "of": model}
+    said = [f"{row['at']}: {row['status']}" for row in rows]
+    alike = {row["status"] for row in rows}
+    status = alike.pop() if len(alike) == 1 else "; ".join(said)
+    costs = {c.key: rows[0].get(c.key) for c in quality_tables.COSTS}
+    ratios = [
+        line[f"h{row['at']}"] / line[f"p{row['at']}"]
+        for row in rows
+        if not missing(row.get("score")) and f"p{row['at']}" in line
+    ]
+    if ratios:
+        line["times"] = float(np.exp(np.mean(np.log(ratios))))
+    return {
+        **line,
+        **(quality_tables.spans(rows) if line["what"] == "model" else {}),
+        **costs,
+        "status": status,
+        "records": frames.sources(row.get("records") for row in rows),
+    }

@@ -1,0 +1,84 @@
+"""Cells of a scaling section -> tables for a paper: a row a mechanism, a column an N."""
+
+import pandas as pd
+
+from experiments.analysis import findings, quality
+from experiments.analysis.formats import Column, Table
+from experiments.analysis.frames import Section
+from experiments.tasks.metric import Metric
+
+# columns that fit a page; the CSV has every N
+SHOWN = 6
+# key, words, unit, what the unit divides by, how it is measured; the first of a name that is known
+QUANTITIES = {
+    "time": (("seconds", "Time", "ms", 1e-3, "median of warm calls"),),
+    "memory": (
+        ("bytes_compiled", "Memory", "MB", 1e6, "scratch and output of the compiled program"),
+        ("bytes_measured", "Memory", "MB", 1e6, "growth at the peak of a call"),
+    ),
+}
+LESS_IS_BETTER = Metric("score", "score", False, 4)
+ERROR = (
+    "± is the standard error of the median, 0.93 of the quartiles' distance over the root of the "
+    "repeats; bold: ahead of the next by more than two standard errors of their difference. "
+)
+
+
+def tables(section: Section, cells: pd.DataFrame, text: str) -> list[Table]:
+    """One for each pass of time and of memory."""
+    found = []
+    for mode in findings.MODES:
+        rows = cells[cells["mode"] == mode]
+        for name, choices in QUANTITIES.items():
+            known = [of for of in choices if (findings.column(rows, of[0]) > 0).any()]
+            if known:
+                found.append(_table(section, rows, mode, name, known[0], text))
+    return found
+
+
+def _table(section, rows, mode, name, quantity, text):
+    key, words, unit, scale, how = quantity
+    rows = rows.assign(score=findings.column(rows, key), stderr=None)
+    if key == "seconds":
+        quartiles = findings.column(rows, "seconds_q3") - findings.column(rows, "seconds_q1")
+        rows["stderr"] = 0.93 * quartiles / findings.column(rows, "repeats") ** 0.5
+    lengths = sorted(rows.n.unique())
+    baseline = findings.baseline_label(rows)
+    lines = {
+        label: {"label": label}
+        for label in sorted(rows.label.unique(), key=lambda label: (label != baseline, label))
+    }
+    for row in rows.to_dict("records"):
+        at = f"n{row['n']}"
+        lines[row["label"]] |= {
+            at: row["score"],
+            f"{at}_stderr": row["stderr"],
+            f"{at}_word": None if row["word"] == "ok" else row["word"],
+            f"{at}_records": row["records"],
+        }
+    bold = set()
+    for n in lengths:
+        best = quality.clear_best(rows[rows.n == n].to_dict("records"), LESS_IS_BETTER)
+        if best:
+            bold.add(([*lines].index(best["label"]), f"n{n}"))
+    # the longest and every so many before it
+    shown = lengths[:: -1 * -(-len(lengths) // SHOWN)]
+    columns = [
+        Column(
+            f"n{n}",
+            f"{n:,}",
+            digits=4,
+            scale=scale,
+            beside=(f"n{n}_stderr", f"n{n}_seeds", f"n{n}_word"),
+            shown=n in shown,
+        )
+        for n in lengths
+    ]
+    return Table.of(
+        f"{section.name}-{name}-{mode}",
+        f"{section.title}: {words.lower()} by N, {mode}",
+        f"{words} in {unit}, {how}. {ERROR if key == 'seconds' else ''}{text}",
+        (Column("label", f"{unit} at N ="), *columns),
+        lines.values(),
+        bold,
+    )

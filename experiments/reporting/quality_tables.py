@@ -1,0 +1,297 @@
+"""Sections of training records -> tables and headlines, whatever the metric. Imports no jax."""
+
+import re
+
+import pandas as pd
+
+from experiments.analysis import findings, frames, published, quality
+from experiments.analysis.formats import Column, Table, missing
+from experiments.analysis.frames import Section
+from experiments.tasks.metric import OF_CLASSES, RULES, Metric, validation
+
+N, STATUS = Column("n", "N", 12), Column("status", "status")
+SPANS = (
+    Column("params", "parameters", 12),
+    Column("params_length_sized", "of them by length", 12),
+    Column("steps", "steps", decimals=0),
+    Column("batch", "batch", 12),
+    Column("lr", "rate", 2),
+)
+COSTS = (
+    Column("flops_per_step", "GFLOP a step", 4, 1e9),
+    Column("seconds_per_step", "s a step", 3),
+)
+# the caption has them for people
+SOURCE = tuple(
+    Column(key, key, shown=False) for key in ("width", "depth", "dtype", "device", "commit", "date")
+)
+OPTIONAL = ("params_length_sized", "tokens_per_step", "decode_state_bytes", "memory")
+MEAN = "± is the standard error over seeds, in brackets how many."
+
+BOLD = "Bold: ahead of the next by more than two standard errors of their difference."
+
+
+def tables(section: Section, text: str) -> list[Table]:
+    """A row a variant and N; a column an N; if there are any, a column a setting of evaluation."""
+    metric, rows = quality.metric_of(section), quality.rows(section)
+    found = [_long(section, text, metric, rows), _by_length(section, text, metric, rows)]
+    found += _beside(section, text, metric)
+    settings = settings_of(section.frame, metric)
+    return [*found, _by_setting(section, text, metric, settings)] if settings else found
+
+
+def _long(section, text, metric, rows):
+    score, by = metric.key, validation(metric)
+    val = f"val_{by.key}"
+    rows = [
+        {**row, score: row.get("score"), val: row.get("val")}
+        for row in rows
+        if row["what"] != "published"
+    ]
+    columns = (
+        Column("label", "model"),
+        N,
+        Column(score, metric.header, decimals=metric.decimals, scale=metric.scale),
+        Column("stderr", "±", decimals=metric.decimals, scale=metric.scale),
+        Column("seeds", "seeds", 12),
+        Column(
+            val,
+            "validation" if by is metric else f"validation, {by.words}",
+            decimals=by.decimals,
+            scale=by.scale,
+        ),
+        *SPANS,
+        *COSTS,
+        Column("tokens_per_step", "tokens a step", 12),
+        Column("decode_state_bytes", "decode state, kB", 4, 1e3),
+        Column("memory", "MB held", 4, 1e6),
+        STATUS,
+        *SOURCE,
+    )
+    how, held = "± is the standard error over seeds.", quality.memory_of(section.frame)
+    if held:
+        how += f" MB held: {quality.MEMORY[held]}."
+    return Table.of(section.name, section.title, f"{how} {text}", used(columns, rows), rows)
+
+
+def _by_length(section, text, metric, rows):
+    lengths = sorted({int(row["n"]) for row in rows if row["n"]})
+    ours = sorted({int(row["n"]) for row in rows if row["what"] == "model"})
+    lines, bold = [], set()
+    for label in quality.ordered(rows):
+        mine = [row for row in rows if row["label"] == label]
+        line = {"label": label, **overall(mine)}
+        for row in mine:
+            for n in [int(row["n"])] if row["n"] else ours:
+                line |= mean_cell(f"n{n}", row)
+        lines.append(line)
+    for n in ours:
+        here = [row for row in rows if row["what"] == "model" and row["n"] == n]
+        if best := quality.clear_best(here, metric):
+            bold.add((quality.ordered(rows).index(best["label"]), f"n{n}"))
+    columns = (
+        Column("label", f"{metric.header} at N ="),
+        *(mean_column(f"n{n}", f"{n:,}", metric) for n in lengths),
+        *SPANS,
+        *COSTS,
+        STATUS,
+        *SOURCE,
+    )
+    how = f"Of the test split. {MEAN} GFLOP and s a step are those of the longest N with a score."
+    if bold:
+        how += f" {BOLD}"
+    title = f"{section.title}: by N"
+    return Table.of(
+        f"{section.name}-by-n", title, f"{how} {text}", used(columns, lines), lines, bold
+    )
+
+
+def _beside(section, text, metric):
+    """The other scores of the test split, of models and of rules; [] where there are none."""
+    frame = section.frame
+    known = [(key, words) for key, words in metric.beside if f"metrics.test_{key}" in frame]
+    if not known:
+        return []
+    shown, lines = [(metric.key, metric.words), *known], []
+    for (label, n), group in frame.groupby(["label", "config.n"], sort=True):
+        line, good = quality.variant(label, n, group, metric), group[group.status == "ok"]
+        for key, _ in shown:
+            values = pd.to_numeric(findings.column(good, f"metrics.test_{key}")).dropna()
+            cell = {"word": line["word"], "records": line["records"]}
+            line |= mean_cell(key, quality.mean(values) | cell)
+        lines.append(line)
+    lines.sort(key=lambda line: (line["mechanism"] != "full", line["label"], line["n"]))
+    for name, words in RULES.items():
+        stem, end = name.rsplit("_", 1)
+        found = {key: findings.column(frame, f"metrics.{stem}_{key}") for key, _ in shown}
+        if end != metric.key or not any(found[key].notna().any() for key, _ in known):
+            continue
+        for n in sorted(frame["config.n"].unique()):
+            line = {"label": words, "n": n, "status": "no model"}
+            for key, values in found.items():
+                here = pd.to_numeric(values[frame["config.n"] == n]).dropna()
+                line[key] = here.mean() if len(here) else None
+            line["records"] = frames.sources(frame.id[frame["config.n"] == n])
+            lines.append(line)
+    columns = (
+        Column("label", "model"),
+        N,
+        *(mean_column(key, f"{words}{metric.unit}", metric) for key, words in shown),
+        STATUS,
+        *SOURCE,
+    )
+    how = f"Of the test split. {MEAN}"
+    if metric.beside == OF_CLASSES:
+        how += " All but accuracy: means over the classes, each against the rest."
+    title = f"{section.title}: other scores"
+    return [Table.of(f"{section.name}-scores", title, f"{how} {text}", columns, lines)]
+
+
+def settings_of(frame: pd.DataFrame, metric: Metric) -> list[str]:
+    """What follows the @ of metrics like test_accuracy@hashes=8: ."""
+    start = f"metrics.test_{metric.key}@"
+    return [c.removeprefix(start) for c in frame if c.startswith(start) and frame[c].notna().any()]
+
+
+def _by_setting(section, text, metric, settings):
+    """After Reformer's table of rounds of hashing."""
+    lines = []
+    for (label, n), group in section.frame.groupby(["label", "config.n"], sort=True):
+        line, good = quality.variant(label, n, group, metric), group[group.status == "ok"]
+        line |= mean_cell("trained", line)
+        for key in settings:
+            values = pd.to_numeric(findings.column(good, f"metrics.test_{metric.key}@{key}"))
+            cell = {"word": line["word"], "records": line["records"]}
+            line |= mean_cell(key, quality.mean(values.dropna()) | cell)
+        lines.append(line)
+    others = published.of(published.task_of(section.frame), metric.key).dropna(subset="setting")
+    for (model, n, source), group in others.groupby(["model", "n", "source"], sort=False):
+        line = {"label": f"{model} ({source})", "n": n, "status": group.status.iloc[0]}
+        for row in group.itertuples():
+            line |= mean_cell(row.setting, {"score": row.value})
+        lines.append(line)
+    known = {*settings, *others.setting}
+    columns = (
+        Column("label", f"{metric.header}, trained as"),
+        N,
+        mean_column("trained", "as trained", metric),
+        *(mean_column(key, f"at {key}", metric) for key in sorted(known, key=_place)),
+        *SPANS,
+        *COSTS,
+        STATUS,
+        *SOURCE,
+    )
+    how = f"Of the test split or the one named; a column is how a model was evaluated. {MEAN}"
+    title = f"{section.title}: by evaluation"
+    return Table.of(
+        f"{section.name}-by-setting", title, f"{how} {text}", used(columns, lines), lines
+    )
+
+
+def _place(setting):
+    """What has no number first, then great numbers before small ones."""
+    name, _, value = setting.partition("=")
+    number = value.replace(".", "", 1).isdigit()
+    return number, name, -float(value) if number else 0, value
+
+
+def grid(section: Section, text: str) -> list[Table]:
+    """The search of a learning rate: a column a rate, the chosen one of each row in bold."""
+    metric, lines, bold = quality.metric_of(section), [], set()
+    rates = sorted(section.frame["config.lr"].dropna().unique())
+    for (label, n), group in section.frame.groupby(["label", "config.n"], sort=True):
+        line, best = {"label": label, "n": n, "status": frames.failure(group)}, {}
+        for rate, tried in group.groupby("config.lr"):
+            good = tried[tried.status == "ok"]
+            values = pd.to_numeric(findings.column(good, f"metrics.val_{metric.key}_best")).dropna()
+            row = quality.mean(values) | {"word": tried.status.iloc[0]}
+            row["records"] = frames.sources(tried.id)
+            line |= mean_cell(f"lr{rate:g}", row)
+            if len(values):
+                best[rate] = quality.rank(good.loc[values.index], values.mean(), metric)
+        if best:
+            bold.add((len(lines), f"lr{max(best, key=best.get):g}"))
+        lines.append(quality.facts(group) | line | {"records": frames.sources(group.id)})
+    columns = (
+        Column("label", f"{metric.header}, validation"),
+        N,
+        *(mean_column(f"lr{rate:g}", f"rate {rate:g}", metric) for rate in rates),
+        Column("steps", "steps", decimals=0),
+        Column("batch", "batch", 12),
+        STATUS,
+        *SOURCE,
+    )
+    how = (
+        "Runs that only chose a learning rate, on the validation split. Bold: the best, of those "
+        f"that reach the config's target the earliest. {MEAN}"
+    )
+    return [Table.of(section.name, section.title, f"{how} {text}", columns, lines, bold)]
+
+
+def mean_column(key: str, header: str, metric: Metric) -> Column:
+    beside = (f"{key}_stderr", f"{key}_seeds", f"{key}_word")
+    return Column(key, header, decimals=metric.decimals, scale=metric.scale, beside=beside)
+
+
+def mean_cell(key: str, row: dict) -> dict:
+    """What a `mean_column` shows of a row."""
+    seeds = row.get("seeds") or None
+    return {
+        key: row.get("score"),
+        f"{key}_stderr": row.get("stderr"),
+        f"{key}_seeds": seeds,
+        f"{key}_word": row.get("word") or None,
+        f"{key}_records": row.get("records"),
+    }
+
+
+def overall(rows: list[dict]) -> dict:
+    """Of the rows of one label, by N: their spans, and the costs of the longest with a score."""
+    line = spans(rows) | {"records": frames.sources(row.get("records") for row in rows)}
+    for row in rows:
+        line |= {c.key: row[c.key] for c in COSTS if not missing(row.get(c.key))}
+    at = {}
+    for row in rows:
+        # what all seeds share needs no count
+        at.setdefault(re.sub(r" \((\d+) of \1\)$", "", row["status"]), []).append(row["n"])
+    if len(at) == 1:
+        return line | {"status": next(iter(at))}
+    said = [f"N = {', '.join(f'{n:,}' for n in ns)}: {text}" for text, ns in at.items()]
+    return line | {"status": "; ".join(text for text in said if not text.endswith(": ok"))}
+
+
+def spans(rows: list[dict]) -> dict:
+    """What all rows share that have a score, or from where to where."""
+    rows = [row for row in rows if not missing(row.get("score"))] or rows
+    return {c.key: _span(row.get(c.key) for row in rows) for c in (*SPANS, *SOURCE)}
+
+
+def _span(values):
+    known = list(dict.fromkeys(value for value in values if not missing(value)))
+    if len(known) < 2:
+        return known[0] if known else None
+    if any(isinstance(value, str) for value in known):
+        return ", ".join(sorted(map(str, known)))
+    return f"{min(known):,.6g} to {max(known):,.6g}"
+
+
+def used(columns, rows):
+    """Without the optional ones that no row has."""
+    known = {key for row in rows for key, value in row.items() if not missing(value)}
+    return [column for column in columns if column.key in known or column.key not in OPTIONAL]
+
+
+def headlines(section: Section):
+    """(figure, words, records) of the best score at the fullest N, beside the rule to beat."""
+    metric = quality.metric_of(section)
+    rows = [row for row in quality.rows(section) if not missing(row.get("score"))]
+    models = [row for row in rows if row["what"] == "model" and row["status"] == "ok"]
+    models = [row for row in models if row["n"] == quality.fullest(models)]
+    if models:
+        best = max(models, key=lambda row: metric.sign * row["score"])
+        floors = {RULES[key] for key in metric.floor}
+        known = [row for row in rows if row["label"] in floors and row["n"] in (None, best["n"])]
+        beside = f"; {known[0]['label']} {metric.text(known[0]['score'])}" if known else ""
+        words = f"{metric.words}, {best['label']} at N = {best['n']:,}{beside}"
+        ids = frames.sources(row.get("records") for row in (best, *known[:1]))
+        yield metric.text(best["score"]), words, ids

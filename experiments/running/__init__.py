@@ -1,0 +1,1 @@
+"""From a config to measured points: arguments, worker processes, launchers, clusters."""

@@ -1,0 +1,56 @@
+"""How many points of each config have committed records, for the README's table of experiments.
+
+A row's last cell is made from the configs that its first one links to; other rows are left alone.
+"""
+
+import collections
+import re
+
+from experiments import records
+from experiments.measuring.environment import ROOT
+from experiments.running import configuration
+
+BEGIN, END = "<!-- experiments: begin -->", "<!-- experiments: end -->"
+CONFIG = re.compile(r"\[(\w+)\]\((configs/[\w/]+\.py)\)")
+# accuracy configs come in sizes
+SIZE = ":small"
+
+
+def rewritten(readme: str) -> str:
+    """The README's text with the counts of now between the marks."""
+    before, rest = readme.split(BEGIN)
+    table, after = rest.split(END)
+    rows = "\n".join(map(_row, table.split("\n")))
+    return f"{before}{BEGIN}{rows}{END}{after}"
+
+
+def _row(line):
+    cells = line.split("|")
+    configs = CONFIG.findall(cells[1]) if len(cells) > 1 else []
+    if not configs:
+        return line
+    known = {name: words for name, path in configs if (words := _linked(path))}
+    parts = [f"{name}: {words}" if len(configs) > 1 else words for name, words in known.items()]
+    return "|".join([*cells[:-2], f" {', '.join(parts)} " if parts else " ", cells[-1]])
+
+
+def _linked(path):
+    name = path.removeprefix("configs/").removesuffix(".py").replace("/", "-")
+    found = records.load(ROOT / "results" / name)
+    # of two devices' records the one that was measured
+    statuses = {r["id"]: r["status"] for r in sorted(found, key=lambda r: r["status"] == "ok")}
+    if not statuses:
+        return ""
+    size = SIZE if path.startswith("configs/accuracy/") else ""
+    module, config = configuration.load(f"{ROOT / path}{size}")
+    ids = set(map(records.point_id, configuration.points(module, config, checked=False)))
+    return f"[{count([statuses.get(id) for id in ids])}](results/{name})"
+
+
+def count(statuses: list[str | None]) -> str:
+    """Of a config's points, by status; None of one without a record."""
+    counts = collections.Counter(statuses)
+    if counts["ok"] == len(statuses):
+        return f"all {len(statuses):,} points"
+    words = ", ".join(f"{counts[s]:,} {s}" for s in records.STATUSES if counts[s])
+    return f"{words} of {len(statuses):,} points"

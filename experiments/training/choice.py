@@ -1,0 +1,96 @@
+"""A learning rate chosen on validation: the best of a grid's points, from their records.
+
+A point's `lr` is a number, or {"grid": numbers, "at": fields}: the number that did best in the
+points that are like this one but for the fields `at` and have each number as their `lr`. The runner
+measures those points first, in the same folder.
+"""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from experiments import records
+from experiments.measuring import environment
+
+
+class NoneChosenError(ValueError):
+    """No point of the grid came to its end."""
+
+
+def grid_of(point: Mapping) -> list[dict]:
+    """The points that must have records before this one can run; none where `lr` is a number."""
+    rate = point["lr"]
+    if not isinstance(rate, Mapping):
+        return []
+    return [{**point, **rate["at"], "lr": lr} for lr in rate["grid"]]
+
+
+def check(rate: Any) -> None:
+    """ValueError unless it is a learning rate, or a grid of them."""
+    if not isinstance(rate, Mapping):
+        _check_rate("lr", rate)
+        return
+    if set(rate) != {"grid", "at"} or not isinstance(rate["at"], Mapping):
+        raise ValueError(f'lr must be a number or {{"grid": numbers, "at": fields}}, got {rate!r}')
+    if not rate["grid"]:
+        raise ValueError("lr's grid must have a number, got none")
+    for number in rate["grid"]:
+        _check_rate("lr's grid", number)
+
+
+def choose(
+    point: Mapping, out: Path, metric: str, *, higher_is_better: bool
+) -> tuple[float, dict[str, float | None]]:
+    """The point's learning rate, and what the record says of the choice by column.
+
+    Of equal scores the one with the lower validation loss wins. Scores that reach the point's
+    `target` are equal; of those the earliest reached wins.
+    """
+    store, found = records.Store(out), {}
+    for candidate in grid_of(point):
+        found[candidate["lr"]] = store.get(records.point_id(candidate))
+        if found[candidate["lr"]] is None:
+            raise NoneChosenError(
+                f"the grid's point {records.point_id(candidate)} with lr={candidate['lr']} has no "
+                f"record in {out}; run it first"
+            )
+    if not found:
+        return point["lr"], {"lr": point["lr"]}
+    name = f"val_{metric}_best"
+    good = {lr: r["metrics"] for lr, r in found.items() if r["status"] == "ok"}
+    if not good:
+        reasons = (f"{lr:g}: {r['status']}, {r['reason']}" for lr, r in found.items())
+        raise NoneChosenError(f"no lr of the grid came to its end ({'; '.join(reasons)})")
+    sign, target = 1 if higher_is_better else -1, point.get("target")
+    enough = math.inf if target is None else sign * target
+
+    def rank(lr):
+        score, loss = sign * good[lr][name], good[lr].get("val_loss_best", math.inf)
+        return min(score, enough), 0.0 if score >= enough else -loss, -good[lr]["best_step"]
+
+    columns = {f"{name}@lr={lr:g}": good[lr][name] if lr in good else None for lr in found}
+    best = max(good, key=rank)
+    return best, {"lr": best, **columns}
+
+
+def same_training(point: Mapping, lr: float, out: Path) -> dict | None:
+    """The record of the grid's point that is this training in all but its role; None without one.
+
+    To the bit that holds only where this code ran on this machine.
+    """
+    for candidate in grid_of(point):
+        if _but_role(candidate) == _but_role({**point, "lr": lr}):
+            record = records.Store(out).get(records.point_id(candidate))
+            here = record["env"].items() >= environment.facts().items()
+            return record if here and not record["env"].get("dirty") else None
+    return None
+
+
+def _but_role(point):
+    return records.point_id({**point, "role": None})
+
+
+def _check_rate(name, rate):
+    if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate < math.inf:
+        raise ValueError(f"{name} must be a number from 0 up, got {rate!r}")
