@@ -3,7 +3,6 @@
 One path for every metric. Imports no jax.
 """
 
-import math
 from collections.abc import Iterable
 
 import pandas as pd
@@ -12,7 +11,7 @@ from experiments.analysis import fits, frames, published
 from experiments.analysis.findings import column
 from experiments.analysis.formats import missing
 from experiments.analysis.frames import Section
-from experiments.tasks.metric import METRICS, RULES, UNKNOWN, Metric, validation
+from experiments.tasks.metric import METRICS, RULES, UNKNOWN, Metric, merit, validation
 
 # prefixes of scores that are no rule's
 SPLITS = ("test_", "val_", "train_", "pretrain_")
@@ -200,17 +199,17 @@ def clear_best(rows: Iterable[dict], metric: Metric) -> dict | None:
     return best if ahead > 2 * (best["stderr"] ** 2 + second["stderr"] ** 2) ** 0.5 else None
 
 
-def rank(rows: pd.DataFrame, score: float, metric: Metric) -> tuple[float, float]:
-    """How good a learning rate is, as `choice.choose` sees it: by the score up to the target; below
-    it by the loss; by the steps it took."""
-    score, target = metric.sign * score, pd.to_numeric(column(rows, "config.target")).max()
-    enough = math.inf if missing(target) else metric.sign * target
-    loss, steps = (
-        pd.to_numeric(column(rows, f"metrics.{key}")).mean()
-        for key in ("val_loss_best", "best_step")
+def merit_of(rows: pd.DataFrame, score: float, metric: Metric) -> tuple[float, float, float]:
+    """How good a learning rate is, as `choice.choose` sees it: `metric.merit` of its runs' mean."""
+    target, loss, step = (
+        None if missing(value) else value
+        for value in (
+            pd.to_numeric(column(rows, "config.target")).max(),
+            *(_mean(rows, key) for key in ("val_loss_best", "best_step")),
+        )
     )
-    by_loss = 0.0 if score >= enough or missing(loss) else -loss
-    return min(score, enough), by_loss, 0.0 if missing(steps) else -steps
+    rule = {"higher_is_better": metric.higher_is_better, "target": target}
+    return merit(score, loss, step or 0, **rule)
 
 
 def _only(rows, key):

@@ -208,7 +208,7 @@ def grid(section: Section, text: str) -> list[Table]:
             row["records"] = frames.sources(tried.id)
             line |= mean_cell(f"lr{rate:g}", row)
             if len(values):
-                best[rate] = quality.rank(good.loc[values.index], values.mean(), metric)
+                best[rate] = quality.merit_of(good.loc[values.index], values.mean(), metric)
         if best:
             bold.add((len(lines), f"lr{max(best, key=best.get):g}"))
         lines.append(quality.facts(group) | line | {"records": frames.sources(group.id)})

@@ -1,6 +1,7 @@
 """What a task is scored by, and the words for the rules that a model is held against."""
 
 import dataclasses
+import math
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +40,22 @@ class Metric:
     def text(self, value: float) -> str:
         """In a sentence or a figure, with a decimal less than in a table."""
         return f"{value / self.scale:.{self.decimals - 1}f}{self.unit}"
+
+
+def merit(
+    score: float,
+    loss: float | None,
+    step: int,
+    *,
+    higher_is_better: bool,
+    target: float | None = None,
+) -> tuple[float, float, float]:
+    """How good a model is on validation, the greatest is best: by its score up to the target; below
+    that by its loss, not known is worst; by the steps it took."""
+    sign = 1 if higher_is_better else -1
+    enough = math.inf if target is None else sign * target
+    loss = 0.0 if sign * score >= enough else math.inf if loss is None else loss
+    return min(sign * score, enough), -loss, -step
 
 
 # means over the classes, each against the rest

@@ -12,6 +12,7 @@ from typing import Any
 
 from experiments import records
 from experiments.measuring import environment
+from experiments.tasks.metric import merit
 
 
 class NoneChosenError(ValueError):
@@ -44,8 +45,7 @@ def choose(
 ) -> tuple[float, dict[str, float | None]]:
     """The point's learning rate, and what the record says of the choice by column.
 
-    Of equal scores the one with the lower validation loss wins. Scores that reach the point's
-    `target` are equal; of those the earliest reached wins.
+    Which is best says `metric.merit`, with the point's `target`.
     """
     store, found = records.Store(out), {}
     for candidate in grid_of(point):
@@ -62,15 +62,14 @@ def choose(
     if not good:
         reasons = (f"{lr:g}: {r['status']}, {r['reason']}" for lr, r in found.items())
         raise NoneChosenError(f"no lr of the grid came to its end ({'; '.join(reasons)})")
-    sign, target = 1 if higher_is_better else -1, point.get("target")
-    enough = math.inf if target is None else sign * target
 
-    def rank(lr):
-        score, loss = sign * good[lr][name], good[lr].get("val_loss_best", math.inf)
-        return min(score, enough), 0.0 if score >= enough else -loss, -good[lr]["best_step"]
+    def merit_of(lr):
+        of = good[lr]
+        rule = {"higher_is_better": higher_is_better, "target": point.get("target")}
+        return merit(of[name], of.get("val_loss_best"), of["best_step"], **rule)
 
     columns = {f"{name}@lr={lr:g}": good[lr][name] if lr in good else None for lr in found}
-    best = max(good, key=rank)
+    best = max(good, key=merit_of)
     return best, {"lr": best, **columns}
 
 

@@ -21,6 +21,7 @@ from experiments.checkpoint import Checkpoints
 from experiments.running import distributed
 from experiments.running.progress import tell
 from experiments.tasks import Task
+from experiments.tasks.metric import merit
 from experiments.training.curves import Curve
 from experiments.training.steps import Programs
 
@@ -178,10 +179,10 @@ class Run:
         progress.recent = []
         progress.curve.append(line)
         self.curve.write(progress.curve)
-        # checkpoints of before this rule have no loss
-        bar = math.inf if progress.best_loss is None else progress.best_loss
+        rule = {"higher_is_better": self.task.higher_is_better}
         better = progress.best is None or (
-            (self.sign * score, -loss) > (self.sign * progress.best, -bar)
+            merit(score, loss, progress.step, **rule)
+            > merit(progress.best, progress.best_loss, progress.best_step, **rule)
         )
         if better:
             progress.best, progress.best_step, progress.best_loss = score, progress.step, loss
