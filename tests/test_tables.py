@@ -22,6 +22,20 @@ def built(section):
     return {table.name: table for table in tables.build(section)}
 
 
+@pytest.mark.parametrize(
+    ("name", "title"),
+    [
+        ("scaling", "Scaling"),
+        ("accuracy-mqar", "Accuracy: MQAR"),
+        ("ucr-OSULeaf-grid", "UCR: OSULeaf, grid"),
+        ("forecast-mixed-ETTh1-96", "Forecast: mixed, ETTh1, 96"),
+        ("tpu_compile", "TPU compile"),
+    ],
+)
+def test_names_become_titles(name, title):
+    assert frames.heading(name) == title
+
+
 def test_scaling_table_has_a_row_a_point_and_failures_with_reasons(tmp_path):
     (section,), _ = rows(synthetic.scaling(), tmp_path)
     table = built(section)["scaling"].frame

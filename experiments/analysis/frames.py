@@ -17,9 +17,11 @@ KINDS = {
     "fidelity": "fidelity",
     "numbers": "numbers",
     "compiled": "compiled",
-    "sharding": "bytes-sent",
+    "sharding": "traffic",
     "plan": "plan",
 }
+# parts of names that are written so
+ACRONYMS = ("cifar10", "fsdd", "imdb", "mnist", "mqar", "sst2", "tpu", "ucr")
 
 TRAINING = (
     *("env.device", "config.dtype", "config.task", "config.size"),
@@ -118,13 +120,22 @@ def sections(frame: pd.DataFrame) -> list[Section]:
                 setting = dict(zip(columns, values, strict=True))
                 parts = [_short(c, setting[c]) for c in varying]
                 name = _slug("-".join([stem, *filter(None, parts)]))
-                heading = f"{stem.replace('-', ': ').capitalize()} on {setting['env.device']}"
+                where = f"{heading(stem)} on {setting['env.device']}"
                 rest = [_short(c, setting[c], spaced=True) for c in columns[1:]]
                 # an experiment named after its task says it once
                 rest = [part for part in rest if part and part not in stem.split("-")]
-                title = ", ".join([heading, *rest])
+                title = ", ".join([where, *rest])
                 found.append(Section(kind, name, title, _labelled(part, kind)))
     return sorted(found, key=lambda section: [*KINDS].index(section.kind))
+
+
+def heading(name: str) -> str:
+    """The name of an experiment as a title: "ucr-OSULeaf" is "UCR: OSULeaf"."""
+    first, *rest = (
+        " ".join(word.upper() if word in ACRONYMS else word for word in part.split("_"))
+        for part in name.split("-")
+    )
+    return ": ".join(filter(None, [first[:1].upper() + first[1:], ", ".join(rest)]))
 
 
 def kinds(frame: pd.DataFrame) -> pd.Series:

@@ -86,7 +86,11 @@ def draw(section: Section, curves: dict) -> list[Drawing]:
 
 def _line(name, n, found, metric):
     rows = {label: found.get((label, n), {}) for label in (WITH, WITHOUT, BESIDE)}
-    line = {"label": name, "n": n, **quality_tables.spans([rows[WITH], rows[WITHOUT]])}
+    line = {
+        "label": frames.heading(name),
+        "n": n,
+        **quality_tables.spans([rows[WITH], rows[WITHOUT]]),
+    }
     for label, row in rows.items():
         line |= mean_cell(label, row)
     line["records"] = frames.sources(row.get("records") for row in rows.values())

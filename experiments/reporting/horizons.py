@@ -32,7 +32,7 @@ def sections(found: list[Section]) -> list[Section]:
 def _over(experiment, device, dtype, size, parts, groups):
     alone = sum(key[0] == experiment for key in groups) == 1
     name = experiment if alone else f"{experiment}-{device}-{dtype}-{size}"
-    title = f"{experiment.replace('-', ': ').capitalize()} on {device}, {dtype}, {size}"
+    title = f"{frames.heading(experiment)} on {device}, {dtype}, {size}"
     return Section("horizons", name, title, pd.concat([part.frame for part in parts]))
 
 

@@ -223,7 +223,7 @@ def grid(section: Section, text: str) -> list[Table]:
     )
     how = (
         "Runs that only chose a learning rate, on the validation split. Bold: the best, of those "
-        f"that reach the config's target the earliest. {MEAN}"
+        f"that reach the config's target the earliest, of equal scores the lower loss. {MEAN}"
     )
     return [Table.of(section.name, section.title, f"{how} {text}", columns, lines, bold)]
 
