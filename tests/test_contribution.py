@@ -37,16 +37,16 @@ def test_a_row_is_a_task_with_the_difference_and_its_error(tmp_path):
     section, table = table_of(tmp_path, [*found, *records(one, "ucr-one")])
     assert section.name == "attention-adds-accuracy"
     rows = {row[0]: row for row in table.text()}
-    assert rows["ucr-OSULeaf"][1:7] == ["427", "54.00 ± 2.31 (3)", "61.00 ± 0.58 (3)",
+    assert rows["UCR: OSULeaf"][1:7] == ["427", "54.00 ± 2.31 (3)", "61.00 ± 0.58 (3)",
                                         "70.00 ± 0.00 (3)", "-7.00 ± 2.38",
                                         "yes, worse"]  # fmt: skip
-    assert rows["ucr-better"][5:7] == ["10.00 ± 0.47", "yes, better"]
-    assert rows["ucr-alike"][6] == "no"
-    assert rows["ucr-one"][5:7] == ["10.00", "one seed"]
+    assert rows["UCR: better"][5:7] == ["10.00 ± 0.47", "yes, better"]
+    assert rows["UCR: alike"][6] == "no"
+    assert rows["UCR: one"][5:7] == ["10.00", "one seed"]
     figures = {line["words"]: line["figure"] for line in page.headlines(section)}
     assert figures == {
-        "accuracy that attention adds on ucr-OSULeaf at N = 427": "-7.0 %",
-        "accuracy that attention adds on ucr-better at N = 427": "10.0 %",
+        "accuracy that attention adds on UCR: OSULeaf at N = 427": "-7.0 points",
+        "accuracy that attention adds on UCR: better at N = 427": "+10.0 points",
     }
 
 

@@ -65,7 +65,7 @@ def headlines(section: Section):
             longest[line["label"]] = line
     for name, line in longest.items():
         words = f"{metric.words} that attention adds on {name} at N = {line['n']:,}"
-        yield metric.text(line["gain"]), words, line["records"]
+        yield metric.change(line["gain"]), words, line["records"]
 
 
 def lines(section: Section) -> list[dict]:

@@ -41,6 +41,11 @@ class Metric:
         """In a sentence or a figure, with a decimal less than in a table."""
         return f"{value / self.scale:.{self.decimals - 1}f}{self.unit}"
 
+    def change(self, value: float) -> str:
+        """A difference of two scores; of percentages it is in points."""
+        unit = " points" if self.unit else ""
+        return f"{value / self.scale:+.{self.decimals - 1}f}{unit}"
+
 
 def merit(
     score: float,
