@@ -145,7 +145,7 @@ def test_the_first_that_is_killed_ends_all(tmp_path):
 
 
 JOINS = """
-from experiments import distributed as d
+from experiments.running import distributed as d
 d.join(None, None, None)
 print([d.number, d.count, d.agree(lambda: d.number), d.total(d.number + 1)])
 """

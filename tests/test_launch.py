@@ -18,15 +18,16 @@ __all__ = ["config"]
 
 
 def runners(process):
-    """The workers of a launcher: processes that submitit starts to run a job."""
-    found = []
+    """The workers of a launcher: processes that submitit starts to run a job, not what these have
+    just forked and not yet made another program."""
+    found = {}
     for child in psutil.Process(process.pid).children(recursive=True):
         try:
-            if "submitit.core._submit" in child.cmdline():
-                found.append(child)
+            if "submitit.core._submit" in child.cmdline() and child.ppid() not in found:
+                found[child.pid] = child
         except psutil.NoSuchProcess:
             continue
-    return found
+    return list(found.values())
 
 
 @pytest.mark.parametrize("kills", [2, pytest.param(12, marks=pytest.mark.slow)])

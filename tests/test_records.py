@@ -152,7 +152,7 @@ def test_a_folder_that_cannot_be_made_is_a_clear_error(tmp_path):
         records.Store(tmp_path / "file" / "out")
 
 
-HOLD = """
+from experiments import records
 import sys
 from experiments import reading, records
 store = records.Store(sys.argv[1])
