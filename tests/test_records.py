@@ -152,9 +152,9 @@ def test_a_folder_that_cannot_be_made_is_a_clear_error(tmp_path):
         records.Store(tmp_path / "file" / "out")
 
 
-from experiments import records
+HOLD = """
 import sys
-from experiments import reading, records
+from experiments import records
 store = records.Store(sys.argv[1])
 with store.claim(sys.argv[2]) as mine:
     print(mine, flush=True)
