@@ -3,6 +3,7 @@
 import dataclasses
 import textwrap
 
+import matplotlib.ticker as ticks
 from matplotlib.lines import Line2D
 
 from experiments.analysis import published
@@ -17,6 +18,8 @@ from experiments.tasks.metric import Metric
 LARGEST = 1300
 # points, of the key of sizes
 KEY = 7.5
+# speeds that differ by more than this factor would crowd the slow ones on a linear axis
+WIDE = 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +95,13 @@ def _panel(ax, metric, bubbles, heading):
         ends.append((*at, f"{bubble.label}  {metric.text(bubble.score)}{size}", color))
     ax.margins(0.12, 0.2)
     ax.autoscale_view()
-    ax.set_xlim(0, 1.18 * max(bubble.speed for bubble in bubbles))
+    slowest, fastest = (of(bubble.speed for bubble in bubbles) for of in (min, max))
+    if fastest > WIDE * slowest:
+        ax.set_xscale("log")
+        ax.xaxis.set_major_formatter(ticks.FuncFormatter(lambda x, _: f"{x:g}"))
+        ax.set_xlim(slowest / 1.6, 1.6 * fastest)
+    else:
+        ax.set_xlim(0, 1.18 * fastest)
     ax.set_xlabel("training steps a second")
     canvas.score_axis(ax, metric)
     if not metric.higher_is_better:
