@@ -241,6 +241,21 @@ def test_the_key_of_sizes_is_of_bubbles_that_are_there(tmp_path):
     assert keys == pytest.approx([areas[0], areas[-1]])
 
 
+@pytest.mark.parametrize(("seconds", "scale"), [((0.1, 0.02), "linear"), ((0.1, 0.001), "log")])
+def test_speeds_far_apart_are_on_a_log_axis(tmp_path, seconds, scale):
+    metrics = [{"seconds_per_step": each} for each in seconds]
+    records = [
+        training.train(label, 64, 0, 0.9, task="imdb", metrics=each)
+        for label, each in zip(("full", "local"), metrics, strict=True)
+    ]
+    found, _ = sections(records, tmp_path)
+    (drawing,) = (d for d in plots.draw(found["imdb"], {}) if d.name == "imdb-speed")
+    ax = drawing.figure.axes[0]
+    assert ax.get_xscale() == scale
+    low, high = ax.get_xlim()
+    assert low < 1 / seconds[0] < 1 / seconds[1] < high
+
+
 def test_only_failures_have_tables_and_no_figures(tmp_path):
     found, _ = sections([training.train("full", 64, 0, 0, "nan", "lost", task="mqar")], tmp_path)
     assert [t.text()[0][0] for t in tables.build(found["mqar"])] == ["full", "full"]

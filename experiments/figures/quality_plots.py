@@ -13,7 +13,7 @@ from experiments.figures.palette import MUTED
 from experiments.tasks.metric import validation
 
 # what is farther from the models than so many times their spread would squeeze them
-FAR = 1
+FAR = 4
 # of a classifier's learning curves: (key, how it is drawn, how that is called)
 LOSSES = (("train_loss", "--", "dashed on batches"), ("val_loss", "-", "solid on validation"))
 # published points of one N beyond which their names are left to the table
