@@ -41,13 +41,13 @@ def make(tiles, allowed: Callable, scale: float, dtype=None) -> tuple[Callable, 
         return G, (jnp.asarray(rows.reshape(n, G)), jnp.asarray(cols), real)
 
     def blocks_of(x, size):
-        """[B, N, H, ...] to [B, H, N / size, size, ...]."""
-        x = jnp.moveaxis(x, 2, 1)
+        """[B, N, H, ...] to [B, H, N / size, size, ...], padded to whole blocks."""
+        x = jnp.moveaxis(ops.pad_to(x, ops.ceil_to(x.shape[1], size), 1), 2, 1)
         return x.reshape(*x.shape[:2], -1, size, *x.shape[3:])
 
-    def positions_of(x):
+    def positions_of(x, N):
         """And back."""
-        return jnp.moveaxis(x.reshape(*x.shape[:2], -1, *x.shape[4:]), 1, 2)
+        return jnp.moveaxis(x.reshape(*x.shape[:2], -1, *x.shape[4:]), 1, 2)[:, :N]
 
     def at_keys(x, cols):
         """The index of a batch's key blocks in [B, H or 1, blocks, ...]."""
@@ -113,10 +113,11 @@ def make(tiles, allowed: Callable, scale: float, dtype=None) -> tuple[Callable, 
             ), None
 
         G, xs = batches_of(B, H)
-        slots = (B, H, T // bq + G - 1, bq)
+        R = q_b.shape[2]
+        slots = (B, H, R + G - 1, bq)
         none = jnp.zeros((*slots, E)), jnp.zeros(slots), jnp.full(slots, ops.LOWEST / 2)
         carry, _ = jax.lax.scan(batch, none, xs)
-        acc, total, peak = (positions_of(x[:, :, : T // bq]) for x in carry)
+        acc, total, peak = (positions_of(x[:, :, :R], T) for x in carry)
         empty = total == 0
         divisor = jnp.where(empty, 1.0, total)
         return acc / divisor[..., None], jnp.where(empty, ops.LOWEST, peak + jnp.log(divisor))
@@ -154,7 +155,8 @@ def make(tiles, allowed: Callable, scale: float, dtype=None) -> tuple[Callable, 
         (d_q, d_k, d_v), _ = jax.lax.scan(batch, none, xs)
         grads = (d_q[:, :, :R], d_k, d_v)
         return tuple(
-            positions_of(g).astype(dtype or x.dtype) for g, x in zip(grads, (q, k, v), strict=True)
+            positions_of(g, x.shape[1]).astype(dtype or x.dtype)
+            for g, x in zip(grads, (q, k, v), strict=True)
         )
 
     return forward, backward

@@ -13,18 +13,18 @@ import numpy as np
 from attention_zoo import heads, ops
 
 
-def group_of(B: int, H: int, positions: int, tiles) -> int:
-    """How many heads are taken at once, for so many queries and keys: one where each head has its
-    own tiles."""
+def group_of(B: int, H: int, T: int, S: int, tiles) -> int:
+    """How many heads are taken at once: one where each head has its own tiles."""
     if tiles.cols.ndim == 3:
         return 1
+    positions = ops.ceil_to(T, tiles.block) + ops.ceil_to(S, tiles.key_block)
     return heads.group_size(B, H, max(tiles.block * tiles.keys, positions))
 
 
 def make(tiles, allowed: Callable, scale: float, dtype=None) -> tuple[Callable, Callable]:
-    """(forward, backward): of (q, k, v, mask), all padded to whole blocks, to (out, logsumexp), and
-    of ((q, k, v, mask, out, logsumexp), their gradients) to those of q, k and v, in `dtype` or
-    each in its array's own; `allowed(i, j, hidden)` as in `tiles.attend`."""
+    """(forward, backward): of (q, k, v, mask) to (out, logsumexp), and of ((q, k, v, mask, out,
+    logsumexp), their gradients) to those of q, k and v, in `dtype` or each in its array's own;
+    `allowed(i, j, hidden)` as in `tiles.attend`."""
     bq, bk, width = tiles.block, tiles.key_block, tiles.cols.shape[-1]
     rows, fresh = tiles.rows, np.append(True, tiles.rows[1:] != tiles.rows[:-1])
     one_tile_a_row = fresh.all()
@@ -32,6 +32,16 @@ def make(tiles, allowed: Callable, scale: float, dtype=None) -> tuple[Callable, 
         {"preferred_element_type": jnp.float32},
         functools.partial(jnp.zeros, dtype=jnp.float32),
     )
+
+    def take(x, head, group, block):
+        """A few heads, heads first, padded to whole blocks."""
+        if x is None:
+            return None
+        x = heads.first(x, head, group)
+        return ops.pad_to(x, ops.ceil_to(x.shape[2], block), 2)
+
+    def put_heads(x, part, head):
+        return heads.put(x, part[:, :, : x.shape[1]], head)
 
     def over_heads(step, carry, H, group):
         """step(carry, first head, cols [P, width]) for every group."""
@@ -82,11 +92,11 @@ def make(tiles, allowed: Callable, scale: float, dtype=None) -> tuple[Callable, 
 
     def forward(q, k, v, mask):
         B, T, H, E = *q.shape[:3], v.shape[3]
-        group = group_of(B, H, T + k.shape[1], tiles)
+        group = group_of(B, H, T, k.shape[1], tiles)
 
         def some(carry, head, cols):
-            q_h, k_h, v_h = (heads.first(x, head, group) for x in (q, k, v))
-            mask_h = None if mask is None else heads.first(mask, head, group)
+            q_h = take(q, head, group, bq)
+            k_h, v_h, mask_h = (take(x, head, group, bk) for x in (k, v, mask))
 
             def tile(carry, row, cols, fresh):
                 out, lse, sums = carry
@@ -113,26 +123,24 @@ def make(tiles, allowed: Callable, scale: float, dtype=None) -> tuple[Callable, 
                 return out, lse, sums
 
             sums = zeros((B, group, bq, E)), *(zeros((B, group, bq)),) * 2
-            out_h, lse_h = zeros((B, group, T, E)), zeros((B, group, T))
+            out_h, lse_h = zeros((*q_h.shape[:3], E)), zeros(q_h.shape[:3])
             carried = (out_h, lse_h, () if one_tile_a_row else sums)
             out_h, lse_h, _ = over_tiles(tile, carried, cols)
             out, lse = carry
-            return heads.put(out, out_h, head), heads.put(lse, lse_h, head)
+            return put_heads(out, out_h, head), put_heads(lse, lse_h, head)
 
         return over_heads(some, (zeros((B, T, H, E)), zeros((B, T, H))), H, group)
 
     def backward(residuals, d_out, d_lse):
         q, k, v, mask, out, lse = residuals
-        group = group_of(q.shape[0], q.shape[2], q.shape[1] + k.shape[1], tiles)
+        group = group_of(q.shape[0], q.shape[2], q.shape[1], k.shape[1], tiles)
         # of logit s: weight * (d_out . v - d_out . out + d_lse)
         delta = (d_out * out).sum(-1) - d_lse
         lse = jnp.where(lse > ops.LOWEST, lse, 0.0)
 
         def some(carry, head, cols):
-            q_h, k_h, v_h, d_h, lse_h, delta_h = (
-                heads.first(x, head, group) for x in (q, k, v, d_out, lse, delta)
-            )
-            mask_h = None if mask is None else heads.first(mask, head, group)
+            q_h, d_h, lse_h, delta_h = (take(x, head, group, bq) for x in (q, d_out, lse, delta))
+            k_h, v_h, mask_h = (take(x, head, group, bk) for x in (k, v, mask))
 
             def tile(carry, row, cols, fresh):
                 d_q, d_k, d_v = carry
@@ -154,7 +162,7 @@ def make(tiles, allowed: Callable, scale: float, dtype=None) -> tuple[Callable, 
             none = (zeros(q_h.shape), *(zeros(x.mT.shape) for x in (k_h, v_h)))
             d_q, d_k, d_v = over_tiles(tile, none, cols)
             parts = (d_q, d_k.mT, d_v.mT)
-            return tuple(heads.put(x, part, head) for x, part in zip(carry, parts, strict=True))
+            return tuple(put_heads(x, part, head) for x, part in zip(carry, parts, strict=True))
 
         none = tuple(jnp.zeros_like(x, dtype) for x in (q, k, v))
         return over_heads(some, none, q.shape[2], group)

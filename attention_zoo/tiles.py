@@ -63,7 +63,7 @@ class Schedule:
         # a group's arrays, and a tile's logits, weights and slices
         held = T * (D + E + 1) + S * (D + E)
         held += 2 * self.block * self.keys + (self.block + self.keys) * (D + E)
-        group = dims.batch * tile_walk.group_of(dims.batch, dims.heads, T + S, self)
+        group = dims.batch * tile_walk.group_of(dims.batch, dims.heads, T, S, self)
         pairs = dims.batch * self.pairs(dims.heads)
         return Cost(
             flops=2 * pairs * (D + E),
@@ -132,8 +132,8 @@ def attend(
 
     `mask` is [B, S] or [B, S, H]. A row with nothing to see has out 0 and logsumexp ops.LOWEST.
     """
-    T = q.shape[1]
-    arrays, forward, backward = _prepare(q, k, v, tiles, sees, mask, scale)
+    mask = _by_head(mask)
+    forward, backward = _kernel(q, k, tiles, sees, mask, scale)
 
     def with_residuals(*arrays):
         made = forward(*arrays)
@@ -141,8 +141,7 @@ def attend(
 
     kernel = jax.custom_vjp(forward)
     kernel.defvjp(with_residuals, lambda kept, cotangents: (*backward(kept, *cotangents), None))
-    out, lse = kernel(*arrays)
-    return out[:, :T], lse[:, :T]
+    return kernel(q, k, v, mask)
 
 
 def gradients(
@@ -150,24 +149,20 @@ def gradients(
 ):
     """What these keys add to the gradients in q, k and v, float32, of an attention (out, lse) over
     more keys than these."""
-    T, S = q.shape[1], k.shape[1]
-    arrays, _, backward = _prepare(q, k, v, tiles, sees, mask, scale, dtype=jnp.float32)
-    out, lse, *cotangents = (ops.pad_to(x, arrays[0].shape[1], 1) for x in (out, lse, d_out, d_lse))
-    d_q, d_k, d_v = backward((*arrays, out, lse), *cotangents)
-    return d_q[:, :T], d_k[:, :S], d_v[:, :S]
+    mask = _by_head(mask)
+    _, backward = _kernel(q, k, tiles, sees, mask, scale, dtype=jnp.float32)
+    return backward((q, k, v, mask, out, lse), d_out, d_lse)
 
 
-def _prepare(q, k, v, tiles, sees, mask, scale, dtype=None):
-    """((q, k, v, mask) padded to whole blocks, forward, backward); gradients are in `dtype`, or
-    each in its array's own."""
-    T, S = q.shape[1], k.shape[1]
+def _by_head(mask):
+    return mask[..., None] if mask is not None and mask.ndim == 2 else mask
+
+
+def _kernel(q, k, tiles, sees, mask, scale, dtype=None):
+    """(forward, backward); gradients are in `dtype`, or each in its array's own."""
     kernel = KERNELS.get(jax.default_backend(), tile_batches)
     scale = q.shape[-1] ** -0.5 if scale is None else scale
-    if mask is not None and mask.ndim == 2:
-        mask = mask[..., None]
-    padded_T, padded_S = ops.ceil_to(T, tiles.block), ops.ceil_to(S, tiles.key_block)
-    q = ops.pad_to(q, padded_T, 1)
-    k, v, mask = (None if x is None else ops.pad_to(x, padded_S, 1) for x in (k, v, mask))
+    S = k.shape[1]
 
     def allowed(i, j, hidden):
         """bool that broadcasts to the logits, or None where all pairs of all tiles are; `hidden`
@@ -175,13 +170,13 @@ def _prepare(q, k, v, tiles, sees, mask, scale, dtype=None):
         found = [] if mask is None else [hidden[..., None, :]]
         if sees is not None:
             found.append(sees(i, j))
-        if padded_S > S and mask is None:
+        if S % tiles.key_block and mask is None:
             found.append(j < S)
         if (tiles.cols < 0).any():
             found.append(j >= 0)
         return functools.reduce(jnp.logical_and, found) if found else None
 
-    return (q, k, v, mask), *kernel.make(tiles, allowed, scale, dtype)
+    return kernel.make(tiles, allowed, scale, dtype)
 
 
 def past(i, j):
