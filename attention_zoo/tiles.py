@@ -57,22 +57,41 @@ class Schedule:
     def cost(self, dims: Dims, *, ideal_pairs: int, state_bytes: int = 0) -> Cost:
         """Of one `attend` with this schedule; `ideal_pairs` are what one head's pattern needs."""
         D, E, lanes = dims.head_dim, dims.value_dim, dims.batch * dims.heads
-        T, S = (
-            ops.ceil_to(n, b) for n, b in ((dims.q_len, self.block), (dims.kv_len, self.key_block))
-        )
-        # a group's arrays, and a tile's logits, weights and slices
-        held = T * (D + E + 1) + S * (D + E)
-        held += 2 * self.block * self.keys + (self.block + self.keys) * (D + E)
-        group = dims.batch * tile_walk.group_of(dims.batch, dims.heads, T, S, self)
         pairs = dims.batch * self.pairs(dims.heads)
+        held, train_held = self.held(dims)
         return Cost(
             flops=2 * pairs * (D + E),
             # the backward pass: logits again, and gradients of weights, queries, keys and values
             train_flops=2 * pairs * (4 * D + 3 * E),
             ideal_flops=2 * lanes * ideal_pairs * (D + E),
-            bytes=4 * (lanes * T * (E + 1) + group * held),
+            bytes=4 * held,
+            train_bytes=4 * train_held,
             state_bytes=state_bytes,
         )
+
+    def held(self, dims: Dims) -> tuple[int, int]:
+        """Numbers alive at the widest moment of a forward call, and of one with its gradients."""
+        D, E, lanes = dims.head_dim, dims.value_dim, dims.batch * dims.heads
+        group = dims.batch * tile_walk.group_of(
+            dims.batch, dims.heads, dims.q_len, dims.kv_len, self
+        )
+        T = group * ops.ceil_to(dims.q_len, self.block)
+        S = group * ops.ceil_to(dims.kv_len, self.key_block)
+        logits = group * self.block * self.keys
+        slices = group * (self.block + self.keys) * (D + E)
+        out = lanes * dims.q_len * E
+        grads = lanes * (dims.q_len * D + dims.kv_len * (D + E))
+        rows = lanes * dims.q_len
+        copies = T * D + S * (D + E)
+        forward = copies + T * E + 2 * logits + group * self.keys * E
+        if group == lanes:
+            # one group: XLA unrolls the loop over groups. The result is put in place after it, and
+            # before that the largest copy that fits is there; the gradients' zeros are made first
+            beside = max((x for x in (T * D, S * D, S * E, logits) if x <= out), default=0)
+            return out + forward - beside, grads + 2 * (copies + T * E) + 2 * rows
+        backward = 2 * copies + T * E + 3 * logits + slices
+        # between the two passes the product of the output and its gradient
+        return out + forward, grads + 2 * rows + max(out + forward, 2 * out, backward)
 
 
 def schedule(

@@ -116,8 +116,16 @@ def make(
                 tiled, flops=tiled.flops + extra, train_flops=tiled.train_flops + 3 * extra
             )
         flops = 2 * heads * T * S * (D + dims.value_dim)
-        held = 2 * T * S + T * dims.value_dim
-        return Cost(flops + extra, ideal_flops=flops, bytes=4 * heads * held, state_bytes=state)
+        grads = T * D + S * (D + dims.value_dim)
+        # logits, weights and the gradients of both; of one sequence the weights once more, turned
+        pairs = (4 + (dims.batch == 1)) * T * S
+        return Cost(
+            flops + extra,
+            ideal_flops=flops,
+            bytes=4 * heads * (2 * T * S + T * dims.value_dim),
+            train_bytes=4 * heads * (pairs + grads),
+            state_bytes=state,
+        )
 
     def decode():
         """Caches the codes of the keys."""
