@@ -180,6 +180,24 @@ def window_pairs(N: int, block: int, circular: bool = False) -> int:
     return size * block * (2 if size > block or circular else 1)
 
 
+def window_held(N: int, block: int, rounds: int, D: int, E: int) -> tuple[int, int]:
+    """Numbers of `windows` alive at once, forward and in the backward pass."""
+    size, pairs = ops.ceil_to(N, min(block, N)), window_pairs(N, block)
+    # slots, buckets and positions
+    tags = 10 * rounds * N
+    # by slot, and by look: with the chunk before
+    slots, looks = size * (D + E), 2 * size * (D + E)
+    # logits, weights and who is seen (a truth value is a quarter of a number)
+    forward = tags + N * E + max(9 * pairs // 4 + 2 * size * E, slots + looks)
+    # weights, the gradients of weights and logits, and those of q, k and v
+    backward = tags + 3 * pairs + 2 * looks + slots
+    if rounds > 1:
+        forward += rounds * N * E + N * (2 * D + E)
+        # the loop over rounds keeps weights, who is seen, slots, looks, results and gradients
+        backward += rounds * (5 * pairs // 4 + looks + slots + 2 * N * E)
+    return forward, backward
+
+
 def unit(x):
     """x / |x| over the last axis, in x's dtype; 0 stays 0."""
     wide = x.astype(jnp.float32)

@@ -205,10 +205,37 @@ def past(i, j):
 
 def merge(*parts):
     """One softmax out of (out, logsumexp) parts that saw disjoint keys: (out, logsumexp)."""
-    peak = jax.lax.stop_gradient(jnp.stack([lse for _, lse in parts]).max(0))
-    shares = [jnp.where(lse > ops.LOWEST, jnp.exp(lse - peak), 0.0) for _, lse in parts]
-    total = sum(shares)
-    out = sum(share[..., None] * out for share, (out, _) in zip(shares, parts, strict=True))
+    return _merge(parts)[0]
+
+
+@jax.custom_vjp
+def _merge(parts):
+    peak = jnp.stack([lse for _, lse in parts]).max(0)
+    weights = [jnp.where(lse > ops.LOWEST, jnp.exp(lse - peak), 0.0) for _, lse in parts]
+    total = sum(weights)
     empty = total == 0
     lse = jnp.where(empty, ops.LOWEST, peak + jnp.log(jnp.where(empty, 1.0, total)))
-    return ops.safe_divide(out, total[..., None]), lse
+    weights = [ops.safe_divide(weight, total) for weight in weights]
+    out = sum(weight[..., None] * out for weight, (out, _) in zip(weights, parts, strict=True))
+    return (out, lse), weights
+
+
+def _merge_gradients(residuals, cotangents):
+    weights, outs = residuals
+    (d_out, d_lse), _ = cotangents
+    gains = [(d_out * out).sum(-1) for out in outs]
+    mean = sum(weight * gain for weight, gain in zip(weights, gains, strict=True))
+    return (
+        tuple(
+            (weight[..., None] * d_out, weight * (gain - mean + d_lse))
+            for weight, gain in zip(weights, gains, strict=True)
+        ),
+    )
+
+
+def _merge_with_residuals(parts):
+    made = _merge(parts)
+    return made, (made[1], [out for out, _ in parts])
+
+
+_merge.defvjp(_merge_with_residuals, _merge_gradients)

@@ -140,14 +140,19 @@ def make(
         lanes = dims.batch * dims.heads
         pairs = sorting.window_pairs(N, block, circular)
         group = heads.group_size(dims.batch, dims.heads, pairs)
-        held = dims.batch * group * (2 * pairs + (1 + hashes) * N * E + 3 * N * (D + E))
+        held, train_held = (
+            dims.batch * group * x for x in sorting.window_held(N, block, hashes, D, E)
+        )
+        out, grads = lanes * N * E, lanes * N * (D + E)
         seen, hashed = pairs * (D + E), N * D * sum(halves)
         return Cost(
             flops=2 * lanes * hashes * (seen + hashed),
             # hashes have no gradient, but are recomputed
             train_flops=2 * lanes * hashes * (heads.TRAIN_PRODUCTS * seen + 2 * hashed),
             ideal_flops=2 * lanes * hashes * N * 2 * min(block, N) * (D + E),
-            bytes=lanes * N * E * dims.itemsize + 4 * held,
+            bytes=out * dims.itemsize + 4 * held,
+            # between the passes the product of the output and its gradient
+            train_bytes=(grads + out) * dims.itemsize + 4 * max(out, train_held),
             state_bytes=rings.state_bytes(dims, count, hashes, block, once) if decode else 0,
         )
 

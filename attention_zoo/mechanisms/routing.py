@@ -200,21 +200,38 @@ def make(
             out += jnp.einsum("bhctm,hcme->bthe", weights[..., :memory], values)
         return out
 
+    def held_by_head(N, D, E, once, routed, pairs):
+        """Numbers alive at once in the heads that are taken, forward and in the backward pass."""
+        # unit vectors and their similarities; the result, and gradients by token
+        routing, by_token = routed * N * (D + clusters), N * (2 * D + E)
+        if once:
+            forward, backward = sorting.window_held(N, window, 1, D, E)
+            return max(routing, forward), max(routing + by_token, backward)
+        members = clusters * min(window, N)
+        # logits and weights, in the place of which members were gathered; values
+        forward = pairs + max(pairs, 2 * members * D) + members * E
+        backward = 3 * pairs + members * (2 * D + E)
+        return max(routing, forward) + N * E, max(routing, backward) + by_token
+
     def cost(dims: Dims, *, causal=False):
         N, D, E = dims.q_len, dims.head_dim, dims.value_dim
         lanes, once = dims.batch * dims.heads, causal and exact
         pairs = pairs_of(N, causal)
         group = heads.group_size(dims.batch, dims.heads, pairs + 2 * clusters * N)
         routed = 1 if shared or once else 2
-        members = clusters * min(window, N)
-        held = pairs * 2 + routed * clusters * N + (members + N) * (D + 2 * E)
+        out, grads = lanes * N * E, lanes * N * ((1 if shared else 2) * D + E)
+        held, train_held = (
+            dims.batch * group * x for x in held_by_head(N, D, E, once, routed, pairs)
+        )
         seen, near = pairs * (D + E), routed * clusters * N * D
         return Cost(
             flops=2 * lanes * (seen + near),
             # similarities have no gradient, but are recomputed
             train_flops=2 * lanes * (heads.TRAIN_PRODUCTS * seen + 2 * near),
             ideal_flops=2 * lanes * (N * min(window, N) * (D + E) + N * clusters * D),
-            bytes=lanes * N * E * dims.itemsize + 4 * dims.batch * group * held,
+            bytes=out * dims.itemsize + 4 * held,
+            # between the passes the product of the output and its gradient
+            train_bytes=(grads + out) * dims.itemsize + 4 * max(out, train_held),
             state_bytes=rings.state_bytes(dims, clusters, 1, window, False) if decode else 0,
         )
 
