@@ -6,12 +6,14 @@ A reshape makes each residue class a contiguous sequence of its own, attended by
 Differs from the paper: both patterns in every head, not in alternate heads (`mixed` does that).
 """
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 
 from attention_zoo import cache, ops, tiles
 from attention_zoo.parallel import halo, traffic
-from attention_zoo.types import Cost, Dims, Mechanism, Parallel
+from attention_zoo.types import Dims, Mechanism, Parallel
 
 
 def make(stride: int = 128, window: int | None = None) -> Mechanism:
@@ -132,16 +134,26 @@ def make(stride: int = 128, window: int | None = None) -> Mechanism:
             ideal_pairs=members * members,
             state_bytes=cache.state_bytes(dims.kv_len, dims),
         )
-        if band is None:
-            return total
-        extra = band.cost(dims, ideal_pairs=T * min(2 * near + 1 - near * causal, T))
-        return Cost(
-            total.flops + extra.flops,
-            train_flops=total.train_flops + extra.train_flops,
-            ideal_flops=total.ideal_flops + extra.ideal_flops,
-            bytes=total.bytes + extra.bytes,
-            state_bytes=total.state_bytes,
-        )
+        D, E, lanes = dims.head_dim, dims.value_dim, dims.batch * dims.heads
+        out, grads = lanes * T * E, (lanes * T * D, lanes * T * D, lanes * T * E)
+        if band is None and T % stride == 0:
+            # two products with the output's gradient, of its shape and of the classes'
+            between = 4 * (sum(grads) + 3 * out)
+            return dataclasses.replace(total, train_bytes=max(total.train_bytes, between))
+        tokens = lanes * members * stride
+        inputs = () if T % stride == 0 else (tokens * D, tokens * D, tokens * E)
+        parts = [dataclasses.replace(classes.held(as_classes), inputs=inputs)]
+        if band is not None:
+            parts.append(band.held(dims))
+            extra = band.cost(dims, ideal_pairs=T * min(2 * near + 1 - near * causal, T))
+            total = dataclasses.replace(
+                total,
+                flops=total.flops + extra.flops,
+                train_flops=total.train_flops + extra.train_flops,
+                ideal_flops=total.ideal_flops + extra.ideal_flops,
+            )
+        held, train_held = tiles.merged_held(parts, out, grads)
+        return dataclasses.replace(total, bytes=4 * held, train_bytes=4 * train_held)
 
     def reads(i, C, H):
         """Of the band, then of the class outside it."""
