@@ -14,6 +14,8 @@ Differs from the paper: scores of pairs of blocks serve any length; its sort net
 block position.
 """
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 
@@ -268,6 +270,30 @@ def make(
             matrix = matrix + jnp.einsum("bhuts,bhuv->bhutvs", share, weights)
         return ops.weigh(matrix.reshape(B, H, n * b, -1), v)[:, :T]
 
+    def held_by_heads(dims, group, n, b, kinds):
+        """Numbers alive at once in the heads that are taken, forward and in the backward pass."""
+        B, T, D, E = dims.batch, dims.q_len, dims.head_dim, dims.value_dim
+        lanes, S = B * group, n * b * (1 + kinds)
+        inner = layout(n, b).held(dataclasses.replace(dims, kv_len=S, heads=group))
+        copies, blocks = sum(inner.copies), lanes * n * b * (D + E)
+        # keys or values of several heads, while they are put heads first
+        turned = max(inner.copies[1:]) if inner.copies[1] > B * S * D else 0
+        forward = copies + inner.sums + max(turned, inner.forward)
+        if inner.once:
+            backward = 2 * (copies + inner.sums) + turned
+        else:
+            whole = lanes * (S + T * (group < dims.heads)) * (D + E)
+            forward += whole
+            backward = 2 * (whole + copies) + inner.sums
+        backward += 2 * each * blocks  # as they were sorted
+        if n_top is None:
+            # queries and output, and blocks: padded, turned, sorted
+            sorting = lanes * (T * (D + E) + n * b * min(D, E)) + (2 + (T % b > 0)) * blocks
+            forward = max(forward, sorting)
+            # what balancing keeps a time
+            backward += 7 * iterations * lanes * n * n
+        return forward, backward
+
     def cost(dims: Dims, *, causal=False):
         T, D, E, lanes = dims.q_len, dims.head_dim, dims.value_dim, dims.batch * dims.heads
         b = min(block, T)
@@ -279,13 +305,19 @@ def make(
         inner = layout(n, b).cost(dims, ideal_pairs=T * b * (1 + kinds))
         arranged = 2 * lanes * (pairs + slots * (D + E))
         # which sorted tokens are visible: found for every group of heads, without gradient
-        visible = 2 * dims.batch * slots * (dims.heads // group_of(dims.batch, dims.heads, T, b))
+        group = group_of(dims.batch, dims.heads, T, b)
+        visible = 2 * dims.batch * slots * (dims.heads // group)
         again = inner.flops + visible  # in the backward pass
+        out, grads = lanes * T * E, lanes * T * (2 * D + E)
+        held, train_held = held_by_heads(dims, group, n, b, kinds)
+        # before the results arrays of all heads stand in their places, unless those are padded
+        apart = group < dims.heads or T % b > 0
         return Cost(
             inner.flops + arranged + visible,
             train_flops=inner.train_flops + heads.TRAIN_PRODUCTS * arranged + visible + again,
             ideal_flops=inner.ideal_flops + 2 * lanes * slots * (D + E),
-            bytes=inner.bytes + dims.itemsize * lanes * (1 + each) * n * b * (D + E),
+            bytes=dims.itemsize * out * apart + 4 * held,
+            train_bytes=dims.itemsize * (grads + out) * apart + 4 * max(out, train_held),
             state_bytes=state_bytes(dims) if sortcut is None else 0,
         )
 
