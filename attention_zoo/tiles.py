@@ -78,8 +78,10 @@ class Schedule:
         T = group * ops.ceil_to(dims.q_len, self.block)
         S = group * ops.ceil_to(dims.kv_len, self.key_block)
         logits = group * self.block * self.keys
-        # the only tile of a head is no slice
-        several = len(self.rows) > 1
+        # several heads are put heads first in a second copy, where no padding makes one
+        several = len(self.rows) > 1  # the only tile of a head is no slice
+        padded = dims.kv_len % self.key_block > 0
+        turned = (several and dims.batch < group < lanes and not padded) * S * max(D, E)
         return Held(
             out=lanes * dims.q_len * E,
             grads=lanes * (dims.q_len * D + dims.kv_len * (D + E)),
@@ -87,7 +89,7 @@ class Schedule:
             copies=(T * D, S * D, S * E),
             sums=several * T * E,
             logits=logits,
-            forward=2 * logits + several * group * self.keys * E,
+            forward=max(turned, 2 * logits + several * group * self.keys * E),
             backward=3 * logits + several * group * (self.block + self.keys) * (D + E),
             once=group == lanes,
         )

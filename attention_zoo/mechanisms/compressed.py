@@ -10,6 +10,8 @@ The cost N²/stride is less by a constant, and still quadratic.
 Differs from the paper: there local attention is a layer of its own (`window` None beside `local`).
 """
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 
@@ -190,6 +192,38 @@ def make(
         out = ops.weigh(ops.softmax(logits, allowed), conv("value", v))
         return out.astype(v.dtype)
 
+    def held_by(dims, M, far, near):
+        """Numbers alive at once, forward and with gradients."""
+        T, S, D, E = dims.q_len, dims.kv_len, dims.head_dim, dims.value_dim
+        lanes = dims.batch * dims.heads
+        out, grads = lanes * T * E, (lanes * T * D, lanes * S * D, lanes * S * E)
+        # blocks of keys and values, heads first, what becomes of them, and the convolutions
+        blocks, short = lanes * M * stride * (D + E), lanes * (M + learned) * (D + E)
+        kernels = dims.heads * stride * (D * D + E * E)
+        by_blocks = far.held(dataclasses.replace(dims, kv_len=M + learned))
+        conv = out + blocks + lanes * M * D + kernels
+        padded = lanes * M * stride * max(D, E) * (S % stride > 0)
+        train_conv = sum(grads) + 2 * blocks + padded + short
+        if near is None:
+            attend, train = by_blocks.alone(), by_blocks.alone_in_training()
+            train += sum(grads) - by_blocks.grads
+            train -= tiles.fitting(max(grads[1:]), by_blocks.logits)
+        else:
+            by_token = near.held(dims)
+            attend, train = tiles.merged_held([by_blocks, by_token], out, grads)
+            zeros = sum(by_token.copies) if by_token.once else by_token.grads
+            train_conv += lanes * T * D + zeros
+            if by_token.once:
+                # padded copies are made before the blocks
+                conv += (T % near.block > 0) * (sum(by_token.copies) + by_token.sums)
+                train += sum(x - tiles.fitting(x, out) for x in grads[1:])
+            else:
+                # the sum of both has its own place
+                attend += out - tiles.fitting(out, *by_token.copies)
+                train -= sum(tiles.fitting(x, out) for x in grads[:2])
+        # blocks are kept for the gradients of the kernels
+        return max(conv, short + attend), max(train_conv, blocks + 2 * short + train)
+
     def cost(dims: Dims, *, causal=False):
         T, S, D, E = dims.q_len, dims.kv_len, dims.head_dim, dims.value_dim
         heads, M = dims.batch * dims.heads, -(-S // stride)
@@ -198,12 +232,13 @@ def make(
         if near is not None:
             parts.append(near.cost(dims, ideal_pairs=T * (window + stride)))
         conv = 2 * heads * M * stride * (D * D + E * E)
+        held, train_held = held_by(dims, M, far, near)
         return Cost(
             sum(part.flops for part in parts) + conv,
             train_flops=sum(part.train_flops for part in parts) + 3 * conv,
             ideal_flops=sum(part.ideal_flops for part in parts) + conv,
-            bytes=sum(part.bytes for part in parts)
-            + dims.itemsize * heads * (M + learned) * (D + E),
+            bytes=4 * held,
+            train_bytes=4 * train_held,
             state_bytes=state_bytes(dims),
         )
 
