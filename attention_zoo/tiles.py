@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from attention_zoo import ops, tile_batches, tile_walk
+from attention_zoo.tile_memory import Held
 from attention_zoo.types import Cost, Dims
 
 KERNELS = {"cpu": tile_walk}
@@ -69,7 +70,7 @@ class Schedule:
             state_bytes=state_bytes,
         )
 
-    def held(self, dims: Dims) -> "Held":
+    def held(self, dims: Dims) -> Held:
         """What one `attend` holds."""
         D, E, lanes = dims.head_dim, dims.value_dim, dims.batch * dims.heads
         group = dims.batch * tile_walk.group_of(
@@ -78,6 +79,7 @@ class Schedule:
         T = group * ops.ceil_to(dims.q_len, self.block)
         S = group * ops.ceil_to(dims.kv_len, self.key_block)
         logits = group * self.block * self.keys
+        slices = group * (self.block + self.keys) * (D + E)
         # several heads are put heads first in a second copy, where no padding makes one
         several = len(self.rows) > 1  # the only tile of a head is no slice
         padded = dims.kv_len % self.key_block > 0
@@ -90,74 +92,10 @@ class Schedule:
             sums=several * T * E,
             logits=logits,
             forward=max(turned, 2 * logits + several * group * self.keys * E),
-            backward=3 * logits + several * group * (self.block + self.keys) * (D + E),
+            # of keys and values first, then of their gradients too
+            backward=3 * logits + several * max(slices, 2 * (slices - logits)),
             once=group == lanes,
         )
-
-
-@dataclasses.dataclass(frozen=True)
-class Held:
-    """Numbers that `attend` holds: what it gives, a group's copies of q, k and v and its output,
-    and a tile's logits, weights and slices.
-
-    XLA unrolls the loop over groups where there is but one (`once`): then a group's arrays stand
-    as long as the pass, those of the backward pass from the start, and the result is put in place
-    at the end, where before it the largest array that fits has stood.
-    """
-
-    out: int
-    grads: int
-    rows: int
-    copies: tuple[int, int, int]
-    sums: int
-    logits: int
-    forward: int
-    backward: int
-    once: bool
-    inputs: tuple[int, ...] = ()
-    """q, k and v where the whole arrays are padded first."""
-
-    def alone(self) -> int:
-        """Of a forward call."""
-        group = sum(self.copies) + self.sums + self.forward
-        return self.out + group - self.once * fitting(self.out, *self.copies, self.logits)
-
-    def alone_in_training(self) -> int:
-        """Of a call with its gradients."""
-        group = sum(self.copies) + self.sums
-        if self.once:
-            return self.grads + 2 * self.rows + 2 * group
-        # between the two passes the product of the output and its gradient
-        between = self.out + max(self.out, group + self.forward)
-        return self.grads + 2 * self.rows + max(between, group + sum(self.copies) + self.backward)
-
-
-def fitting(place: int, *sizes: int) -> int:
-    """The largest of the sizes that fits."""
-    return max((size for size in sizes if size <= place), default=0)
-
-
-def merged_held(parts: list[Held], out: int, grads: tuple[int, int, int]) -> tuple[int, int]:
-    """Numbers that parts and one softmax out of them hold, forward and with gradients: all of them
-    stand at once but what is in their loops."""
-
-    def standing(part, inputs, result):
-        return sum(part.copies) + part.sums if part.once else sum(inputs) + result
-
-    in_place = [not part.once and not part.inputs for part in parts]
-    stand = sum(standing(part, part.inputs, part.out) for part in parts)
-    zeros = sum(standing(part, (part.grads,), part.out) for part in parts)
-    loop = max(p.forward + (0 if p.once else sum(p.copies) + p.sums) for p in parts)
-    forward = stand + loop
-    # of each part the product of its output and its gradient, and that of all
-    products = (len(parts) + (not any(p.once for p in parts))) * out
-    training = stand + zeros + products + 2 * sum(part.rows for part in parts)
-    if not any(in_place):
-        sizes = [size for p in parts for size in (p.copies if p.once else p.inputs)]
-        forward += out - fitting(out, *sizes)
-        # those of q and k; that of v is the place of a product
-        training += sum(grads) - sum(fitting(place, *sizes) for place in grads[:2])
-    return forward, training
 
 
 def schedule(

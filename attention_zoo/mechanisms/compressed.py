@@ -15,7 +15,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from attention_zoo import ops, tiles
+from attention_zoo import ops, tile_memory, tiles
 from attention_zoo.parallel import halo, ring
 from attention_zoo.types import Cost, Decode, Dims, Mechanism, Parallel
 
@@ -207,20 +207,16 @@ def make(
         if near is None:
             attend, train = by_blocks.alone(), by_blocks.alone_in_training()
             train += sum(grads) - by_blocks.grads
-            train -= tiles.fitting(max(grads[1:]), by_blocks.logits)
+            train -= tile_memory.fitting(max(grads[1:]), by_blocks.logits)
         else:
             by_token = near.held(dims)
-            attend, train = tiles.merged_held([by_blocks, by_token], out, grads)
+            attend, train = tile_memory.merged([by_blocks, by_token], out, grads)
             zeros = sum(by_token.copies) if by_token.once else by_token.grads
             train_conv += lanes * T * D + zeros
             if by_token.once:
                 # padded copies are made before the blocks
                 conv += (T % near.block > 0) * (sum(by_token.copies) + by_token.sums)
-                train += sum(x - tiles.fitting(x, out) for x in grads[1:])
-            else:
-                # the sum of both has its own place
-                attend += out - tiles.fitting(out, *by_token.copies)
-                train -= sum(tiles.fitting(x, out) for x in grads[:2])
+                train += sum(x - tile_memory.fitting(x, out) for x in grads[1:])
         # blocks are kept for the gradients of the kernels
         return max(conv, short + attend), max(train_conv, blocks + 2 * short + train)
 

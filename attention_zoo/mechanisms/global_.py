@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from attention_zoo import cache, ops, tiles
+from attention_zoo import cache, ops, tile_memory, tiles
 from attention_zoo.parallel import halo, reduced
 from attention_zoo.types import Cost, Decode, Dims, Mechanism, Parallel
 
@@ -62,20 +62,29 @@ def make(
             parts.append(tiles.attend(q, k, v, schedule, near(T, causal), mask=mask))
         if len(here):
             schedule = tiles.everything(T, len(here), False, ROWS, KEYS)
-            seen = None if mask is None else mask[:, here]
+            seen = None if mask is None else at(mask, here)
             # the j-th global token stands at j wherever a call is causal
             parts.append(
                 tiles.attend(
-                    q, k[:, here], v[:, here], schedule, tiles.past if causal else None, mask=seen
+                    q, at(k, here), at(v, here), schedule, tiles.past if causal else None, mask=seen
                 )
             )
         if learned:
             parts.append(over_learned(params, q))
         out, _ = tiles.merge(*parts)
         if len(here):
-            rows = global_rows(params, q_rows[:, here], k_all, v_all, mask, causal)
-            out = out.at[:, here].set(rows)
+            rows = global_rows(params, at(q_rows, here), k_all, v_all, mask, causal)
+            out = put(out, rows, here)
         return out.astype(v.dtype)
+
+    # slices where they serve: the gradients of a gather and a scatter are slow and hold more
+    def at(x, here):
+        return x[:, : len(here)] if leading else x[:, here]
+
+    def put(x, rows, here):
+        if leading:
+            return jnp.concatenate([rows, x[:, len(here) :]], 1)
+        return x.at[:, here].set(rows)
 
     def global_rows(params, q, k, v, mask, causal):
         """The rows of the global tokens: all keys, and the learned ones."""
@@ -161,25 +170,54 @@ def make(
         local, globals_ = (dense(*half) for half in halves(q, k, v))
         return jnp.where(chosen[None, :, None, None], globals_, local)
 
+    def held_by(dims, parts, here):
+        """Numbers alive at once, forward and with gradients."""
+        T, D, E = dims.q_len, dims.head_dim, dims.value_dim
+        lanes = dims.batch * dims.heads
+        out, grads = lanes * T * E, (lanes * T * D, lanes * T * D, lanes * T * E)
+        # rows of global tokens, and of learned ones
+        beside = (here > 0) * (1 + (learned > 0))
+        parts, beside = parts[: len(parts) - beside], parts[len(parts) - beside :]
+        by_groups = any(not part.once for part in beside)
+        if T <= KEYS:
+            # a single tile of keys is put heads first when its turn comes
+            beside = [dataclasses.replace(part, once=False) for part in beside]
+        held, train_held = tile_memory.merged(parts, out, grads, beside)
+        if separate:
+            # halves that are read by groups of heads; the gradients of both
+            halves = (window is not None and not parts[0].once) * sum(grads)
+            halves += by_groups * (grads[1] + grads[2])
+            if window is None:
+                halves += (not parts[0].once) * grads[0]
+            held += halves
+            train_held += halves + sum(grads)
+            train_held -= sum(tile_memory.fitting(2 * x, out, grads[0]) for x in grads)
+        elif all(part.once for part in parts):
+            train_held -= out  # it stands where that of v will
+        # the output's gradient without the rows of global tokens
+        return held, train_held + out * (here > 0)
+
     def cost(dims: Dims, *, causal=False):
         T, ahead = dims.q_len, 0 if causal else right
         here = int((positions < T).sum())
-        parts = []
+        parts, helds = [], []
         if window is not None:
             band = tiles.band(T, left, ahead)
             parts.append(band.cost(dims, ideal_pairs=T * min(left + ahead + 1, T)))
+            helds.append(band.held(dims))
         for rows, keys in ((T, here), (T, learned), (here, T), (here, learned)):
             if rows and keys:
                 schedule = tiles.everything(rows, keys, False, ROWS, KEYS)
                 sizes = Dims(dims.batch, rows, keys, dims.heads, dims.head_dim, dims.value_dim)
                 parts.append(schedule.cost(sizes, ideal_pairs=rows * keys))
-        softmaxes = (window is not None) + (here > 0) + (learned > 0)
-        merged = 4 * dims.batch * dims.heads * T * dims.value_dim * (softmaxes > 1)
+                helds.append(schedule.held(sizes))
+        held, train_held = held_by(dims, helds, here)
         return Cost(
             sum(part.flops for part in parts),
             train_flops=sum(part.train_flops for part in parts),
             ideal_flops=sum(part.ideal_flops for part in parts),
-            bytes=sum(part.bytes for part in parts) + merged,
+            bytes=4 * held,
+            train_bytes=4 * train_held,
             state_bytes=cache.state_bytes(slots(dims), doubled(dims)),
         )
 

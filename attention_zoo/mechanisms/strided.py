@@ -11,7 +11,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from attention_zoo import cache, ops, tiles
+from attention_zoo import cache, ops, tile_memory, tiles
 from attention_zoo.parallel import halo, traffic
 from attention_zoo.types import Dims, Mechanism, Parallel
 
@@ -152,7 +152,7 @@ def make(stride: int = 128, window: int | None = None) -> Mechanism:
                 train_flops=total.train_flops + extra.train_flops,
                 ideal_flops=total.ideal_flops + extra.ideal_flops,
             )
-        held, train_held = tiles.merged_held(parts, out, grads)
+        held, train_held = tile_memory.merged(parts, out, grads)
         return dataclasses.replace(total, bytes=4 * held, train_bytes=4 * train_held)
 
     def reads(i, C, H):

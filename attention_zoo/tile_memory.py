@@ -1,0 +1,85 @@
+"""What attention by tiles holds on a CPU, in numbers, at the widest moment of the compiled program.
+
+XLA makes an array as soon as its inputs are there, the zeros of the gradients too, before the
+forward pass; only what stands in a loop is made in its turn.
+"""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class Held:
+    """Numbers that `attend` holds: what it gives, a group's copies of q, k and v and its output,
+    and a tile's logits, weights and slices.
+
+    XLA unrolls the loop over groups where there is but one (`once`): then a group's arrays stand
+    as long as the pass, those of the backward pass from the start, and the result is put in place
+    at the end, where before it the largest array that fits has stood.
+    """
+
+    out: int
+    grads: int
+    rows: int
+    copies: tuple[int, int, int]
+    sums: int
+    logits: int
+    forward: int
+    backward: int
+    once: bool
+    inputs: tuple[int, ...] = ()
+    """q, k and v where the whole arrays are padded first."""
+
+    def alone(self) -> int:
+        """Of a forward call."""
+        group = sum(self.copies) + self.sums + self.forward
+        return self.out + group - self.once * fitting(self.out, *self.copies, self.logits)
+
+    def alone_in_training(self) -> int:
+        """Of a call with its gradients."""
+        group = sum(self.copies) + self.sums
+        if self.once:
+            return self.grads + 2 * self.rows + 2 * group
+        # between the two passes the product of the output and its gradient
+        between = self.out + max(self.out, group + self.forward)
+        return self.grads + 2 * self.rows + max(between, group + sum(self.copies) + self.backward)
+
+
+def fitting(place: int, *sizes: int) -> int:
+    """The largest of the sizes that fits."""
+    return max((size for size in sizes if size <= place), default=0)
+
+
+def merged(
+    parts: list[Held], out: int, grads: tuple[int, int, int], beside: list[Held] = ()
+) -> tuple[int, int]:
+    """Numbers that parts, one softmax out of them and attention `beside` it hold, forward and with
+    gradients: all of them stand at once but what is in their loops."""
+
+    def standing(part, inputs, result):
+        return sum(part.copies) + part.sums if part.once else sum(inputs) + result
+
+    in_place = [not part.once and not part.inputs for part in parts]
+    ways, parts = len(parts), [*parts, *beside]
+    stand = sum(standing(part, part.inputs, part.out) for part in parts)
+    zeros = sum(standing(part, (part.grads,), part.out) for part in parts)
+    loop = max(p.forward + (0 if p.once else sum(p.copies) + p.sums) for p in parts)
+    forward = stand + loop
+    # of each part the product of its output and its gradient, and that of all
+    products = (ways + (not any(p.once for p in parts))) * out
+    copies = sum(standing(part, part.inputs, 0) - part.once * part.sums for part in parts)
+    # gradients of a single tile are not added to those of others
+    backward = max(
+        0 if p.once else sum(p.copies) * (1 + (p.sums > 0)) + p.sums + p.backward for p in parts
+    )
+    training = zeros + max(stand + products, copies + backward)
+    training += 2 * sum(part.rows for part in parts)
+    if all(in_place) and ways > 1:
+        # the sum has a place of its own; those of the gradients of q and k serve for products
+        forward += out - fitting(out, *(size for p in parts for size in p.copies))
+        training -= sum(fitting(place, out) for place in grads[:2])
+    if not any(in_place):
+        sizes = [size for p in parts for size in (p.inputs or p.copies)]
+        forward += out - fitting(out, *sizes)
+        # those of q and k; that of v is the place of a product
+        training += sum(grads) - sum(fitting(place, *sizes) for place in grads[:2])
+    return forward, training
