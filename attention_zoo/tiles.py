@@ -60,13 +60,15 @@ class Schedule:
         D, E, lanes = dims.head_dim, dims.value_dim, dims.batch * dims.heads
         pairs = dims.batch * self.pairs(dims.heads)
         held = self.held(dims)
+        # XLA makes float32 arrays of whole q, k, v and of the output's gradient, outside the loops
+        halves = 4 * (dims.itemsize < 4)
         return Cost(
             flops=2 * pairs * (D + E),
             # the backward pass: logits again, and gradients of weights, queries, keys and values
             train_flops=2 * pairs * (4 * D + 3 * E),
             ideal_flops=2 * lanes * ideal_pairs * (D + E),
-            bytes=4 * held.alone(),
-            train_bytes=4 * held.alone_in_training(),
+            bytes=4 * held.alone() + halves * (held.grads + held.out // 2),
+            train_bytes=4 * held.alone_in_training() + halves * (held.grads // 2 + 2 * held.out),
             state_bytes=state_bytes,
         )
 
