@@ -171,18 +171,24 @@ def decode(maps: Callable, width: Callable, *, extra=0.0, **options) -> Decode:
     return Decode(init, step, step)
 
 
-def cost(dims: Dims, R: int, each: int, *, normaliser, extra=0.0, **options) -> Cost:
-    """Of `by_heads` with maps that take `each` multiply-adds a token."""
-    cost = recurrence.cost(dims, R, each, normalise=normaliser == "row", **options)
-    lanes, recomputed = dims.batch * dims.heads, 0
-    if options["causal"]:
-        size, E = min(options["chunk"], dims.q_len), dims.value_dim
+def cost(dims: Dims, R: int, each: int, *, normaliser, extra=0.0, kept: int = 0, **options) -> Cost:
+    """Of `by_heads`; `each` and `kept` as of `recurrence.cost`, without the exponentials."""
+    causal, E = options["causal"], dims.value_dim
+    size = min(options["chunk"], dims.q_len)
+    bytes_of = {"kept": None, "busy": 8} if causal else {"kept": 3 * R + kept}
+    cost = recurrence.cost(dims, R, each, normalise=normaliser == "row", **options, **bytes_of)
+    lanes, recomputed, tokens = dims.batch * dims.heads, 0, 0
+    if causal:
         # features and weights, and the sums of values where their quotient has a gradient
         sums = size * E + R * (E + 1) if normaliser == "row" else 0
         recomputed = 2 * lanes * ops.ceil_to(dims.q_len, size) * (2 * each + size * R + sums)
+        # the gradient of `_token_by_token` has room for every token's sums
+        group = dims.batch * recurrence.group_of(dims.batch, dims.heads, dims.q_len, R)
+        tokens = 4 * group * size * R * (E + 12)
     return dataclasses.replace(
         cost,
         train_flops=cost.train_flops + recomputed,
+        train_bytes=cost.train_bytes + tokens,
         state_bytes=cost.state_bytes + 4 * lanes * R,
     )
 

@@ -132,23 +132,49 @@ def decode(maps: Callable, width: Callable, **options) -> Decode:
     return Decode(init, step, step)
 
 
-def cost(dims: Dims, R: int, each: int, *, causal, normalise, chunk, rows, eps=0.0) -> Cost:
-    """Of `by_heads` with maps that take `each` multiply-adds a token."""
+def cost(
+    dims: Dims,
+    R: int,
+    each: int,
+    *,
+    causal,
+    normalise,
+    chunk,
+    rows,
+    eps=0.0,
+    kept: int | None = 0,
+    busy: int | None = None,
+) -> Cost:
+    """Of `by_heads` with maps that take `each` multiply-adds a token, which are as many numbers of
+    a head's table. `kept`: numbers a position that the backward pass takes of its features; None:
+    a chunk is recomputed. `busy`: how many arrays of a chunk's features are alive at once."""
     D, E, lanes = dims.head_dim, dims.value_dim, dims.batch * dims.heads
     rows = chunk if causal else rows
     size = min(rows, dims.q_len)
     T, S = (ops.ceil_to(n, min(rows, n)) for n in (dims.q_len, dims.kv_len))
     pairs = (T + S) * (each + R * E) + T * R * normalise
     pairs += T * size * (R + E) if causal else 0
-    state = R * (E + 1)
     group = dims.batch * group_of(dims.batch, dims.heads, dims.q_len, R)
-    held = T * (D + E) + S * (D + E) + size * (3 * R + 2 * E + 2 * size * causal) + 2 * state
+    out, summed = lanes * dims.q_len * E, R * (E + 1)
+    gradients = lanes * (dims.q_len * D + dims.kv_len * (D + E))
+    busy = busy or 2 + (each > 0)
+    part = size * (busy * R + 2 * size * causal) + summed + each
+    if max(dims.q_len, dims.kv_len) <= rows:
+        # nothing is cut, and what is mapped or divided is a copy
+        held, replayed = S * E + part, T * (2 * E + 2 * R + (kept or 0)) + summed
+    else:
+        # chunks of q, k, v and out, of which one array stands there twice while it is cut
+        held = T * (D + E) + S * (D + E) + max(T * max(D, E), part)
+        replayed = 2 * T * (2 * D + E) + T * E + T // size * summed + part
+        if kept is not None:
+            replayed += T * (kept + 5 * E // 2 + size * causal)
     return Cost(
         flops=2 * lanes * pairs,
         train_flops=heads.TRAIN_PRODUCTS * 2 * lanes * pairs,
         ideal_flops=2 * lanes * (dims.q_len + dims.kv_len) * R * E,
-        bytes=4 * group * held + dims.itemsize * lanes * dims.q_len * E,
-        state_bytes=4 * lanes * state,
+        bytes=4 * group * held + dims.itemsize * out,
+        train_bytes=4 * group * replayed + dims.itemsize * (out + gradients),
+        state_bytes=4 * lanes * summed,
     )
 
 

@@ -29,6 +29,8 @@ FEATURE_MAPS = {
     "exp": jnp.exp,
     "identity": lambda x: x,
 }
+# arrays of the size of q and k that the maps of both leave for the backward pass
+KEPT = {"elu": 4, "relu": 3, "relu2": 4, "exp": 2, "identity": 0}
 
 
 def make(feature_map: str = "elu", normalise: bool | None = None, chunk: int = 128) -> Mechanism:
@@ -56,7 +58,8 @@ def make(feature_map: str = "elu", normalise: bool | None = None, chunk: int = 1
         return ops.weigh(weights, v)
 
     def cost(dims: Dims, *, causal=False):
-        return recurrence.cost(dims, dims.head_dim, 0, causal=causal, **options)
+        kept = KEPT[feature_map] * dims.head_dim
+        return recurrence.cost(dims, dims.head_dim, 0, causal=causal, kept=kept, **options)
 
     return Mechanism(
         "linear",

@@ -109,7 +109,8 @@ def make(
 
     def cost(dims: Dims, *, causal=False):
         each = rows * dims.head_dim
-        cost = exponential.cost(dims, features, each, causal=causal, **options)
+        kept = 2 * features if kernel == "relu" else 0
+        cost = exponential.cost(dims, features, each, causal=causal, kept=kept, **options)
         whole = 2 * dims.batch * dims.heads * dims.kv_len * each if leaks else 0
         # the maximum has no gradient, but is recomputed
         return dataclasses.replace(
