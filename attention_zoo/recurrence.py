@@ -173,7 +173,9 @@ def cost(
         train_flops=heads.TRAIN_PRODUCTS * 2 * lanes * pairs,
         ideal_flops=2 * lanes * (dims.q_len + dims.kv_len) * R * E,
         bytes=4 * group * held + dims.itemsize * out,
-        train_bytes=4 * group * replayed + dims.itemsize * (out + gradients),
+        # or, before any head, one array of zeros more, that out and a gradient are copied from
+        train_bytes=max(4 * group * replayed, dims.itemsize * out)
+        + dims.itemsize * (out + gradients),
         state_bytes=4 * lanes * summed,
     )
 

@@ -101,9 +101,10 @@ def make(
 
     def cost(dims: Dims, *, causal=False):
         each = rows * dims.head_dim
-        # sines, cosines and features of q and k, their unit vectors, and what gates are applied to
-        kept = 4 * features + 5 * dims.head_dim
-        kept += gate * (2 * features + 2 * min(chunk, dims.q_len) * causal)
+        # sines, cosines and features of q and k, half of an array of them in another's place, the
+        # unit vectors, and what gates are applied to
+        kept = 7 * features // 2 + 5 * dims.head_dim
+        kept += gate * (5 * features // 2 + 2 * min(chunk, dims.q_len) * causal)
         return recurrence.cost(dims, features, each, causal=causal, kept=kept, **options)
 
     names = ("projection", "sigma") + ("gate_weight", "gate_bias") * gate
