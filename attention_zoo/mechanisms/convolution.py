@@ -54,10 +54,16 @@ def make(width: int = 3, layers: int = 4) -> Mechanism:
         C, N = dims.heads * dims.value_dim, dims.q_len
         flops = 2 * dims.batch * N * layers * width * C * C
         recent = sum((width - 1) * dilation for dilation in dilations)
+        x, kernel, several = dims.batch * N * C, width * C * C, layers > 1
+        # the shifts of a layer's input and, side by side, its windows; kernels, and what is added
+        forward = (2 * width - 1) * x + several * ((layers - 1) * kernel + max(x, kernel))
+        # windows and sums of all layers, two gradients of sums, and that of a layer's windows
+        backward = layers * (width + 1) + 2 + several * (width - 1)
         return Cost(
             flops,
             ideal_flops=flops,
-            bytes=4 * dims.batch * N * C * (width + 2),
+            bytes=4 * forward,
+            train_bytes=4 * (max(2 * width - 1, backward) * x + (2 * layers - 1) * kernel),
             state_bytes=4 * dims.batch * recent * C,
         )
 

@@ -21,7 +21,9 @@ def make() -> Mechanism:
 
     def cost(dims: Dims, *, causal=False):
         held = dims.batch * dims.q_len * dims.heads * dims.value_dim
-        return Cost(flops=0, ideal_flops=0, bytes=dims.itemsize * held)
+        # the gradient, and the output in float32 times its cotangent
+        trained = (dims.itemsize + 4) * held
+        return Cost(flops=0, ideal_flops=0, bytes=dims.itemsize * held, train_bytes=trained)
 
     return Mechanism(
         "none",

@@ -19,6 +19,8 @@ from attention_zoo import ops, taps
 from attention_zoo.types import Cost, Decode, Dims, Mechanism
 
 GATES = {"rnn": 1, "lstm": 4}
+# arrays of the state's size that a step leaves for the backward pass
+KEPT = {"rnn": 5, "lstm": 15}
 
 
 def make(cell: str = "lstm", bidirectional: bool = False, conv: int | None = None) -> Mechanism:
@@ -114,9 +116,17 @@ def make(cell: str = "lstm", bidirectional: bool = False, conv: int | None = Non
     def cost(dims: Dims, *, causal=False):
         (C, R), G, N = sizes(dims), GATES[cell], dims.q_len
         flops = 2 * dims.batch * N * (len(directions) * G * R * (C + R) + (conv or 0) * C * C)
-        held = N * (2 * C + len(directions) * (G + 1) * R + (conv or 0) * C)
-        state = 4 * dims.batch * (2 * R + ((conv or 1) - 1) * C)
-        return Cost(flops, ideal_flops=flops, bytes=4 * dims.batch * held, state_bytes=state)
+        positions, windows = dims.batch * N, (conv or 0) * C
+        # the products with x and, positions first, what a step reads of them; or windows before
+        held = max(len(directions) * (2 * G + 1) * R, conv is not None and 2 * windows - C + R)
+        kept = len(directions) * (KEPT[cell] + 3 * G) * R + (windows + 2 * C if conv else 0)
+        return Cost(
+            flops,
+            ideal_flops=flops,
+            bytes=4 * positions * held,
+            train_bytes=4 * (positions * kept + len(directions) * G * R * R),
+            state_bytes=4 * dims.batch * (2 * R + ((conv or 1) - 1) * C),
+        )
 
     def decode_init(params, dims: Dims, dtype=jnp.float32):
         C, _ = sizes(dims)
