@@ -175,7 +175,9 @@ def cost(dims: Dims, R: int, each: int, *, normaliser, extra=0.0, kept: int = 0,
     """Of `by_heads`; `each` and `kept` as of `recurrence.cost`, without the exponentials."""
     causal, E = options["causal"], dims.value_dim
     size = min(options["chunk"], dims.q_len)
-    bytes_of = {"kept": None, "busy": 8} if causal else {"kept": 3 * R + kept}
+    # XLA fuses a sum over up to 32 features with what is summed
+    busy = 8 if causal else 2 + (each > 0) - (R <= 32)
+    bytes_of = {"kept": None if causal else 3 * R + kept, "busy": busy}
     cost = recurrence.cost(dims, R, each, normalise=normaliser == "row", **options, **bytes_of)
     lanes, recomputed, tokens = dims.batch * dims.heads, 0, 0
     if causal:

@@ -143,7 +143,7 @@ def cost(
     rows,
     eps=0.0,
     kept: int | None = 0,
-    busy: int | None = None,
+    busy: int = 2,
 ) -> Cost:
     """Of `by_heads` with maps that take `each` multiply-adds a token, which are as many numbers of
     a head's table. `kept`: numbers a position that the backward pass takes of its features; None:
@@ -157,7 +157,6 @@ def cost(
     group = dims.batch * group_of(dims.batch, dims.heads, dims.q_len, R)
     out, summed = lanes * dims.q_len * E, R * (E + 1)
     gradients = lanes * (dims.q_len * D + dims.kv_len * (D + E))
-    busy = busy or 2 + (each > 0)
     part = size * (busy * R + 2 * size * causal) + summed + each
     if max(dims.q_len, dims.kv_len) <= rows:
         # nothing is cut, and what is mapped or divided is a copy

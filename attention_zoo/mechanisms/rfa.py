@@ -103,9 +103,10 @@ def make(
         each = rows * dims.head_dim
         # sines, cosines and features of q and k, half of an array of them in another's place, the
         # unit vectors, and what gates are applied to
-        kept = 7 * features // 2 + 5 * dims.head_dim
-        kept += gate * (5 * features // 2 + 2 * min(chunk, dims.q_len) * causal)
-        return recurrence.cost(dims, features, each, causal=causal, kept=kept, **options)
+        kept = 7 * features // 2 + 5 * dims.head_dim + gate * 5 * features // 2
+        kept += gate * causal * (3 * features // 2 + 2 * min(chunk, dims.q_len))
+        busy = 6 if gate and causal else 3
+        return recurrence.cost(dims, features, each, causal=causal, kept=kept, busy=busy, **options)
 
     names = ("projection", "sigma") + ("gate_weight", "gate_bias") * gate
     sharded = states.parallel(
