@@ -160,13 +160,14 @@ def cost(
     part = size * (busy * R + 2 * size * causal) + summed + each
     if max(dims.q_len, dims.kv_len) <= rows:
         # nothing is cut, and what is mapped or divided is a copy
-        held, replayed = S * E + part, T * (2 * E + 2 * R + (kept or 0)) + summed
+        held, replayed = S * E + part, (T + S) * (E + R) + max(T, S) * (kept or 0) + summed
     else:
         # chunks of q, k, v and out, of which one array stands there twice while it is cut
-        held = T * (D + E) + S * (D + E) + max(T * max(D, E), part)
-        replayed = 2 * T * (2 * D + E) + T * E + T // size * summed + part
+        held = (T + S) * (D + E) + max(T * max(D, E), part)
+        # those with their gradients, and a state a chunk
+        replayed = 2 * (T + S) * D + (T + 2 * S) * E + T // size * summed + part
         if kept is not None:
-            replayed += T * (kept + 5 * E // 2 + size * causal)
+            replayed += max(T, S) * (kept + 5 * E // 2 + size * causal)
     return Cost(
         flops=2 * lanes * pairs,
         train_flops=heads.TRAIN_PRODUCTS * 2 * lanes * pairs,
