@@ -8,10 +8,12 @@ layers, is "kv" with the same params handed to every layer. `start`: what E and 
 "normal", or "means" of as many runs of neighbours (the paper's pooling).
 """
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 
-from attention_zoo import ops, tiles
+from attention_zoo import heads, ops, tiles
 from attention_zoo.parallel import traffic
 from attention_zoo.types import Cost, Dims, Mechanism, Parallel
 
@@ -84,14 +86,34 @@ def make(
         return traffic.reduce(P, traffic.FLOAT * dims.batch * dims.heads * slots * width)
 
     def cost(dims: Dims, *, causal=False):
-        width, heads = dims.head_dim + dims.value_dim, dims.batch * dims.heads
-        inner = layout(dims.q_len).cost(dims, ideal_pairs=dims.q_len * slots)
-        projection = 2 * heads * dims.kv_len * slots * width
+        T, S, D, E = dims.q_len, dims.kv_len, dims.head_dim, dims.value_dim
+        width, lanes = D + E, dims.batch * dims.heads
+        marks = lanes * slots * width
+        few = dataclasses.replace(dims, kv_len=slots)
+        inner = layout(T).cost(few, ideal_pairs=T * slots)
+        projection = 2 * S * marks
+        tile, matrix = layout(T), slots * S * (dims.heads if sharing == "none" else 1)
+        group = dims.batch * heads.group_size(
+            dims.batch, dims.heads, max(tile.block * tile.keys, T + slots)
+        )
+        # a group's queries and output, which stand from the start where there is one group, and in
+        # the backward pass with their gradients, a tile's logits and slices
+        copies = group * ops.ceil_to(T, tile.block) * width
+        if group == lanes:
+            first, walk = copies, 2 * copies + lanes * T * E
+        else:
+            part = 3 * tile.block * tile.keys + (tile.block + tile.keys) * width
+            first, walk = lanes * T * E, 2 * copies + group * part
+        # k and v with the positions that are summed in front, and slots; after them the queries'
+        # walk, and in training the gradients of slots
+        projected = lanes * S * width
+        between = 2 * matrix + max(projected + 2 * marks, inner.bytes // 4)
         return Cost(
             inner.flops + projection,
             train_flops=inner.train_flops + 3 * projection,
             ideal_flops=inner.ideal_flops + projection,
-            bytes=inner.bytes + 4 * heads * slots * width,
+            bytes=max(4 * (first + projected + lanes * slots * max(D, E)), inner.bytes + 4 * marks),
+            train_bytes=4 * (lanes * T * D + projected + max(between, walk + 2 * marks)),
         )
 
     return Mechanism(

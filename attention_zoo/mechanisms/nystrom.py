@@ -12,7 +12,7 @@ batch and all heads, as the authors' code does, which makes a sequence depend on
 import jax
 import jax.numpy as jnp
 
-from attention_zoo import ops, tiles
+from attention_zoo import heads, ops, tiles
 from attention_zoo.parallel import halo, reduced, traffic
 from attention_zoo.types import Cost, Dims, Mechanism, Parallel
 
@@ -83,9 +83,6 @@ def make(
         near = 2 * side * dims.heads * dims.value_dim
         return moved + traffic.permute(dims.batch * near * dims.itemsize)
 
-    def layout(T, S):
-        return tiles.everything(T, S, False, ROWS, KEYS)
-
     def reference(params, q, k, v, *, mask=None, causal=False):
         B, N, _, D = q.shape
         q, k, L = q.astype(jnp.float32), k.astype(jnp.float32), min(landmarks, N)
@@ -110,22 +107,24 @@ def make(
 
     def cost(dims: Dims, *, causal=False):
         N, D, E = dims.q_len, dims.head_dim, dims.value_dim
-        heads, L = dims.batch * dims.heads, min(landmarks, dims.q_len)
+        lanes, L = dims.batch * dims.heads, min(landmarks, dims.q_len)
         marks = Dims(dims.batch, L, N, dims.heads, D, E)
         parts = [
             layout(L, N).cost(marks, ideal_pairs=L * N),
             layout(N, L).cost(dims, ideal_pairs=L * N),
         ]
-        square = 2 * heads * L * L * (D + E + 4 * iterations * L)
+        square = 2 * lanes * L * L * (D + E + 4 * iterations * L)
         block, halo = (0, 0) if conv is None else conv_block(N, conv)
-        mixed = 2 * heads * ops.ceil_to(N, block or 1) * (block + halo) * E
+        mixed = 2 * lanes * ops.ceil_to(N, block or 1) * (block + halo) * E
+        bytes_held, train_bytes_held = held(dims, L, iterations, block, halo)
         return Cost(
             sum(part.flops for part in parts) + square + mixed,
             train_flops=sum(part.train_flops for part in parts) + 3 * (square + mixed),
             ideal_flops=sum(part.ideal_flops for part in parts)
             + square
-            + 2 * heads * N * (conv or 0) * E,
-            bytes=parts[1].bytes + 4 * heads * (L * (2 * D + 2 * E) + L * L),
+            + 2 * lanes * N * (conv or 0) * E,
+            bytes=bytes_held,
+            train_bytes=train_bytes_held,
         )
 
     return Mechanism(
@@ -146,6 +145,38 @@ def make(
             "cross": "the landmarks of queries and keys are those of one sequence",
         },
     )
+
+
+def layout(T: int, S: int) -> tiles.Schedule:
+    return tiles.everything(T, S, False, ROWS, KEYS)
+
+
+def held(dims: Dims, L: int, iterations: int, block: int, halo: int) -> tuple[int, int]:
+    """Bytes alive at the widest moment, forward and with gradients."""
+    B, N, H, D, E = dims.batch, dims.q_len, dims.heads, dims.head_dim, dims.value_dim
+    out, grads, square = B * H * N * E, B * H * N * (2 * D + E), B * H * L * L
+    # a group's keys and values to the landmarks, or its queries and output; those of a single
+    # group stand from the start
+    marks = B * H * L * (2 * D + E)
+    whole = walk = walk_back = 0
+    for part, length in ((layout(L, N), KEYS), (layout(N, L), ROWS)):
+        group = heads.group_size(B, H, max(part.block * part.keys, N + L))
+        copies = B * group * ops.ceil_to(N, min(length, N)) * (D + E)
+        logits = B * group * part.block * part.keys
+        if group == H:
+            whole, copies = whole + copies, 0
+        walk = max(walk, copies + 2 * logits)
+        walk_back = max(walk_back, 2 * copies + logits + 3 * marks)
+    # segments of two lengths are sliced; an inverse's next step takes five matrices
+    slices = 2 * B * H * N * D * (N % L > 0) + 2 * marks
+    forward, backward = max(slices, out + max(5 * square + marks, walk)), max(out, walk_back)
+    if block:
+        windows = B * H * ops.ceil_to(N, block) * (block + halo) // block * E
+        forward = max(forward + out, 2 * out + windows + 2 * marks)
+        backward = 5 * out + windows
+    # of each step of the inverse its three products and the two differences between them
+    backward += grads + (5 * iterations + 7) * square + whole
+    return 4 * (forward + whole), 4 * (backward + whole)
 
 
 def segments(shown, L: int):
