@@ -13,6 +13,7 @@ more than GROWTH are taken token by token instead; that costs nothing until it h
 """
 
 import dataclasses
+import math
 from collections.abc import Callable
 
 import jax
@@ -184,9 +185,10 @@ def cost(dims: Dims, R: int, each: int, *, normaliser, extra=0.0, kept: int = 0,
         # features and weights, and the sums of values where their quotient has a gradient
         sums = size * E + R * (E + 1) if normaliser == "row" else 0
         recomputed = 2 * lanes * ops.ceil_to(dims.q_len, size) * (2 * each + size * R + sums)
-        # the gradient of `_token_by_token` has room for every token's sums
+        # what the gradient of `_token_by_token` has room for
         group = dims.batch * recurrence.group_of(dims.batch, dims.heads, dims.q_len, R)
-        tokens = 4 * group * size * R * (E + 12)
+        states = run_length(size) + size // run_length(size)
+        tokens = 4 * group * R * (states * E + 10 * size)
     return dataclasses.replace(
         cost,
         train_flops=cost.train_flops + recomputed,
@@ -210,8 +212,14 @@ def _finish(out, total, shift, normaliser):
     return out if normaliser == "feature" else out * jnp.exp(shift)
 
 
+def run_length(size: int) -> int:
+    """The largest divisor up to the square root."""
+    return max(n for n in range(1, math.isqrt(size) + 1) if size % n == 0)
+
+
 def _token_by_token(state, a, b, v, mask, normaliser):
-    """The rows of one chunk, each relative to its own peak."""
+    """The rows of one chunk, each relative to its own peak, in runs: a backward pass has room for
+    the first state of each and all of one, for those of all tokens would be most of its memory."""
 
     def token(state, abvm):
         a, b, v, mask = abvm
@@ -227,9 +235,17 @@ def _token_by_token(state, a, b, v, mask, normaliser):
         total = (share * state["k"][:, :, None]).sum(-1)
         return state, _finish(out, total, shift, normaliser)[:, :, 0]
 
-    @jax.checkpoint
-    def run(state, *arrays):
-        tokens = tuple(jnp.moveaxis(x, 2, 0) for x in arrays)
-        return jnp.moveaxis(jax.lax.scan(token, state, tokens)[1], 0, 2)
+    length = run_length(a.shape[2])
 
-    return run(state, a, b, v, mask)
+    @jax.checkpoint
+    def run(state, tokens):
+        return jax.lax.scan(token, state, tokens)
+
+    @jax.checkpoint
+    def all_runs(state, *arrays):
+        tokens = (jnp.moveaxis(x, 2, 0) for x in arrays)
+        runs = tuple(x.reshape(-1, length, *x.shape[1:]) for x in tokens)
+        out = jax.lax.scan(run, state, runs)[1]
+        return jnp.moveaxis(out.reshape(-1, *out.shape[2:]), 0, 2)
+
+    return all_runs(state, a, b, v, mask)
