@@ -168,14 +168,19 @@ def cost(
         replayed = 2 * (T + S) * D + (T + 2 * S) * E + T // size * summed + part
         if kept is not None:
             replayed += max(T, S) * (kept + 5 * E // 2 + size * causal)
+    # XLA takes the float32 copies of half precision out of the loop over groups
+    half = dims.itemsize < 4
+    copied = 4 * half * gradients
     return Cost(
         flops=2 * lanes * pairs,
         train_flops=heads.TRAIN_PRODUCTS * 2 * lanes * pairs,
         ideal_flops=2 * lanes * (dims.q_len + dims.kv_len) * R * E,
-        bytes=4 * group * held + dims.itemsize * out,
+        bytes=4 * group * held + dims.itemsize * out + copied,
         # or, before any head, one array of zeros more, that out and a gradient are copied from
         train_bytes=max(4 * group * replayed, dims.itemsize * out)
-        + dims.itemsize * (out + gradients),
+        + dims.itemsize * (out + gradients)
+        + copied
+        + 4 * half * out,
         state_bytes=4 * lanes * summed,
     )
 

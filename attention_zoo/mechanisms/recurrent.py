@@ -120,11 +120,13 @@ def make(cell: str = "lstm", bidirectional: bool = False, conv: int | None = Non
         # the products with x and, positions first, what a step reads of them; or windows before
         held = max(len(directions) * (2 * G + 1) * R, conv is not None and 2 * windows - C + R)
         kept = len(directions) * (KEPT[cell] + 3 * G) * R + (windows + 2 * C if conv else 0)
+        # x in float32 and the output, where they are of another type
+        half = positions * C * (4 + dims.itemsize) * (dims.itemsize < 4)
         return Cost(
             flops,
             ideal_flops=flops,
-            bytes=4 * positions * held,
-            train_bytes=4 * (positions * kept + len(directions) * G * R * R),
+            bytes=4 * positions * held + half,
+            train_bytes=4 * (positions * kept + len(directions) * G * R * R) + half,
             state_bytes=4 * dims.batch * (2 * R + ((conv or 1) - 1) * C),
         )
 
