@@ -68,13 +68,19 @@ def make(factor: int = 3, batch_wide: bool = False) -> Mechanism:
     def cost(dims: Dims, *, causal=False):
         T, channels = dims.q_len, dims.heads * dims.head_dim
         transforms = dims.batch * (2 * channels + 1)
-        held = 2 * (T + 2) * channels * 2 + 3 * T * dims.heads * dims.value_dim
+        keys, values = T * channels, T * dims.heads * dims.value_dim
+        # two spectra, and a copy of them where XLA sums over more than 32 features
+        spectra = keys * (3 if dims.head_dim > 32 else 2)
+        # gradients; values twice, with theirs; in a roll's, beside the spectra, two more
+        train = 2 * keys + 5 * values + max(spectra, keys + 2 * values)
         flops = transforms * round(2.5 * T * math.log2(T))
         return Cost(
             flops,
             train_flops=2 * flops,  # the gradient of a transform is one transform
             ideal_flops=round(transforms * 2.5 * T * math.log2(T)),
-            bytes=4 * dims.batch * held,
+            # values twice and the output; a spectrum, an array turned to be transformed, its own
+            bytes=4 * dims.batch * 3 * (keys + values),
+            train_bytes=4 * dims.batch * train,
         )
 
     return Mechanism(

@@ -98,12 +98,15 @@ def make(implementation: str | None = None) -> Mechanism:
         over_n = 4 * half * N if by_matrix(N, MATRIX_POSITIONS) else round(2.5 * N * math.log2(N))
         over_c = 4 * C * C if by_matrix(C, MATRIX_FEATURES) else round(5 * C * math.log2(C))
         ideal = 2.5 * N * C * (math.log2(N) + math.log2(C))
+        # complex half spectra, of which two products are three real halves
+        spectra = half * (3 if by_matrix(C, MATRIX_FEATURES) else 4)
         flops = dims.batch * (C * over_n + half * over_c)
         return Cost(
             flops,
             train_flops=2 * flops,  # the waves do not learn
             ideal_flops=round(dims.batch * ideal),
-            bytes=4 * dims.batch * C * (4 * half + N),
+            bytes=4 * dims.batch * C * (N + spectra),
+            train_bytes=4 * dims.batch * C * (N + 6 * half),
         )
 
     return Mechanism(

@@ -140,8 +140,19 @@ def make(
         by_waves, by_modes = 2 * (taken + T * M * E), inside + 4 * M * E * E
         flops = 2 * heads * (by_waves + by_modes)
         train = 2 * heads * (2 * by_waves + 3 * by_modes)  # the waves do not learn
-        held = T * E + 2 * M * (T + 2 * E) + (2 * T * D if crossing else 0)
-        return Cost(flops, train_flops=train, ideal_flops=flops, bytes=4 * heads * held)
+        # complex weights and modes; what is read, turned: v in the room of the output
+        learned, spectra = 2 * dims.heads * E * E * modes, 2 * heads * M * E
+        values, others = heads * T * E, heads * (T + S) * D * crossing
+        # gradients; complex ones of weights, which are turned, or of what is read
+        turned = learned * 2 + (0 if crossing else learned // 2) + 2 * spectra
+        grads = learned + values + others
+        return Cost(
+            flops,
+            train_flops=train,
+            ideal_flops=flops,
+            bytes=4 * (values + max(values, learned + spectra + others)),
+            train_bytes=4 * (grads + max(turned, (3 - crossing) * values, values + others)),
+        )
 
     return Mechanism(
         "fourier_enhanced",
@@ -181,8 +192,9 @@ def starts(N: int, frequencies: tuple[int, ...], parts: int):
 def spectrum(x, waves):
     """The complex modes [B, M, H, D] of x [B, N, H, D]."""
     cosine, sine = waves
-    real, imag = (jnp.einsum("mn,bnhd->bmhd", wave, x) for wave in (cosine, -sine))
-    return jax.lax.complex(real, imag)
+    # one product: the gradients of two would be arrays of x's size
+    parts = jnp.einsum("mn,bnhd->bmhd", np.concatenate([cosine, -sine]), x)
+    return jax.lax.complex(*jnp.split(parts, 2, 1))
 
 
 def positions(modes, waves, slots, N: int):
@@ -190,5 +202,6 @@ def positions(modes, waves, slots, N: int):
     cosine, sine = waves
     # a mode stands for its mirror image too
     share = np.where((slots == 0) | (2 * slots == N), 1.0, 2.0).astype(np.float32) / N
-    real, imag = (part * share[:, None, None] for part in (modes.real, modes.imag))
-    return jnp.einsum("mn,bmhe->bnhe", cosine, real) - jnp.einsum("mn,bmhe->bnhe", sine, imag)
+    # one product: two would be arrays of the output's size
+    parts = jnp.concatenate([modes.real, modes.imag], 1) * np.tile(share, 2)[:, None, None]
+    return jnp.einsum("mn,bmhe->bnhe", np.concatenate([cosine, -sine]), parts)

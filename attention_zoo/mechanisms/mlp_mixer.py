@@ -79,10 +79,19 @@ def make(
         return leave(mixed[:, :N], v, mask)
 
     def cost(dims: Dims, *, causal=False):
-        channels = dims.batch * dims.heads * dims.value_dim
-        flops = 2 * 2 * channels * hidden * dims.kv_len
-        held = channels * (dims.kv_len + hidden)
-        return Cost(flops, ideal_flops=flops, bytes=4 * held)
+        N, channels = dims.kv_len, dims.batch * dims.heads * dims.value_dim
+        flops = 2 * 2 * channels * hidden * N
+        # before the gradients of weights are there, their room serves gelu's parts, if these fit,
+        # and of a norm what is twice as small
+        gelu = hidden * (1 if channels <= N else 4)
+        normed = 2 * N * (norm and hidden < 2 * channels)
+        learned = 2 * N * hidden
+        return Cost(
+            flops,
+            ideal_flops=flops,
+            bytes=4 * 2 * channels * max(N, hidden),
+            train_bytes=4 * (learned + channels * (3 * N + max(gelu, normed))),
+        )
 
     return Mechanism(
         "mlp_mixer",

@@ -90,11 +90,21 @@ def make(factor: int = 5, ranking: str = "exact", rest: str = "mean") -> Mechani
         heads, U = dims.batch * dims.heads, count(dims.q_len)
         rows = min(ROWS, N)
         ranking, rest = ops.ceil_to(N, rows) * D, N * (D + E)
+        # while queries are ranked: the queries in chunks, a chunk's sampled keys
+        chunks = heads * ops.ceil_to(N, rows) * D if dims.batch > 1 or N % rows else 0
+        ranked = chunks + max(chunks, heads * rows * (U * D + U + D)) + N * U
+        # keys and values heads first, the output; logits of the few, twice where keys are done
+        keys, values, logits = heads * N * D, heads * N * E, heads * N * U
+        held = keys + (2 + causal) * values + max(ranked, logits, 2 * logits - keys)
+        # gradients, keys and values turned; the output and its gradient where keys give no room
+        few = 2 * (logits + values) if E > D and not causal else 3 * logits
+        kept = 3 * keys + (3 + 2 * causal) * values + max(ranked, few)
         return Cost(
             flops=2 * heads * U * (ranking + rest),
             train_flops=2 * heads * U * (ranking + 3 * rest),
             ideal_flops=2 * heads * U * N * (2 * D + E),
-            bytes=4 * heads * (2 * N * E + 2 * U * N + rows * U * D),
+            bytes=4 * held,
+            train_bytes=4 * kept,
         )
 
     reason = "the ranking of the queries sees later keys"

@@ -37,22 +37,26 @@ def make(length: int | None = None, per_head: bool = False, norm: bool = True) -
         return ops.hide(x.astype(v.dtype), mask)
 
     def multiplied(q, mixed, seen, dtype):
-        u = q[..., jnp.arange(mixed.shape[-1]) % q.shape[-1]].astype(jnp.float32)
+        E = mixed.shape[-1]
+        u = jnp.tile(q, -(-E // q.shape[-1]))[..., :E].astype(jnp.float32)
         return jnp.where(seen, u * mixed, 0.0).astype(dtype)
 
-    def per_group(x):
-        """[B, N, H, E] -> [B, N, groups that share a W, channels]."""
-        return x if per_head else x.reshape(*x.shape[:2], 1, -1)
+    def over_positions(weight, z):
+        """W z [B, M, H, E], float32, of W [heads, M, N] and z [B, N, H, E]."""
+        f32 = {"preferred_element_type": jnp.float32}
+        if per_head:
+            return jnp.einsum("hmn,bnhe->bmhe", weight, z, **f32)
+        # with an axis of one head XLA would copy W
+        return jnp.einsum("mn,bnhe->bmhe", weight[0], z, **f32)
 
     def apply(params, q, k, v, *, mask=None, causal=False):
         N, L = v.shape[1], params["weight"].shape[1]
         sized.fits("spatial_gating", L, N)
         weight = params["weight"][:, :N, :N].astype(v.dtype)
         weight = jnp.tril(weight) if causal else weight
-        f32 = {"preferred_element_type": jnp.float32}
-        mixed = jnp.einsum("hmn,bnhe->bmhe", weight, per_group(gated(params, v, mask)), **f32)
+        mixed = over_positions(weight, gated(params, v, mask))
         mixed = mixed + jnp.einsum("hm->mh", params["bias"][:, :N])[:, :, None]
-        return multiplied(q, mixed.reshape(v.shape), sees(mask, N, causal), v.dtype)
+        return multiplied(q, mixed, sees(mask, N, causal), v.dtype)
 
     def sharded(params, q, k, v, *, axis, mask=None, causal=False):
         """W and b have the rows of the positions here."""
@@ -62,15 +66,13 @@ def make(length: int | None = None, per_head: bool = False, norm: bool = True) -
         if causal:
             past = jnp.arange(z.shape[1]) <= start + jnp.arange(n)[:, None]
             weight = jnp.where(past, weight, 0)
-        f32 = {"preferred_element_type": jnp.float32}
-        mixed = jnp.einsum("hmn,bnhe->bmhe", weight, per_group(z), **f32)
-        mixed = mixed + jnp.einsum("hm->mh", params["bias"])[:, :, None]
+        mixed = over_positions(weight, z) + jnp.einsum("hm->mh", params["bias"])[:, :, None]
         seen = jnp.ones((1, 1, 1, 1), bool)
         if mask is not None:
             whole = jax.lax.all_gather(mask, axis, axis=1, tiled=True)
             seen = sees(whole, z.shape[1], causal)
             seen = jax.lax.dynamic_slice_in_dim(seen, start, n, 1) if causal else seen
-        return multiplied(q, mixed.reshape(v.shape), seen, v.dtype)
+        return multiplied(q, mixed, seen, v.dtype)
 
     def sent(dims: Dims, P: int, *, causal=False, masked=False):
         tokens = dims.batch * dims.kv_len // P
@@ -91,8 +93,16 @@ def make(length: int | None = None, per_head: bool = False, norm: bool = True) -
         weights = (dims.heads if per_head else 1) * N * N
         state = channels * dims.kv_len * dims.itemsize + dims.batch + 4
         flops = 2 * channels * N * N
+        # W as a triangle; of one for all heads its gradient too, in room that served others before
+        triangle = causal * weights
+        both = causal and not per_head
+        learned = weights + N * dims.batch * dims.heads * dims.head_dim + both * triangle
         return Cost(
-            flops, flops, bytes=4 * (2 * channels * N + causal * weights), state_bytes=state
+            flops,
+            flops,
+            bytes=4 * (2 * channels * N + triangle),
+            train_bytes=4 * (learned + channels * N * (5 + norm - both)),
+            state_bytes=state,
         )
 
     def decode_init(params, dims: Dims, dtype=jnp.float32):
@@ -110,11 +120,11 @@ def make(length: int | None = None, per_head: bool = False, norm: bool = True) -
         cache = jax.lax.dynamic_update_slice_in_dim(state["gated"], new, start, 1)
         rows = jax.lax.dynamic_slice_in_dim(params["weight"], start, T, 1)[:, :, :C]
         rows = jnp.where(jnp.arange(C) <= start + jnp.arange(T)[:, None], rows, 0.0)
-        mixed = jnp.einsum("hmn,bnhe->bmhe", rows, per_group(cache.astype(jnp.float32)))
         bias = jax.lax.dynamic_slice_in_dim(params["bias"], start, T, 1)
+        mixed = over_positions(rows, cache.astype(jnp.float32))
         mixed += jnp.einsum("hm->mh", bias)[:, :, None]
         seen = sees(mask, T, True) | state["seen"][:, None, None, None]
-        out = multiplied(q, mixed.reshape(v.shape), seen, v.dtype)
+        out = multiplied(q, mixed, seen, v.dtype)
         seen = jnp.broadcast_to(seen[:, -1, 0, 0], B)
         return out, {"gated": cache, "seen": seen, "length": start + T}
 
