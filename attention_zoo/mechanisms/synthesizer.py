@@ -179,12 +179,34 @@ def make(
         backward = scores + 2 * sum(per_row[kind] for kind in learns)
         backward += out * (2 if learns or len(kinds) > 1 else 1)
         width = dims.heads * (E + D * ("dot" in kinds)) * dims.itemsize
-        tile = 3 * dims.batch * C * N + 2 * dims.batch * rows * (D + E)
+        numbers = {
+            "dense": dims.heads * F * (D + L),
+            "random": dims.heads * L * L,
+            "factorised_dense": dims.heads * F * (D + sum(factors(L))),
+            "factorised_random": 2 * dims.heads * L * rank,
+            "dot": 0,
+        }
+        # heads first: the output, also in chunks, what else is read; of one head all of them again,
+        # its random matrix in chunks, and a tile, whose logits may be one for the batch
+        streams = len(reads) - 1
+        values, chunks, others = heads * N * E, heads * rows * E, heads * N * D * streams
+        matrix = rows * N * ("random" in kinds)
+        each = dims.batch if streams else 1
+        tile, weights = C * N * each, C * N * dims.batch
+        held = values + chunks + others + matrix + tile + weights
+        held += dims.batch * rows * (3 * E + D * streams)
+        # gradients; JAX keeps of the forward pass what reads rows, and of a head its masks, bytes
+        kept = 2 * sum(numbers[kind] for kind in learns) + 3 * values + 2 * chunks + 3 * others
+        kept += (
+            2 * tile + max(tile + weights, 2 * matrix) + dims.batch * rows * (2 * E + D * streams)
+        )
+        masks = rows * N * (2 * each if each > 1 else 1)
         return Cost(
             flops=2 * rows * (scores + out),
             train_flops=2 * rows * (scores + out + backward),
             ideal_flops=2 * heads * E * N * N,
-            bytes=4 * (2 * heads * rows * E + tile),
+            bytes=4 * held,
+            train_bytes=4 * kept + masks,
             state_bytes=dims.batch * N * (width + 1) + 4,
         )
 
