@@ -193,13 +193,11 @@ def make(
         matrix = rows * N * ("random" in kinds)
         each = dims.batch if streams else 1
         tile, weights = C * N * each, C * N * dims.batch
-        held = values + chunks + others + matrix + tile + weights
-        held += dims.batch * rows * (3 * E + D * streams)
+        one = dims.batch * rows * (2 * E + D * streams)
+        held = values + chunks + others + matrix + tile + weights + one + dims.batch * rows * E
         # gradients; JAX keeps of the forward pass what reads rows, and of a head its masks, bytes
         kept = 2 * sum(numbers[kind] for kind in learns) + 3 * values + 2 * chunks + 3 * others
-        kept += (
-            2 * tile + max(tile + weights, 2 * matrix) + dims.batch * rows * (2 * E + D * streams)
-        )
+        kept += 2 * tile + max(tile + weights, 2 * matrix) + one
         masks = rows * N * (2 * each if each > 1 else 1)
         return Cost(
             flops=2 * rows * (scores + out),
