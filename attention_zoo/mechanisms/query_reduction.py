@@ -21,7 +21,7 @@ import jax.numpy as jnp
 
 from attention_zoo import ops, tiles
 from attention_zoo.parallel import reduced, ring
-from attention_zoo.types import Cost, Dims, Mechanism, Parallel, Shorter
+from attention_zoo.types import Dims, Mechanism, Parallel, Shorter
 
 ROWS, KEYS = 512, 1024  # the tile of representative queries by keys
 SIZES = {"latents": ("slots", 256), "strided": ("stride", 4)}
@@ -121,12 +121,23 @@ def make(kind: str = "latents", slots: int | None = None, stride: int | None = N
         R, D, heads = length(dims.q_len), dims.head_dim, dims.batch * dims.heads
         few = dataclasses.replace(dims, q_len=R)
         inner = layout(R, dims.kv_len).cost(few, ideal_pairs=R * dims.kv_len)
-        conv = 0 if learned else 2 * heads * R * stride * D * D
-        return Cost(
-            inner.flops + conv,
+        made = 4 * heads * R * D
+        if learned:
+            # a batch has its own copies
+            beside = made if dims.batch > 1 else 0
+            return dataclasses.replace(inner, bytes=inner.bytes + beside)
+        conv = 2 * heads * R * stride * D * D
+        # what is convolved is turned first, as the kernel is; and for its gradient again, padded
+        taken, kernel = 4 * heads * R * stride * D, 4 * dims.heads * stride * D * D
+        grads = 4 * heads * dims.kv_len * (D + dims.value_dim) + taken + kernel
+        turned = (3 if dims.q_len % stride else 2) * taken + made
+        return dataclasses.replace(
+            inner,
+            flops=inner.flops + conv,
             train_flops=inner.train_flops + 3 * conv,
             ideal_flops=inner.ideal_flops + conv,
-            bytes=inner.bytes + dims.itemsize * heads * R * D,
+            bytes=max(inner.bytes + made, taken + kernel + 2 * made),
+            train_bytes=max(inner.train_bytes + taken + made, grads + turned),
         )
 
     return Mechanism(
