@@ -83,12 +83,16 @@ def make(parts: tuple[tuple[str, Mapping[str, Any]], ...] = DEFAULT) -> Mechanis
 
     def cost(dims, *, causal=False):
         costs = [m.cost(share(dims), causal=causal) for m in members]
-        out = 4 * dims.batch * dims.heads * dims.q_len * dims.value_dim
+        # heads are cut out for the parts and joined from theirs: copies, as gradients are
+        lanes = 4 * dims.batch * dims.heads
+        out = lanes * dims.q_len * dims.value_dim
+        read = lanes * (dims.q_len * dims.head_dim + dims.kv_len * (dims.head_dim + dims.value_dim))
         return Cost(
             sum(c.flops for c in costs),
             train_flops=sum(c.train_flops for c in costs),
             ideal_flops=sum(c.ideal_flops for c in costs),
-            bytes=max(c.bytes for c in costs) + out,
+            bytes=max(max(c.bytes for c in costs) + out, read + 2 * out),
+            train_bytes=max(sum(c.train_bytes for c in costs), 3 * read + 2 * out),
             state_bytes=sum(c.state_bytes for c in costs),
         )
 
