@@ -14,7 +14,6 @@ RATIOS = {"FLOPs": (cost_grid.flops_ratio, 0.01), "bytes": (cost_grid.bytes_rati
 ROUGH = {("recurrent", "forward")} | {
     (name, mode) for name in ("linformer", "mixed", "query_reduction") for mode in cost_grid.MODES
 }
-}
 DRAWS = 10
 
 
