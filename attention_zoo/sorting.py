@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from attention_zoo import ops
+from attention_zoo.tile_memory import Held
+from attention_zoo.types import Dims
 
 
 def balance(scores, allowed, iterations: int, columns=None):
@@ -72,3 +74,32 @@ def mean(x, shown):
 def before(x):
     """Sums over the earlier entries of axis 1, itself not among them."""
     return jnp.cumsum(jnp.pad(x, ((0, 0), (1, 0)) + ((0, 0),) * (x.ndim - 2)), 1)[:, :-1]
+
+
+def held(
+    inner: Held, dims: Dims, block: int, each: int, iterations: int | None, *, whole: bool
+) -> tuple[int, int]:
+    """Numbers that attention to sorted blocks holds in the heads that are taken, forward and in the
+    backward pass. `inner`: of its tiles; `dims`: of those heads, queries and the sorted keys;
+    `each`: sorted blocks a query sees; `iterations`: of balancing, None where blocks are picked;
+    `whole`: these are all heads."""
+    T, S, D, E = dims.q_len, dims.kv_len, dims.head_dim, dims.value_dim
+    lanes, padded = dims.batch * dims.heads, T + -T % block
+    copies, blocks = sum(inner.copies), lanes * padded * (D + E)
+    # keys or values of several heads, while they are put heads first
+    turned = max(inner.copies[1:]) if inner.copies[1] > dims.batch * S * D else 0
+    forward = copies + inner.sums + max(turned, inner.forward)
+    if inner.once:
+        backward = 2 * (copies + inner.sums) + turned
+    else:
+        arrays = lanes * (S + T * (not whole)) * (D + E)
+        forward += arrays
+        backward = 2 * (arrays + copies) + inner.sums
+    backward += 2 * each * blocks  # as they were sorted
+    if iterations is not None:
+        # queries and output, and blocks: padded, turned, sorted
+        arranged = lanes * (T * (D + E) + padded * min(D, E)) + (2 + (T % block > 0)) * blocks
+        forward = max(forward, arranged)
+        # what balancing keeps a time
+        backward += 7 * iterations * lanes * (padded // block) ** 2
+    return forward, backward

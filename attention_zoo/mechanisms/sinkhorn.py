@@ -270,30 +270,6 @@ def make(
             matrix = matrix + jnp.einsum("bhuts,bhuv->bhutvs", share, weights)
         return ops.weigh(matrix.reshape(B, H, n * b, -1), v)[:, :T]
 
-    def held_by_heads(dims, group, n, b, kinds):
-        """Numbers alive at once in the heads that are taken, forward and in the backward pass."""
-        B, T, D, E = dims.batch, dims.q_len, dims.head_dim, dims.value_dim
-        lanes, S = B * group, n * b * (1 + kinds)
-        inner = layout(n, b).held(dataclasses.replace(dims, kv_len=S, heads=group))
-        copies, blocks = sum(inner.copies), lanes * n * b * (D + E)
-        # keys or values of several heads, while they are put heads first
-        turned = max(inner.copies[1:]) if inner.copies[1] > B * S * D else 0
-        forward = copies + inner.sums + max(turned, inner.forward)
-        if inner.once:
-            backward = 2 * (copies + inner.sums) + turned
-        else:
-            whole = lanes * (S + T * (group < dims.heads)) * (D + E)
-            forward += whole
-            backward = 2 * (whole + copies) + inner.sums
-        backward += 2 * each * blocks  # as they were sorted
-        if n_top is None:
-            # queries and output, and blocks: padded, turned, sorted
-            sorting = lanes * (T * (D + E) + n * b * min(D, E)) + (2 + (T % b > 0)) * blocks
-            forward = max(forward, sorting)
-            # what balancing keeps a time
-            backward += 7 * iterations * lanes * n * n
-        return forward, backward
-
     def cost(dims: Dims, *, causal=False):
         T, D, E, lanes = dims.q_len, dims.head_dim, dims.value_dim, dims.batch * dims.heads
         b = min(block, T)
@@ -309,7 +285,15 @@ def make(
         visible = 2 * dims.batch * slots * (dims.heads // group)
         again = inner.flops + visible  # in the backward pass
         out, grads = lanes * T * E, lanes * T * (2 * D + E)
-        held, train_held = held_by_heads(dims, group, n, b, kinds)
+        sorted_keys = dataclasses.replace(dims, kv_len=n * b * (1 + kinds), heads=group)
+        held, train_held = sorting.held(
+            layout(n, b).held(sorted_keys),
+            sorted_keys,
+            b,
+            each,
+            iterations if n_top is None else None,
+            whole=group == dims.heads,
+        )
         # before the results arrays of all heads stand in their places, unless those are padded
         apart = group < dims.heads or T % b > 0
         return Cost(
