@@ -139,7 +139,8 @@ def test_a_refused_point_is_predicted_to_cost_nothing(config, capsys):
 
 def test_a_mechanism_may_be_called_none():
     module, config = configuration.load("accuracy/mqar")
-    for text, names in (("full,none", ("full", "none")), ("none", ("none",))):
+    one = [(text, (text.removesuffix(","),)) for text in ("none", "none,", "linear", "linear,")]
+    for text, names in (("full,none", ("full", "none")), *one):
         configuration.override(config, [("mechanisms", text)])
         assert config.mechanisms == names
         points = configuration.points(module, config)

@@ -174,7 +174,7 @@ def _like(old, text, dotted):
         value = value if isinstance(value, tuple | list) else (value,)
         if old and isinstance(old[0], str) and None in value:
             # a mechanism's name is "none"
-            value = tuple(text.split(","))
+            value = tuple(text.removesuffix(",").split(","))
         if old and not all(_fits(item, old[0]) for item in value):
             kind = type(old[0]).__name__
             raise ValueError(f"config.{dotted} takes {kind}s such as {_typed(old)}, got {text!r}")
@@ -207,7 +207,8 @@ def literal(text: str) -> Any:
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
-        return tuple(map(literal, text.split(","))) if "," in text else text
+        # a comma at the end makes a tuple of one, as in Python
+        return tuple(map(literal, text.removesuffix(",").split(","))) if "," in text else text
 
 
 def _nearest(word, known):
