@@ -91,7 +91,7 @@ def write(
 
 def _save_table(out, table):
     _save(out / f"{table.name}.csv", formats.csv(table.frame))
-    _save(out / f"{table.name}.md", formats.markdown(table))
+    _save(out / f"{table.name}.md", formats.markdown(table, f"{table.name}.csv"))
     _save(out / f"{table.name}.tex", latex.latex(table))
 
 

@@ -1,5 +1,6 @@
 """Records in folders -> sections -> tables, on synthetic records of kernels."""
 
+import io
 import re
 
 import numpy as np
@@ -162,6 +163,27 @@ def test_latex_is_escaped_and_markdown_keeps_its_columns(tmp_path):
     assert len(re.findall(r"(?<!\\)\|", line)) == len(table.columns) + 1
     long = built(section)["scaling"]
     assert r"\toprule" in latex.latex(long)
+
+
+def test_a_row_links_to_the_line_that_names_its_records(tmp_path):
+    reasons = ("one\ntwo", "short")
+    bad = [
+        synthetic.kernel("local", 64 * (i + 1), status="error", reason=reason)
+        for i, reason in enumerate(reasons)
+    ]
+    _, found = rows(bad, tmp_path)
+    table = tables.failures(found.frame)
+    lines = formats.csv(table.frame).splitlines()
+    linked = formats.markdown(table, "failures.csv").splitlines()[-2:]
+    for text, (sources,) in zip(linked, table.sources(), strict=True):
+        start = int(re.search(r"\(failures\.csv#L(\d+)\)", text)[1]) - 1
+        row = pd.read_csv(io.StringIO("\n".join([lines[0], *lines[start:]])), nrows=1)
+        assert row.records.item() == sources
+    assert "](" not in formats.markdown(table)
+    for row, (sources,) in zip(
+        latex.latex(table).split("newline")[2:], table.sources(), strict=True
+    ):
+        assert row.startswith(f" % {sources}\n")
 
 
 def test_caption_names_where_the_numbers_come_from(tmp_path):

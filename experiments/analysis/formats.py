@@ -1,6 +1,7 @@
 """A table, as CSV (exact numbers) and as Markdown (rounded)."""
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Iterable
 
@@ -64,6 +65,10 @@ class Table:
             ids = [row.get(f"{column.key}_records", whole) for column in self.columns]
             found.append(["" if missing(of) else of for of in ids])
         return found
+
+    def sources(self) -> list[list[str]]:
+        """Of each row the ids of all records behind its cells, each once."""
+        return [list(dict.fromkeys(" ".join(cells).split())) for cells in self.records()]
 
     def emphatic(self, row: int, column: int) -> bool:
         return (row, self.columns[column].key) in self.bold
@@ -134,16 +139,31 @@ def csv(frame: pd.DataFrame) -> str:
     return frame.to_csv(index=False, lineterminator="\n")
 
 
-def markdown(table: Table) -> str:
-    """The caption, then a pipe table."""
+def markdown(table: Table, exact: str | None = None) -> str:
+    """The caption, then a pipe table.
+
+    `exact` is the file of `csv(table.frame)`: a row's first cell links to its line there, which has
+    the numbers as they are and names their records.
+    """
     marks = ["---:" if table.numeric(column) else "---" for column in table.columns]
     heads = [_markdown(column.header) for column in table.columns]
     lines = [heads, marks]
-    for i, line in enumerate(table.text()):
+    at = _lines(table.frame)
+    for i, (line, sources) in enumerate(zip(table.text(), table.sources(), strict=True)):
         cells = enumerate(map(_markdown, line))
-        lines.append([f"**{text}**" if table.emphatic(i, j) else text for j, text in cells])
+        cells = [f"**{text}**" if table.emphatic(i, j) else text for j, text in cells]
+        if exact and sources:
+            cells[0] = f"[{cells[0] or '·'}]({exact}#L{at[i]})"
+        lines.append(cells)
     body = "\n".join("| " + " | ".join(line) + " |" for line in lines)
     return f"**{table.title}.** {table.caption}\n\n{body}\n"
+
+
+def _lines(frame):
+    """The line that each row begins at in its CSV: a quoted cell may have several."""
+    rows = frame.itertuples(index=False)
+    taken = [1 + sum(str(value).count("\n") for value in row) for row in rows]
+    return list(itertools.accumulate(taken[:-1], initial=2))
 
 
 def _markdown(text):

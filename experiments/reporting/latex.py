@@ -1,7 +1,7 @@
 """A table as LaTeX: booktabs rules, numbers in siunitx columns, longtable past a page.
 
 It is set in the largest of LAYOUTS that its width fits, estimated from the characters of its cells;
-in the last one text is broken into narrower lines.
+in the last one text is broken into narrower lines. Where that is not enough it is set in panels.
 """
 
 import dataclasses
@@ -85,41 +85,72 @@ def latex(table: Table) -> str:
     """Its first line says which packages it needs; what does not fit a page is a longtable.
 
     Standard errors follow their number within the cell; the count of seeds has a column beside it.
+    Columns that no layout has room for follow in panels, each with the rows' names again. A row's
+    comment names its records.
     """
     parts = [_column(table, j, column) for j, column in enumerate(table.columns)]
-    layout, widths = _layout(parts)
+    names = 1 + (len(parts) > 1 and table.columns[1].key == "n")
+    panels = list(_panels(parts, names))
+    comments = [f" % {' '.join(ids)}" if ids else "" for ids in table.sources()]
+    caption = rf"\caption{{{escape(f'{table.title}. {table.caption}')}}}"
+    label = rf"\label{{tab:{table.name}}}"
+    packages, lines = ["booktabs", "siunitx"], []
+    for i, panel in enumerate(panels):
+        said = rf"\caption*{{{escape(table.title)}, continued.}}" if i else caption + label
+        needed, found = _set(panel, said, comments, long=len(panels) > 1)
+        packages += [name for name in needed if name not in packages]
+        lines += found
+    return "\n".join([f"% needs {', '.join(packages)}", *lines, ""])
+
+
+def _panels(parts, names):
+    """All columns if a layout has room for them, else the names with as many others as fit."""
+    head, rest = parts[:names], parts[names:]
+    while rest:
+        count = len(rest)
+        while count > 1 and not _layout(head + rest[:count])[2]:
+            count -= 1
+        yield head + rest[:count]
+        rest = rest[count:]
+    if len(parts) == names:
+        yield head
+
+
+def _set(parts, caption, comments, *, long) -> tuple[list[str], list[str]]:
+    """The packages besides and the lines of one panel."""
+    layout, widths, _ = _layout(parts)
     align = "".join(
         part.spec or _text(part, width, layout) for part, width in zip(parts, widths, strict=True)
     )
     end = r" \tabularnewline"
     setup = (layout.size, rf"\setlength{{\tabcolsep}}{{{layout.gap}pt}}", *SETUP)
     head = " & ".join(part.heading for part in parts) + end
-    rows = [" & ".join(line) + end for line in zip(*(part.cells for part in parts), strict=True)]
-    caption = rf"\caption{{{escape(f'{table.title}. {table.caption}')}}}"
-    label = rf"\label{{tab:{table.name}}}"
-    packages = ["booktabs", "siunitx"]
-    if _lines(parts, widths) > layout.lines:
+    cells = zip(*(part.cells for part in parts), strict=True)
+    rows = [" & ".join(c) + end + comment for c, comment in zip(cells, comments, strict=True)]
+    packages = []
+    if long or _lines(parts, widths) > layout.lines:
         packages.append("longtable")
         lines = [
-            "{", *setup, rf"\begin{{longtable}}{{{align}}}", caption + label + r" \\",
+            "{", *setup, rf"\begin{{longtable}}{{{align}}}", caption + r" \\",
             r"\toprule", head, r"\midrule", r"\endfirsthead",
             r"\toprule", head, r"\midrule", r"\endhead", *rows,
             r"\bottomrule", r"\end{longtable}", "}",
         ]  # fmt: skip
     else:
         lines = [
-            r"\begin{table}", r"\centering", *setup, caption, label,
+            r"\begin{table}", r"\centering", *setup, caption,
             rf"\begin{{tabular}}{{{align}}}", r"\toprule", head, r"\midrule", *rows,
             r"\bottomrule", r"\end{tabular}", r"\end{table}",
         ]  # fmt: skip
     if layout.sideways:
         packages.append("pdflscape")
         lines = [r"\begin{landscape}", *lines, r"\end{landscape}"]
-    return "\n".join([f"% needs {', '.join(packages)}", *lines, ""])
+    return packages, lines
 
 
-def _layout(parts) -> tuple[Layout, list[float]]:
-    """The first one that the columns fit in, and the characters that each is wide there."""
+def _layout(parts) -> tuple[Layout, list[float], bool]:
+    """The first one that the columns fit in, or the last; the characters that each is wide there,
+    and whether they fit."""
     for layout in LAYOUTS:
         room = layout.room / layout.character
         gaps = 2 * layout.gap / layout.character * len(parts)
@@ -127,8 +158,8 @@ def _layout(parts) -> tuple[Layout, list[float]]:
         for line in lines:
             widths = [min(part.wide, max(part.narrow, line)) for part in parts]
             if sum(widths) + gaps <= room:
-                return layout, widths
-    return layout, widths
+                return layout, widths, True
+    return layout, widths, False
 
 
 def _lines(parts, widths):

@@ -5,7 +5,7 @@ import re
 import pandas as pd
 
 from experiments.analysis import findings, frames, published, quality
-from experiments.analysis.formats import Column, Table, missing
+from experiments.analysis.formats import Column, Table, cell, missing
 from experiments.analysis.frames import Section
 from experiments.tasks.metric import OF_CLASSES, RULES, Metric, validation
 
@@ -263,16 +263,16 @@ def overall(rows: list[dict]) -> dict:
 def spans(rows: list[dict]) -> dict:
     """What all rows share that have a score, or from where to where."""
     rows = [row for row in rows if not missing(row.get("score"))] or rows
-    return {c.key: _span(row.get(c.key) for row in rows) for c in (*SPANS, *SOURCE)}
+    return {c.key: _span([row.get(c.key) for row in rows], c) for c in (*SPANS, *SOURCE)}
 
 
-def _span(values):
+def _span(values, column):
     known = list(dict.fromkeys(value for value in values if not missing(value)))
     if len(known) < 2:
         return known[0] if known else None
     if any(isinstance(value, str) for value in known):
         return ", ".join(sorted(map(str, known)))
-    return f"{min(known):,.6g} to {max(known):,.6g}"
+    return f"{cell(min(known), column)} to {cell(max(known), column)}"
 
 
 def used(columns, rows):
