@@ -8,6 +8,7 @@ import pytest
 
 from experiments import plots
 from experiments.analysis import formats, frames, published, quality, reading
+from experiments.figures import palette, ranking
 from experiments.reporting import closing, latex, quality_tables, tables
 from experiments.tasks import metric
 from tests import synthetic_records as synthetic
@@ -254,6 +255,28 @@ def test_speeds_far_apart_are_on_a_log_axis(tmp_path, seconds, scale):
     assert ax.get_xscale() == scale
     low, high = ax.get_xlim()
     assert low < 1 / seconds[0] < 1 / seconds[1] < high
+
+
+@pytest.mark.parametrize("models", [ranking.CROWD, ranking.CROWD + 1])
+def test_models_that_would_cover_each_other_are_ranked(tmp_path, models):
+    labels = [*sorted({*palette.TABLE} - {"full"})[: models - 1], "full"]
+    records = [
+        training.train(label, n, 0, 0.4 + 0.01 * i + 0.002 * (n == 96), task="forecast")
+        for i, label in enumerate(labels)
+        for n in (96, 336)
+    ]
+    found, _ = sections(records, tmp_path)
+    drawn = [d for d in plots.draw(found["forecast"], {}) if d.name == "forecast-ranked"]
+    assert len(drawn) == (models > ranking.CROWD)
+    for drawing in drawn:
+        ax = drawing.figure.axes[0]
+        assert [text.get_text() for text in ax.get_yticklabels()] == labels
+        top = min(ax.texts, key=lambda text: text.get_position()[1])
+        assert top.get_text() == "0.4000 (1)"
+        notes = ax.get_title(loc="left")
+        assert "hollow: N = 96" in notes
+        assert "dashed: a period before 0.5000" in notes
+        assert "beyond the axis: last value 5.0000" in notes
 
 
 def test_only_failures_have_tables_and_no_figures(tmp_path):

@@ -153,11 +153,12 @@ def axes(ax, lengths, key, ticks=8):
     ax.yaxis.set_major_formatter(EngFormatter(unit=unit, sep=" " if unit else ""))
 
 
-def score_axis(ax, metric, split="test split"):
+def score_axis(ax, metric, split="test split", axis="y"):
     """Scores as people read them."""
-    ax.set_ylabel(f"{metric.header}, {split}")
+    ax.set(**{f"{axis}label": f"{metric.header}, {split}"})
     # of 100 times the scale so many hundredths, without the sign
-    ax.yaxis.set_major_formatter(PercentFormatter(100 * metric.scale, symbol=""))
+    of = ax.yaxis if axis == "y" else ax.xaxis
+    of.set_major_formatter(PercentFormatter(100 * metric.scale, symbol=""))
 
 
 def line(ax, curve, y, style, *, spread=False):

@@ -7,13 +7,13 @@ from matplotlib.lines import Line2D
 
 from experiments.analysis import published, quality
 from experiments.analysis.formats import missing
-from experiments.figures import attention_maps, bubbles, canvas, confusions, palette
+from experiments.figures import attention_maps, bubbles, canvas, confusions, palette, ranking
 from experiments.figures.canvas import Drawing
 from experiments.figures.palette import MUTED
 from experiments.tasks.metric import validation
 
 # what is farther from the models than so many times their spread would squeeze them
-FAR = 4
+FAR = 2
 # of a classifier's learning curves: (key, how it is drawn, how that is called)
 LOSSES = (("train_loss", "--", "dashed on batches"), ("val_loss", "-", "solid on validation"))
 # published points of one N beyond which their names are left to the table
@@ -30,6 +30,7 @@ def draw(section, curves: dict) -> list[Drawing]:
     drawings = []
     if models:
         drawings.append(_against_length(section, metric, rows, models, look))
+        drawings += ranking.draw(section, metric, rows, look)
     if any(row.get("decode_state_bytes") for row in models):
         drawings.append(_frontier(section, metric, rows, models, look))
     drawings += _speed(section, metric, rows, look) if models else []
