@@ -38,6 +38,8 @@ def recurrent(attention):
         ("full", {}, MODEL),
         ("local", {"window": 3}, MODEL),
         ("linear", {}, MODEL),
+        # it has buffers, which a whole pass writes
+        ("performer", {"features": 8}, MODEL),
         ("full", {}, TRANSLATOR),
         ("local", {"window": 3}, TRANSLATOR),
         # an encoder needs no token-by-token form

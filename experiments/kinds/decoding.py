@@ -90,9 +90,9 @@ def with_state(graph, steps: int, variables, first, *source):
 
 
 def without_state(graph, steps: int, variables, first, *source):
-    model = nnx.merge(graph, variables)
-
     def step(tokens, t):
+        # a pass writes its buffers, which a model of the loop's own trace lets it
+        model = nnx.merge(graph, variables)
         # or the compiler would encode the source before the loop, once
         again, t = jax.lax.optimization_barrier((source, t))
         token = model(*again, tokens)[:, t].argmax(-1).astype(tokens.dtype)
