@@ -175,7 +175,7 @@ def test_the_report_says_what_a_state_saves(tmp_path):
     folder, out = synthetic.write(tmp_path / "in", records), tmp_path / "out"
     assert report.main([str(folder), "--out", str(out), "--figures", "svg"]) == 0
     table = (out / "decoding.md").read_text()
-    assert "| full | 256 | 0.1000 | 25.60 | 256 |" in table
+    assert "| [full](decoding.csv#L4) | 256 | 0.1000 | 25.60 | 256 |" in table
     assert "refused: no form" in table
     assert (out / "decoding-token-ms.svg").is_file()
     (section,) = frames.sections(reading.read([folder]).frame)

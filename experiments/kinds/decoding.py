@@ -91,8 +91,8 @@ def with_state(graph, steps: int, variables, first, *source):
 
 def without_state(graph, steps: int, variables, first, *source):
     def step(tokens, t):
-        # a pass writes its buffers, which a model of the loop's own trace lets it
-        model = nnx.merge(graph, variables)
+        # a pass writes its buffers: into a copy of this trace's own
+        model = nnx.merge(graph, variables, copy=True)
         # or the compiler would encode the source before the loop, once
         again, t = jax.lax.optimization_barrier((source, t))
         token = model(*again, tokens)[:, t].argmax(-1).astype(tokens.dtype)
