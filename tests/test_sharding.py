@@ -163,7 +163,8 @@ def test_the_report_shows_what_is_sent_and_planned(tmp_path):
     folder, out = synthetic.write(tmp_path / "in", found), tmp_path / "out"
     assert report.main([str(folder), "--out", str(out), "--figures", "svg"]) == 0
     table = (out / "sharding-traffic.md").read_text()
-    assert "](sharding-traffic.csv#L2) | bidirectional | strong | 64 | 4 | 2.000 | 2.000 | 3.000 | 3.000 |" in table
+    assert "| [local](sharding-traffic.csv#L" in table
+    assert "| bidirectional | strong | 64 | 4 | 2.000 | 2.000 | 3.000 | 3.000 |" in table
     assert "refused: not so" in table
     table = (out / "sharding-plan.md").read_text()
     assert "On paper, nothing was run" in table
