@@ -33,7 +33,7 @@ def draw(section, metric, rows, look) -> list[Drawing]:
     low, high = ax.get_xlim()
     beside = [row for row in rows if row["what"] != "model" and row["n"] in (None, n)]
     beside = [row for row in beside if not missing(row["score"])]
-    lines = sorted((row["score"], row.get("model") or row["label"]) for row in beside)
+    lines = sorted((row["score"], _name(row)) for row in beside)
     for score, _ in lines:
         ax.axvline(score, color=MUTED, lw=1, ls=(0, (4, 3)), zorder=1)
     ax.set_xlim(low, high)
@@ -45,8 +45,8 @@ def draw(section, metric, rows, look) -> list[Drawing]:
     drawn = [f"{name} {_exact(metric, score)}" for score, name in lines if low <= score <= high]
     off = [f"{name} {_exact(metric, score)}" for score, name in lines if not low <= score <= high]
     notes = [f"hollow: N = {next(iter(others.values()))['n']:,}"] if others else []
-    notes += [f"dashed: {', '.join(drawn)}"] if drawn else []
-    notes += [f"beyond the axis: {', '.join(off)}"] if off else []
+    notes += [f"dashed: {'; '.join(drawn)}"] if drawn else []
+    notes += [f"beyond the axis: {'; '.join(off)}"] if off else []
     said = "\n".join(line for note in notes for line in textwrap.wrap(note, 90))
     ax.set_title(said, fontsize=7.5, color=MUTED, fontweight="normal")
     text = (
@@ -64,6 +64,10 @@ def _row(ax, y, row, other, style):
         ax.plot([other["score"], row["score"]], [y, y], color=style["color"], lw=0.8, zorder=2)
         hollow = {"markerfacecolor": PAPER, "markeredgecolor": style["color"]}
         ax.plot(other["score"], y, **style | hollow, zorder=3)
+
+
+def _name(row):
+    return f"published {row['model']}" if row["what"] == "published" else row["label"]
 
 
 def _exact(metric, value):
