@@ -45,21 +45,20 @@ def tables(section: Section, text: str) -> list[Table]:
 def draw(section: Section) -> list[Drawing]:
     rows = cells(section)
     look, found = palette.styles(rows), []
-    for key, words in (("token_ms", "with a cached state"), ("token_ms_uncached", "without one")):
+    for key, words in (("token_ms", "with a cached state"), ("token_ms_uncached", "with no state")):
         if not (rows[key] > 0).any():
             continue
         figure, ax = canvas.page(section, f"Time a generated token, {words}", labels=len(look))
         ends, failed = [], []
         for label, curve in rows.groupby("label", sort=True):
             failed += [(r.n, r.word, look[label]) for r in curve.itertuples() if r.word != "ok"]
-            end = canvas.line(ax, curve, curve[key], look[label])
+            end = canvas.line(ax, curve, curve[key] / 1e3, look[label])
             fit = fits.exponent(curve.n, curve[key])
             if end:
                 slope = "" if fit is None else f"  N^{fit.exponent:.2f}"
                 ends.append((*end, f"{label}{slope}", look[label].color))
-        ax.set_yscale("log")
-        canvas.axes(ax, rows.n, None)
-        ax.set_ylabel("ms a token")
+        canvas.axes(ax, rows.n, "seconds")
+        ax.set_ylabel("time a token")
         canvas.failures(ax, failed)
         canvas.end_labels(ax, ends, "exponents fitted")
         text = f"Time a generated token {words}, against the length that is generated."
