@@ -63,12 +63,7 @@ def _generate(
     def advance(how, tokens, states, start, mask=None):
         """Logits after the last of these tokens, and the states."""
         h, mask = embed(tokens, mask, start=start)
-
-        def visit(block, h, state):
-            run = getattr(block, how)
-            return run(h, state, mask=mask, memory=memory, memory_mask=source_mask)
-
-        h, states = stack.run(visit, h, states, moves=False)
+        h, states = stack.run(_visit(how, mask, source_mask), h, states, moves=False)
         h = h[:, -1]
         return model.head((norm(h) if norm else h).astype(jnp.float32)), states
 
@@ -83,7 +78,7 @@ def _generate(
         return (token, states, position + 1), token
 
     keys = jax.random.split(rng, steps)
-    logits, states = advance("prefill", prompt, stack.init_states(B, T + steps), 0, mask)
+    logits, states = advance("prefill", prompt, _states(stack, memory, B, T + steps), 0, mask)
     first = choose(logits, keys[0])
     _, rest = jax.lax.scan(step, (first, states, jnp.asarray(T, jnp.int32)), keys[1:])
     return jnp.concatenate([first[:, None], rest.T], 1)
@@ -94,16 +89,9 @@ def begin(model, source, mask, length: int) -> dict:
     _only_with_source(model)
     memory, mask = model.encode(source, mask, None)
     B, S, _ = memory.shape
-    stack = model.target_stack
-
-    def read(block, h, own):
-        return h, {"own": own, "source": block.cross.read(h)}
-
-    def one(memory):
-        return stack.run(read, memory[None], stack.init_states(1, length), moves=False)[1]
-
     # of one sequence each, for some states hold what is common to a batch
-    states = jax.vmap(one)(memory)
+    stack = model.target_stack
+    states = jax.vmap(lambda memory: _states(stack, memory[None], 1, length))(memory)
     seen = jnp.ones((B, S), bool) if mask is None else mask
     return {"mask": seen, "states": states, "position": jnp.zeros(B, jnp.int32)}
 
@@ -113,18 +101,33 @@ def advance(model, state: dict, tokens):
 
     def one(state, token):
         h, _ = model.target_embed(token[None, None], None, start=state["position"])
-        mask = state["mask"][None]
-
-        def visit(block, h, inner):
-            h, own = block.step(h, inner["own"], memory=inner["source"], memory_mask=mask)
-            return h, inner | {"own": own}
-
+        visit = _visit("step", None, state["mask"][None])
         h, states = model.target_stack.run(visit, h, state["states"], moves=False)
         h = model.target_norm(h) if model.target_norm else h
         moved = {"states": states, "position": state["position"] + 1}
         return model.head(h[0, 0].astype(jnp.float32)), state | moved
 
     return jax.vmap(one)(state, tokens)
+
+
+def _states(stack, memory, batch: int, length: int):
+    """A state a layer, with what its cross-attention reads of the memory, if any."""
+
+    def read(block, memory, own):
+        return memory, {"own": own, "source": block.cross.read(memory) if block.has_cross else None}
+
+    return stack.run(read, memory, stack.init_states(batch, length), moves=False)[1]
+
+
+def _visit(how: str, mask, source_mask):
+    """`Stack.run`'s visit: a block's `how`, "prefill" or "step", on one of `_states`."""
+
+    def visit(block, h, state):
+        seen = {"memory": state["source"], "memory_mask": source_mask}
+        h, own = getattr(block, how)(h, state["own"], mask=mask, **seen)
+        return h, state | {"own": own}
+
+    return visit
 
 
 def _only_with_source(model):

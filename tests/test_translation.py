@@ -96,6 +96,18 @@ def test_of_a_longer_source_a_cached_step_reads_only_keys_and_values(name):
     assert counted[S + 4] - counted[S] == 2 * depth * B * 2 * 4 * 16
 
 
+@pytest.mark.parametrize("name", ["transformer", "scanned"])
+def test_of_a_longer_source_a_generated_token_reads_only_keys_and_values(name):
+    model, depth = build(name), 2 if name == "scanned" else 1
+
+    def generated(length, steps):
+        source, prompt = jnp.zeros((B, length), int), jnp.full((B, 1), START)
+        return flops.count(lambda s: model.generate(prompt, steps, source=s), source).flops
+
+    longer, shorter = (generated(n, 6) - generated(n, 5) for n in (S + 4, S))
+    assert longer - shorter == 2 * depth * B * 2 * 4 * 16
+
+
 @pytest.mark.parametrize("name", TRANSFORMERS)
 def test_after_a_prompt_a_transformer_generates_what_it_predicts(name):
     model, prompt = build(name), jnp.full((B, 1), START)
