@@ -94,8 +94,10 @@ def run(
                         record = distributed.agree(lambda: store.get(id))  # noqa: B023
                         if not _final(record, retry):
                             listen = functools.partial(told, point)
+                            began = time.monotonic()
                             outcome = _refusal(point) or measure(point, store.folder, listen)
-                            record = records.make(point, **_of_all(outcome), env=env)
+                            took = {"elapsed": round(time.monotonic() - began, 2)}
+                            record = records.make(point, **_of_all(outcome), env=env | took)
                             if first:
                                 store.write(record)
                     done(point, record)

@@ -108,6 +108,17 @@ def test_points_are_counted_by_status():
     assert recorded.count(["ok", "oom", None, "ok"]) == "2 ok, 1 oom of 4 points"
 
 
+def test_durations_are_added_where_all_points_have_one():
+    def record(status="ok", metrics=(), **env):
+        return {"status": status, "metrics": dict(metrics), "env": {"cores": 2, **env}}
+
+    old = record(metrics={"compile_seconds": 100.0, "train_seconds": 800.0})
+    assert recorded.duration([old, record(elapsed=2700.0)]) == ", 2.0 core-hours"
+    assert recorded.duration([old, record("refused")]) == ", 0.5 core-hours"
+    assert recorded.duration([old, record(metrics={"compile_seconds": 1.0})]) == ""
+    assert recorded.duration([]) == ""
+
+
 def test_a_row_of_experiments_counts_the_configs_it_links_to():
     def row(links, results):
         return f"| {links} | words | an hour | {results} |"

@@ -160,9 +160,10 @@ def test_overrides_reach_points_and_records_go_to_the_device(config, tmp_path, m
 
 @pytest.mark.parametrize("isolate", sweep.ISOLATION)
 def test_every_isolation_measures_everything_once(tmp_path, isolate):
-    found = swept(tmp_path, [point(n) for n in range(1, 6)], isolate=isolate)
+    found = swept(tmp_path, [point(n, seconds=0.02) for n in range(1, 6)], isolate=isolate)
     assert [r["status"] for r in found.values()] == ["ok"] * 5
-    again = swept(tmp_path, [point(n) for n in range(1, 8)], isolate=isolate)
+    assert all(0.02 <= r["env"]["elapsed"] < 60 for r in found.values())
+    again = swept(tmp_path, [point(n, seconds=0.02) for n in range(1, 8)], isolate=isolate)
     assert len(again) == 7
     assert sorted(measured(tmp_path)) == list(range(1, 8))
 

@@ -1,4 +1,5 @@
-"""How many points of each config have committed records, for the README's table of experiments.
+"""How many points of each config have committed records, and how long those took, for the README's
+table of experiments.
 
 A row's last cell is made from the configs that its first one links to; other rows are left alone.
 """
@@ -38,13 +39,14 @@ def _linked(path):
     name = path.removeprefix("configs/").removesuffix(".py").replace("/", "-")
     found = records.load(ROOT / "results" / name)
     # of two devices' records the one that was measured
-    statuses = {r["id"]: r["status"] for r in sorted(found, key=lambda r: r["status"] == "ok")}
-    if not statuses:
+    known = {r["id"]: r for r in sorted(found, key=lambda r: r["status"] == "ok")}
+    if not known:
         return ""
     size = SIZE if path.startswith("configs/accuracy/") else ""
     module, config = configuration.load(f"{ROOT / path}{size}")
     ids = set(map(records.point_id, configuration.points(module, config, checked=False)))
-    return f"[{count([statuses.get(id) for id in ids])}](results/{name})"
+    counted = count([known[id]["status"] if id in known else None for id in ids])
+    return f"[{counted}](results/{name}){duration([known[id] for id in ids & known.keys()])}"
 
 
 def count(statuses: list[str | None]) -> str:
@@ -54,3 +56,20 @@ def count(statuses: list[str | None]) -> str:
         return f"all {len(statuses):,} points"
     words = ", ".join(f"{counts[s]:,} {s}" for s in records.STATUSES if counts[s])
     return f"{words} of {len(statuses):,} points"
+
+
+def duration(found: list[dict]) -> str:
+    """ ", so many core-hours": the points' wall seconds times cores; "" where one has none."""
+    measured = [r for r in found if r["status"] == "ok"]
+    if not measured or None in (times := list(map(_seconds, measured))):
+        return ""
+    used = sum(t * r["env"]["cores"] for t, r in zip(times, measured, strict=True))
+    return f", {used / 3600:.1f} core-hours"
+
+
+def _seconds(record):
+    """From a point's start to its record; of an older record, what it has of that."""
+    if "elapsed" in record["env"]:
+        return record["env"]["elapsed"]
+    parts = [record["metrics"].get(name) for name in ("compile_seconds", "train_seconds")]
+    return None if None in parts else sum(parts)
