@@ -279,6 +279,37 @@ def test_models_that_would_cover_each_other_are_ranked(tmp_path, models):
         assert "beyond the axis: last value 5.0000" in notes
 
 
+@pytest.mark.parametrize(("models", "lengths"), [(12, 3), (13, 2), (13, 3), (13, 4)])
+def test_curves_that_would_cover_each_other_have_a_panel_each(tmp_path, models, lengths):
+    labels = ["DLinear", *sorted({*palette.TABLE} - {"full"})[: models - 2], "full"]
+    records = [
+        training.train(label, n, 0, 0.4 + 0.01 * i, task="forecast")
+        for i, label in enumerate(labels)
+        for n in (96, 336, 720, 1440)[:lengths]
+    ]
+    records += [training.train("lsh", 2880, 0, 0, "oom", "no memory", task="forecast")]
+    found, _ = sections(records, tmp_path)
+    drawn = [d for d in plots.draw(found["forecast"], {}) if d.name == "forecast-by-n"]
+    if models > ranking.CROWD and lengths == 2:
+        assert not drawn
+        return
+    ((drawing,),) = (drawn,)
+    axes = [ax for ax in drawing.figure.axes if ax.axison]
+    assert len(axes) == (1 if models <= ranking.CROWD else models)
+    if len(axes) == 1:
+        return
+    titles = [ax.get_title(loc="left") for ax in axes]
+    assert titles == [f"{label}  {0.4 + 0.01 * i:.3f}" for i, label in enumerate(labels)]
+    for ax, label in zip(axes, labels, strict=True):
+        own, behind = ax.lines[-1], [line for line in ax.lines if line.get_color() == palette.GRID]
+        assert len(behind) == models - 1 - (label != "full")
+        assert [*own.get_xdata()] == [96, 336, 720, 1440][:lengths]
+        assert own.get_color() == palette.style(label).color
+    words = [text.get_text() for text in drawing.figure.texts]
+    assert any("beyond the axis: last value 5.000" in text for text in words)
+    assert any("dashed: a period before 0.500" in text for text in words)
+
+
 def test_only_failures_have_tables_and_no_figures(tmp_path):
     found, _ = sections([training.train("full", 64, 0, 0, "nan", "lost", task="mqar")], tmp_path)
     assert [t.text()[0][0] for t in tables.build(found["mqar"])] == ["full", "full"]

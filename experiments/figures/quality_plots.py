@@ -1,5 +1,6 @@
 """A training section -> figures: the score, of any metric, against N, state, speed and steps."""
 
+import collections
 import textwrap
 
 import matplotlib.ticker as ticks
@@ -7,7 +8,15 @@ from matplotlib.lines import Line2D
 
 from experiments.analysis import published, quality
 from experiments.analysis.formats import missing
-from experiments.figures import attention_maps, bubbles, canvas, confusions, palette, ranking
+from experiments.figures import (
+    attention_maps,
+    bubbles,
+    canvas,
+    confusions,
+    multiples,
+    palette,
+    ranking,
+)
 from experiments.figures.canvas import Drawing
 from experiments.figures.palette import MUTED
 from experiments.tasks.metric import validation
@@ -29,13 +38,24 @@ def draw(section, curves: dict) -> list[Drawing]:
     models = [row for row in rows if row["what"] == "model" and not missing(row.get("score"))]
     drawings = []
     if models:
-        drawings.append(_against_length(section, metric, rows, models, look))
+        drawings += _by_length(section, metric, rows, models, look)
         drawings += ranking.draw(section, metric, rows, look)
     if any(row.get("decode_state_bytes") for row in models):
         drawings.append(_frontier(section, metric, rows, models, look))
     drawings += _speed(section, metric, rows, look) if models else []
     drawings += learning(section, metric, curves, look)
     return drawings + attention_maps.draw(section) + confusions.draw(section, look)
+
+
+def _by_length(section, metric, rows, models, look):
+    """Curves in one figure, where they can be read; a ranking says all of many models at two N."""
+    counts = collections.Counter(row["label"] for row in models)
+    crowded = [count for count in counts.values() if count > 2]
+    if len(crowded) > ranking.CROWD:
+        return [multiples.draw(section, metric, rows, models, look)]
+    if len(counts) > ranking.CROWD and not crowded:
+        return []
+    return [_against_length(section, metric, rows, models, look)]
 
 
 def _against_length(section, metric, rows, models, look):
