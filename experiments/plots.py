@@ -14,6 +14,7 @@ from experiments.reporting import (
     crossovers,
     decoding_report,
     horizons,
+    lookback,
     shares,
 )
 
@@ -201,6 +202,7 @@ DRAW = {
     "train": quality_plots.draw,
     "arena": closing.draw,
     "horizons": horizons.draw,
+    "lookback": lookback.draw,
     "contribution": contribution.draw,
     "grid": lambda section, curves: [],
     "step": lambda section, curves: shares.draw(section),
