@@ -46,8 +46,11 @@ one before an early stop; `target`: the validation metric that is enough, where 
 `pretrain`: see pretraining.py; `eval_hparams`: other hyperparameters to test the trained model
 with, by the words that tell the metric apart; `checkpoint_every`: steps, None for at each
 evaluation."""
-# of the rate of a matrix product, that small models reach on a CPU; and to compile and to evaluate
-SHARE, EXTRA_SECONDS = 0.35, 15.0
+# on a CPU small models wait for memory: in FLOPs of a matrix product, what a byte costs that a step
+# keeps for its gradient, and one of its mechanisms (fitted to results/accuracy-*: four of five of
+# those trainings are within a factor of 2); seconds a step beside, and to compile and evaluate
+KEPT_FLOPS, MIXING_FLOPS = 106, 176
+STEP_SECONDS, EXTRA_SECONDS = 0.008, 15.0
 # what does not change the program that a point compiles
 UNCOMPILED = {
     *("experiment", "label", "role", "size", "seed", "lr", "patience", "target", "eval_hparams"),
@@ -109,11 +112,12 @@ def requires(point: Mapping) -> list[dict]:
 def predict(point: Mapping) -> dict:
     """{"flops", "bytes"} of the whole run by rules of thumb, and how fast it is for its FLOPs."""
     costs = [_predict(c, networks.config_of(c, task)) for c, task in _stages(_resolve(point))]
+    flops, steps = (sum(c[key] for c in costs) for key in ("flops", "steps"))
     return {
-        "flops": sum(c["flops"] for c in costs),
+        "flops": flops,
         "bytes": max(c["bytes"] for c in costs),
-        "share": SHARE,
-        "seconds": EXTRA_SECONDS,
+        "share": flops / sum(max(c["flops"], c["waits"]) for c in costs),
+        "seconds": STEP_SECONDS * steps + EXTRA_SECONDS,
     }
 
 
@@ -122,7 +126,8 @@ def _predict(c, config):
     if not isinstance(config, model.TransformerConfig):
         network = nnx.eval_shape(lambda: networks.make(config, rngs=nnx.Rngs(0)))
         weights = sum(x.size for x in jax.tree.leaves(nnx.state(network)))
-        return {"flops": 6 * weights * tokens * c["steps"], "bytes": 16 * weights}
+        flops = 6 * weights * tokens * c["steps"]
+        return {"flops": flops, "bytes": 16 * weights, "waits": 0, "steps": c["steps"]}
     calls = networks.calls(c, config)
     costs = [m.cost(dims, causal=call["causal"]) for m, dims, call in calls]
     layer = config.width * (4 * config.width + 2 * config.ff)
@@ -131,7 +136,9 @@ def _predict(c, config):
     step = sum(cost.train_flops for cost in costs) + 6 * weights * tokens
     kept = 4 * tokens * len(calls) * (10 * config.width + 3 * config.ff)
     held = 16 * weights + kept + sum(cost.bytes for cost in costs)
-    return {"flops": step * c["steps"], "bytes": held}
+    mixing = sum(cost.train_bytes for cost in costs)
+    waits = c["steps"] * (KEPT_FLOPS * kept + MIXING_FLOPS * mixing)
+    return {"flops": step * c["steps"], "bytes": held, "waits": waits, "steps": c["steps"]}
 
 
 def run_point(point: Mapping, out: Path, asked: Mapping[str, int] | None = None) -> dict:

@@ -12,7 +12,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 from configs import language as language_config
-from experiments import records, tasks, train
+from experiments import records, run, tasks, train
 from experiments.measuring import environment
 from experiments.running import progress, worker
 from experiments.training import loop
@@ -287,6 +287,22 @@ def test_the_prediction_is_near_the_count(undisturbed):
     counted = undisturbed[0]["flops_per_step"] * POINT["steps"]
     assert predicted["flops"] == pytest.approx(counted, rel=0.1)
     assert predicted["bytes"] > 0
+
+
+def test_committed_trainings_took_about_as_long_as_predicted():
+    # a core of that machine multiplies matrices at 118 GFLOP/s
+    ratios = [
+        run.predicted(r["config"], 118e9)[1]
+        / (
+            r["env"].get("elapsed")
+            or r["metrics"]["train_seconds"] + r["metrics"]["compile_seconds"]
+        )
+        for r in records.load(environment.ROOT / "results" / "accuracy-mqar" / "cpu-intel-xeon-1c")
+        if r["status"] == "ok" and r["metrics"]["steps"] == r["config"]["steps"]
+    ]
+    assert len(ratios) > 10
+    assert 0.5 < np.median(ratios) < 2
+    assert 0.25 < min(ratios) < max(ratios) < 4
 
 
 def test_a_mechanism_that_cannot_is_objected_to():
