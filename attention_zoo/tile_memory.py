@@ -49,6 +49,15 @@ def fitting(place: int, *sizes: int) -> int:
     return max((size for size in sizes if size <= place), default=0)
 
 
+def left_over(sizes: list[int], places: list[int]) -> int:
+    """The sum of the sizes that find no place: each place takes the largest one that fits."""
+    left = list(sizes)
+    for place in sorted(places):
+        if taken := fitting(place, *left):
+            left.remove(taken)
+    return sum(left)
+
+
 def merged(
     parts: list[Held], out: int, grads: tuple[int, int, int], beside: list[Held] = ()
 ) -> tuple[int, int]:

@@ -13,7 +13,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from attention_zoo import heads, ops, tiles
+from attention_zoo import ops, tile_memory, tiles
 from attention_zoo.parallel import traffic
 from attention_zoo.types import Cost, Dims, Mechanism, Parallel
 
@@ -92,28 +92,39 @@ def make(
         few = dataclasses.replace(dims, kv_len=slots)
         inner = layout(T).cost(few, ideal_pairs=T * slots)
         projection = 2 * S * marks
-        tile, matrix = layout(T), slots * S * (dims.heads if sharing == "none" else 1)
-        group = dims.batch * heads.group_size(
-            dims.batch, dims.heads, max(tile.block * tile.keys, T + slots)
-        )
-        # a group's queries and output, which stand from the start where there is one group, and in
-        # the backward pass with their gradients, a tile's logits and slices
-        copies = group * ops.ceil_to(T, tile.block) * width
-        if group == lanes:
-            first, walk = copies, 2 * copies + lanes * T * E
+        # numbers of k and of v, of the output, of a group's queries and of a tile's
+        keys, values, out = lanes * S * D, lanes * S * E, lanes * T * E
+        held = layout(T).held(few)
+        queries, rows = held.copies[0] // D, held.logits // layout(T).keys
+        # forward, k and v stand with positions last, and their slots, then the tiles
+        projected = keys + values + lanes * slots * max(D, E)
+        projected += queries * width if held.once else out
+        # the gradients of k and v are made with positions last, then transposed, then copied; those
+        # of v stand in both results' places, where they fit. That of a shared matrix is a sum
+        matrix = slots * S * (dims.heads if sharing == "none" else 1)
+        matrices = [matrix] if sharing == "kv" else [matrix, matrix]
+        last = 2 * keys + values * (E > D) + matrix * (sharing == "kv")
+        # before them the tiles: slots, sums of rows, a group's queries, the gradients of these and
+        # of its output, and a tile's; some stand in the places of results that are made later
+        walk = 2 * (marks + held.rows)
+        group = [queries * D, queries * D, queries * E]
+        tile = [rows * D, rows * E, *3 * [held.logits]]
+        if held.once:
+            # all but a tile's stand from the start; its output too, and then the product with its
+            # gradient
+            between = tile_memory.left_over([*group, queries * E, out], [lanes * T * D])
+            loop = tile_memory.left_over(group + tile, [lanes * T * D, *matrices])
+            walk += max(between, loop)
         else:
-            part = 3 * tile.block * tile.keys + (tile.block + tile.keys) * width
-            first, walk = lanes * T * E, 2 * copies + group * part
-        # k and v with the positions that are summed in front, and slots; after them the queries'
-        # walk, and in training the gradients of slots
-        projected = lanes * S * width
-        between = 2 * matrix + max(projected + 2 * marks, inner.bytes // 4)
+            # v with positions last has no place: the output stands in that of its gradient
+            loop = tile_memory.left_over(group + tile, [values, *matrices])
+            walk += values + 2 * sum(held.copies[1:]) + loop
         return Cost(
             inner.flops + projection,
             train_flops=inner.train_flops + 3 * projection,
             ideal_flops=inner.ideal_flops + projection,
-            bytes=max(4 * (first + projected + lanes * slots * max(D, E)), inner.bytes + 4 * marks),
-            train_bytes=4 * (lanes * T * D + projected + max(between, walk + 2 * marks)),
+            bytes=max(4 * projected, inner.bytes + 4 * marks),
+            train_bytes=4 * (lanes * T * D + keys + values + sum(matrices) + max(last, walk)),
         )
 
     return Mechanism(
