@@ -21,6 +21,8 @@ from attention_zoo.types import Cost, Decode, Dims, Mechanism
 GATES = {"rnn": 1, "lstm": 4}
 # arrays of the state's size that a step leaves for the backward pass
 KEPT = {"rnn": 5, "lstm": 15}
+# two states so wide are joined by XLA in an array of its own, before the output
+JOINED = 64
 
 
 def make(cell: str = "lstm", bidirectional: bool = False, conv: int | None = None) -> Mechanism:
@@ -117,8 +119,19 @@ def make(cell: str = "lstm", bidirectional: bool = False, conv: int | None = Non
         (C, R), G, N = sizes(dims), GATES[cell], dims.q_len
         flops = 2 * dims.batch * N * (len(directions) * G * R * (C + R) + (conv or 0) * C * C)
         positions, windows = dims.batch * N, (conv or 0) * C
-        # the products with x and, positions first, what a step reads of them; or windows before
-        held = max(len(directions) * (2 * G + 1) * R, conv is not None and 2 * windows - C + R)
+        # the products with x, what a step reads of them, states and output: of two directions three
+        # of the products' size are alive at once
+        held = (3 * G + 4) * R if bidirectional else (2 * G + 1) * R
+        if bidirectional and conv is None and cell == "lstm" and dims.batch > 1:
+            # copies positions first: a fourth has no place but its own
+            held += G * R
+        if bidirectional and conv is None and cell == "rnn" and R >= JOINED:
+            # one of the states stands in the output's place until it is made
+            held -= R
+        if conv is not None:
+            # or windows before: the shifts of x but x itself and one in the output's place, and the
+            # zeros that states start from; two states are copies, and follow the shifts
+            held = max(held, windows + C + R + max((conv - 2) * C, C * bidirectional))
         kept = len(directions) * (KEPT[cell] + 3 * G) * R + (windows + 2 * C if conv else 0)
         # x in float32 and the output, where they are of another type
         half = positions * C * (4 + dims.itemsize) * (dims.itemsize < 4)
