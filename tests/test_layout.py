@@ -114,6 +114,8 @@ def test_durations_are_added_where_all_points_have_one():
 
     old = record(metrics={"compile_seconds": 100.0, "train_seconds": 800.0})
     assert recorded.duration([old, record(elapsed=2700.0)]) == ", 2.0 core-hours"
+    twin = record(metrics=old["metrics"] | {"same_training": "0123456789"})
+    assert recorded.duration([old, twin]) == ", 0.5 core-hours"
     assert recorded.duration([old, record("refused")]) == ", 0.5 core-hours"
     assert recorded.duration([old, record(metrics={"compile_seconds": 1.0})]) == ""
     assert recorded.duration([]) == ""

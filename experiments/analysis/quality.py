@@ -158,6 +158,14 @@ def ordered(rows: Iterable[dict]) -> list[str]:
     return list(dict.fromkeys(row["label"] for row in sorted(rows, key=place)))
 
 
+def seeds(models: list[dict]) -> str:
+    """How many seeds the scores are of, in words."""
+    counts = sorted({row["seeds"] for row in models})
+    if counts == [1]:
+        return "one seed"
+    return f"mean of {' to '.join(map(str, dict.fromkeys((counts[0], counts[-1]))))} seeds"
+
+
 def refused(rows: list[dict]) -> list[str]:
     """Labels of what was refused at every N: it cannot do the task."""
     words = {}

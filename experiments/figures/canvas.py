@@ -48,6 +48,8 @@ RC = {
 # no dates: the same records give the same bytes
 METADATA = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}
 WIDTH, HEIGHT = 7.4, 4.2
+# what needs no model
+RULE = {"color": MUTED, "lw": 1, "ls": (0, (4, 3)), "zorder": 1}
 UNITS = {"flops": "FLOP", "bytes": "B", "seconds": "s"}
 
 

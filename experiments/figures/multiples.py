@@ -11,7 +11,6 @@ from experiments.figures.palette import GRID, INK, MUTED, PAPER
 COLUMNS = 5
 # what every panel shows in black
 REFERENCE = "full"
-RULE = {"color": MUTED, "lw": 0.8, "ls": (0, (4, 3)), "zorder": 1}
 
 
 def draw(section, metric, rows, models, look) -> Drawing:
@@ -74,9 +73,9 @@ def _beside(ax, rows, label, labels, style):
     for name in {row["label"] for row in rows if row["what"] == "rule"}:
         rule = _sorted(rows, name)
         if rule[0]["n"] is None:
-            ax.axhline(rule[0]["score"], **RULE)
+            ax.axhline(rule[0]["score"], **canvas.RULE)
         else:
-            ax.plot([row["n"] for row in rule], [row["score"] for row in rule], **RULE)
+            ax.plot([row["n"] for row in rule], [row["score"] for row in rule], **canvas.RULE)
     for row in rows:
         if row["what"] == "published" and _same(row, label, labels):
             hollow = {"mfc": PAPER, "mec": MUTED, "ms": 5, "zorder": 5}
@@ -109,8 +108,7 @@ def _notes(metric, rows, models, beside, far):
         scores = {row.get("model") or row["label"]: metric.text(row["score"]) for row in found}
         return "; ".join(map(" ".join, scores.items()))
 
-    seeds = sorted({row["seeds"] for row in models})
-    notes = [f"mean of {' to '.join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))} seeds"]
+    notes = [quality.seeds(models)]
     rules = [row for row in beside if row["what"] == "rule"]
     notes += [f"dashed: {named(rules)}"] if rules else []
     notes += [f"beyond the axis: {named(far)}"] if far else []

@@ -93,7 +93,7 @@ def _against_length(section, metric, rows, models, look):
     low, high = ax.get_xlim()
     for label, line in rules.items():
         line = [(low, line[0][1]), (high, line[0][1])] if line[0][0] is None else line
-        ax.plot(*zip(*line, strict=True), color=MUTED, lw=1, ls=(0, (4, 3)), zorder=1)
+        ax.plot(*zip(*line, strict=True), **canvas.RULE)
         ends.append((*line[-1], f"{label}  {metric.text(line[-1][1])}", MUTED))
     ax.set_xlim(low, high)
     canvas.score_axis(ax, metric)
@@ -246,12 +246,9 @@ def _curve(ax, points, key, style, *, ls=None, marker=None):
 
 
 def heading(models, others, refused) -> str:
-    seeds = sorted({row["seeds"] for row in models})
-    count = " to ".join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))
-    words = "one seed" if seeds == [1] else f"mean of {count} seeds"
     sources = dict.fromkeys(f"grey: {row['source']}" for row in others)
     cannot = textwrap.wrap(f"refused: {', '.join(refused)}", 40) if refused else ()
-    return "\n".join([words, *sources, *cannot])
+    return "\n".join([quality.seeds(models), *sources, *cannot])
 
 
 def grey(name: str, line: int = 0) -> dict:

@@ -35,7 +35,7 @@ def draw(section, metric, rows, look) -> list[Drawing]:
     beside = [row for row in beside if not missing(row["score"])]
     lines = sorted((row["score"], _name(row)) for row in beside)
     for score, _ in lines:
-        ax.axvline(score, color=MUTED, lw=1, ls=(0, (4, 3)), zorder=1)
+        ax.axvline(score, **canvas.RULE)
     ax.set_xlim(low, high)
     ax.set_ylim(len(here) - 0.4, -0.6)
     ax.set_yticks(range(len(here)), [row["label"] for row in here])

@@ -71,5 +71,8 @@ def _seconds(record):
     """From a point's start to its record; of an older record, what it has of that."""
     if "elapsed" in record["env"]:
         return record["env"]["elapsed"]
+    if "same_training" in record["metrics"]:
+        # its grid had it: counted there
+        return 0.0
     parts = [record["metrics"].get(name) for name in ("compile_seconds", "train_seconds")]
     return None if None in parts else sum(parts)
