@@ -52,6 +52,8 @@ results: setup
 	for folder in results/scaling/*/; do $(BIN)/python -m experiments.calibrate $$folder > /dev/null || exit; done
 
 # BENCH="--length 4096 --cores 2 -k local": shorter, on both cores, of one mechanism
+# fresh memory in huge pages, as in all measured processes
+bench: export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 bench: setup
 	$(BIN)/python -m pytest benchmarks -o addopts="-q --strict-markers -p no:cacheprovider" --benchmark-columns=median,iqr,rounds $(BENCH)
 

@@ -37,11 +37,12 @@ def put(x, part, head):
     return jax.lax.dynamic_update_slice_in_dim(x, jnp.moveaxis(part, 1, 2).astype(x.dtype), head, 2)
 
 
-def each(call: Callable, group: int, arrays, mask, tables=()):
-    """call(mask, *arrays, *tables) for `group` heads at a time, recomputed in the backward pass.
+def each(call: Callable, group: int, arrays, fixed, tables=()):
+    """call(fixed, *arrays, *tables) for `group` heads at a time, recomputed in the backward pass.
 
-    `arrays` are [B, N, H, ...] and reach `call` heads first, `tables` [H, ...] as [g, ...], `mask`
-    [B, N] or None as it is; call gives [B, g, T, E], and all together [B, T, H, E].
+    `arrays` are [B, N, H, ...] and reach `call` heads first, `tables` [H, ...] as [g, ...]; `fixed`
+    (a mask [B, N], or what else has no gradient) as it is. call gives [B, g, T, E], and all
+    together [B, T, H, E].
     """
     H = arrays[0].shape[2]
     starts = np.arange(0, H, group, dtype=np.int32)
@@ -51,20 +52,20 @@ def each(call: Callable, group: int, arrays, mask, tables=()):
         return [first(x, head, group) for x in arrays] + rows
 
     @jax.custom_vjp
-    def run(mask, arrays, tables):
-        shape = jax.eval_shape(call, mask, *part(arrays, tables, 0))
+    def run(fixed, arrays, tables):
+        shape = jax.eval_shape(call, fixed, *part(arrays, tables, 0))
         B, _, T, E = shape.shape
 
         def step(out, head):
-            return put(out, call(mask, *part(arrays, tables, head)), head), None
+            return put(out, call(fixed, *part(arrays, tables, head)), head), None
 
         return jax.lax.scan(step, jnp.zeros((B, T, H, E), shape.dtype), starts)[0]
 
     def backward(residuals, d_out):
-        mask, arrays, tables = residuals
+        fixed, arrays, tables = residuals
 
         def step(grads, head):
-            _, pull = jax.vjp(lambda *xs: call(mask, *xs), *part(arrays, tables, head))
+            _, pull = jax.vjp(lambda *xs: call(fixed, *xs), *part(arrays, tables, head))
             found = pull(first(d_out, head, group))
             d_arrays, d_tables = found[: len(arrays)], found[len(arrays) :]
             moved = [put(x, rows, head) for x, rows in zip(grads[0], d_arrays, strict=True)]
@@ -79,4 +80,4 @@ def each(call: Callable, group: int, arrays, mask, tables=()):
         return None, d_arrays, d_tables
 
     run.defvjp(lambda *xs: (run(*xs), xs), backward)
-    return run(mask, list(arrays), list(tables))
+    return run(fixed, list(arrays), list(tables))

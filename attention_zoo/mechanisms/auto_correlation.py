@@ -15,9 +15,11 @@ import math
 import jax
 import jax.numpy as jnp
 
-from attention_zoo import ops
+from attention_zoo import heads, ops
 from attention_zoo.parallel import traffic, transposed
 from attention_zoo.types import Cost, Dims, Mechanism
+
+UNROLL = 4  # turns that are added in one pass
 
 
 def make(factor: int = 3, batch_wide: bool = False) -> Mechanism:
@@ -35,13 +37,16 @@ def make(factor: int = 3, batch_wide: bool = False) -> Mechanism:
 
     def apply(params, q, k, v, *, mask=None, causal=False, axis=None):
         """With a mesh axis, the heads are those of one of its devices."""
-        _, T, H, D = q.shape
+        B, T, H, D = q.shape
         k, v = fitted(k, T), fitted(v, T)
-        at_q, at_k = (jnp.fft.rfft(x.astype(jnp.float32), axis=1) for x in (q, k))
-        agreement = jnp.fft.irfft((at_q * at_k.conj()).sum((2, 3)), T) / (H * D)
+        group = heads.group_size(B, H, T * D)
+        products = heads.each(cross_spectrum, group, (q, k), None).sum(2)
+        agreement = jnp.fft.irfft(jax.lax.complex(*jnp.moveaxis(products, 2, 0)), T) / (H * D)
         if axis is not None:
             agreement = jax.lax.pmean(agreement, axis)
-        return jax.vmap(rolled)(v, *delays_of(agreement)).astype(v.dtype)
+        delays, weights = delays_of(agreement)
+        weights = jnp.broadcast_to(weights[..., None, None], (*weights.shape, H, 1))
+        return heads.each(rolled, group, (v, weights), delays)
 
     def reference(params, q, k, v, *, mask=None, causal=False):
         _, T, H, D = q.shape
@@ -66,21 +71,26 @@ def make(factor: int = 3, batch_wide: bool = False) -> Mechanism:
         return transposed.by_heads("auto_correlation", apply, "qkv", why)
 
     def cost(dims: Dims, *, causal=False):
-        T, channels = dims.q_len, dims.heads * dims.head_dim
-        transforms = dims.batch * (2 * channels + 1)
-        keys, values = T * channels, T * dims.heads * dims.value_dim
-        # two spectra, and a copy of them where XLA sums over more than 32 features
-        spectra = keys * (3 if dims.head_dim > 32 else 2)
-        # gradients; values twice, with theirs; in a roll's, beside the spectra, two more
-        train = 2 * keys + 5 * values + max(spectra, keys + 2 * values)
-        flops = transforms * round(2.5 * T * math.log2(T))
+        B, T, H = dims.batch, dims.q_len, dims.heads
+        transform, channels = 2.5 * T * math.log2(T), H * dims.head_dim
+        keys, values = B * T * channels, B * T * H * dims.value_dim
+        # of a group of heads: an array turned to be transformed and two spectra, in the backward
+        # pass five; values twice and, where turns are more than one loop's trip, their sum
+        share = heads.group_size(B, H, T * dims.head_dim) / H
+        spectra, sums = B * H * (T + 2), count(T) >= 2 * UNROLL
+        # XLA finds room for it in what is not written yet, where groups are more than a few
+        last = spectra if 1 / share > 4 else (1 + 2 * sums) * share * values
         return Cost(
-            flops,
-            train_flops=2 * flops,  # the gradient of a transform is one transform
-            ideal_flops=round(transforms * 2.5 * T * math.log2(T)),
-            # values twice and the output; a spectrum, an array turned to be transformed, its own
-            bytes=4 * dims.batch * 3 * (keys + values),
-            train_bytes=4 * dims.batch * train,
+            B * (2 * channels + 1) * round(transform),
+            # again in the backward pass, and there the transforms of both gradients
+            train_flops=B * (6 * channels + 2) * round(transform),
+            ideal_flops=round(B * (2 * channels + 1) * transform),
+            bytes=round(
+                4 * (values + max(3 * share * keys + spectra, (2 + sums) * share * values))
+            ),
+            train_bytes=round(
+                4 * (2 * keys + values + max(2 * values + last, 5 * share * keys + spectra))
+            ),
         )
 
     return Mechanism(
@@ -109,14 +119,41 @@ def fitted(x, T: int):
     return ops.pad_to(x[:, :T], T, 1)
 
 
-def rolled(v, delays, weights):
-    """Σ_i weights[i] v[(t + delays[i]) mod T], v [T, H, E], float32."""
+def cross_spectrum(_, q, k):
+    """Σ_d F(q) conj F(k) of q and k [B, g, T, D]: [B, g, T // 2 + 1, 2], real and imaginary."""
+    # positions last, where transforms need them
+    at_q, at_k = (jnp.fft.rfft(x.swapaxes(2, 3).astype(jnp.float32)) for x in (q, k))
+    products = (at_q * at_k.conj()).sum(2)
+    return jnp.stack([products.real, products.imag], -1)
+
+
+def rolled(delays, v, weights):
+    """Σ_i weights[i] v[t + delays[i]], of delays [B, n], v [B, g, T, E], weights [B, g, n, 1]."""
+    return jax.vmap(jax.vmap(_rolled, (None, 0, 0)))(delays, v, weights[..., 0]).astype(v.dtype)
+
+
+@jax.custom_vjp
+def _rolled(delays, v, weights):
     twice = jnp.concatenate([v, v])
 
-    # recomputed in the backward pass, which would keep every rolled copy
-    @jax.checkpoint
     def add(total, turn):
         delay, weight = turn
         return total + weight * jax.lax.dynamic_slice_in_dim(twice, delay, len(v)), None
 
-    return jax.lax.scan(add, jnp.zeros(v.shape, jnp.float32), (delays, weights))[0]
+    return jax.lax.scan(add, jnp.zeros(v.shape, jnp.float32), (delays, weights), unroll=UNROLL)[0]
+
+
+def _backward(residuals, d_out):
+    """Values roll back; a weight's gradient is what its turn of the values has of the output's."""
+    delays, v, weights = residuals
+    twice = jnp.concatenate([v, v])
+
+    def share(_, delay):
+        return None, (d_out * jax.lax.dynamic_slice_in_dim(twice, delay, len(v))).sum()
+
+    _, d_weights = jax.lax.scan(share, None, delays)
+    d_v = _rolled((len(v) - delays) % len(v), d_out, weights)
+    return None, d_v.astype(v.dtype), d_weights
+
+
+_rolled.defvjp(lambda *given: (_rolled(*given), given), _backward)

@@ -1,8 +1,8 @@
 """FNet: the real part of the Fourier transform over positions and features. arXiv:2105.03824.
 
 Reads the raw input as `v`, its H heads of E side by side as H * E features; nothing is learned. The
-input is real, so half the spectrum over positions is enough: row N - n holds row n with the
-features reversed. Implementations: "fft", or "matrix" products with the DFT matrices, which win
+input is real, so half the spectrum over features is enough: column C - c holds column c with the
+positions reversed. Implementations: "fft", or "matrix" products with the DFT matrices, which win
 while a side is short; None chooses for each side. Hidden positions count as 0, but the waves are
 those of all N, so more padding changes the output.
 """
@@ -19,6 +19,7 @@ from attention_zoo.types import Cost, Dims, Mechanism, Parallel
 
 # up to this length a product with the DFT matrix is faster than the FFT
 MATRIX_POSITIONS, MATRIX_FEATURES = 64, 128
+ROWS = 256  # positions whose spectrum is completed at once on a CPU
 
 
 def make(implementation: str | None = None) -> Mechanism:
@@ -31,23 +32,31 @@ def make(implementation: str | None = None) -> Mechanism:
     def apply(params, q, k, v, *, mask=None, causal=False):
         B, N, H, E = v.shape
         x = ops.hide(v, mask).reshape(B, N, H * E).astype(jnp.float32)
-        if by_matrix(N, MATRIX_POSITIONS):
-            cosine, sine = dft(N)
-            real, imag = (
-                jnp.einsum("mn,bnc->bmc", part[: N // 2 + 1], x) for part in (cosine, -sine)
-            )
+        return mixed(x).reshape(v.shape).astype(v.dtype)
+
+    # both matrices of waves are symmetric: the gradient is the same transform
+    @jax.custom_vjp
+    def mixed(x):
+        return whole(half_spectrum(x), x.shape[2])
+
+    mixed.defvjp(lambda x: (mixed(x), None), lambda _, d_out: (mixed(d_out),))
+
+    def half_spectrum(x):
+        """The first C // 2 + 1 columns of the transform of x [B, N, C], or their real part."""
+        N, C = x.shape[1:]
+        over_n, over_c = by_matrix(N, MATRIX_POSITIONS), by_matrix(C, MATRIX_FEATURES)
+        if not over_n and not over_c:
+            return jnp.fft.rfft2(x)
+        if over_c:
+            cosine, sine = (part[:, : C // 2 + 1] for part in dft(C))
+            real, imag = (jnp.einsum("bnc,cd->bnd", x, part) for part in (cosine, -sine))
         else:
-            half = jnp.fft.rfft(x, axis=1)
+            half = jnp.fft.rfft(x)
             real, imag = half.real, half.imag
-        if by_matrix(H * E, MATRIX_FEATURES):
-            cosine, sine = dft(H * E)
-            top = jnp.einsum("bnc,cd->bnd", real, cosine) + jnp.einsum("bnc,cd->bnd", imag, sine)
-        else:
-            top = jnp.fft.fft(real + 1j * imag, axis=2).real
-        # Y[N - n, c] is the conjugate of Y[n, -c]
-        mirror = jnp.roll(top[:, 1 : (N + 1) // 2][:, ::-1, ::-1], 1, axis=2)
-        out = jnp.concatenate([top, mirror], 1).reshape(B, N, H, E)
-        return out.astype(v.dtype)
+        if over_n:
+            waves, parts = np.concatenate(dft(N), 1), jnp.concatenate([real, imag], 1)
+            return jnp.einsum("mn,bnc->bmc", waves, parts)
+        return jnp.fft.fft(jax.lax.complex(real, imag), axis=1)
 
     def sharded(params, q, k, v, *, axis, mask=None, causal=False):
         """Features first, which are all here; then a device takes all positions of a few columns
@@ -93,20 +102,25 @@ def make(implementation: str | None = None) -> Mechanism:
         return out.reshape(B, N, H, E).astype(v.dtype)
 
     def cost(dims: Dims, *, causal=False):
-        N, C = dims.q_len, dims.heads * dims.value_dim
-        half = N // 2 + 1
-        over_n = 4 * half * N if by_matrix(N, MATRIX_POSITIONS) else round(2.5 * N * math.log2(N))
-        over_c = 4 * C * C if by_matrix(C, MATRIX_FEATURES) else round(5 * C * math.log2(C))
-        ideal = 2.5 * N * C * (math.log2(N) + math.log2(C))
-        # complex half spectra, of which two products are three real halves
-        spectra = half * (3 if by_matrix(C, MATRIX_FEATURES) else 4)
-        flops = dims.batch * (C * over_n + half * over_c)
+        B, N, C = dims.batch, dims.q_len, dims.heads * dims.value_dim
+        width = C // 2 + 1
+        over_n, over_c = by_matrix(N, MATRIX_POSITIONS), by_matrix(C, MATRIX_FEATURES)
+        ideal = 2.5 * N * C * math.log2(N * C)
+        flops = N * (4 * width * C if over_c else round(2.5 * C * math.log2(C)))
+        flops += width * (4 * N * N if over_n else round(5 * N * math.log2(N)))
+        if not over_n and not over_c:
+            flops = round(ideal)
+        # half a spectrum; where it is made in two steps twice, of which the second then has room
+        # for the rows that are put together, before and after
+        out, half = N * C, 2 * N * width
+        steps, rows = over_n or over_c, 2 * min(N, ROWS) * C
         return Cost(
-            flops,
-            train_flops=2 * flops,  # the waves do not learn
-            ideal_flops=round(dims.batch * ideal),
-            bytes=4 * dims.batch * C * (N + spectra),
-            train_bytes=4 * dims.batch * C * (N + 6 * half),
+            B * flops,
+            train_flops=2 * B * flops,  # the waves do not learn
+            ideal_flops=round(B * ideal),
+            bytes=4 * B * (out + (2 * half if steps else half + rows)),
+            # nothing of the forward pass is kept, so XLA may run both at once
+            train_bytes=4 * B * ((2 * out + 4 * half) if steps else (3 * out + 2 * half)),
         )
 
     return Mechanism(
@@ -122,6 +136,24 @@ def make(implementation: str | None = None) -> Mechanism:
         cross=False,
         reasons={"causal": "the transform over positions mixes in the future"},
     )
+
+
+def whole(half, C: int):
+    """The real part of all C columns of a spectrum's first C // 2 + 1, [B, N, C // 2 + 1]: column
+    C - c is column c with its positions turned around."""
+    B, N, width = half.shape
+    # a few rows at a time, or a CPU would make copies of all
+    rows = min(N, ROWS) if jax.default_backend() == "cpu" else N
+
+    def step(out, start):
+        here = jax.lax.dynamic_slice_in_dim(half, start, rows, 1).real
+        turned = half[:, (N - start - jnp.arange(rows)) % N].real
+        both = jnp.concatenate([here, turned[:, :, C - width : 0 : -1]], 2)
+        return jax.lax.dynamic_update_slice_in_dim(out, both, start, 1), None
+
+    # the last rows may be written twice
+    starts = np.minimum(np.arange(0, N, rows), N - rows)
+    return jax.lax.scan(step, jnp.zeros((B, N, C)), starts)[0]
 
 
 def dft(n: int):

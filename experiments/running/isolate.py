@@ -18,9 +18,6 @@ from experiments.running import worker
 
 POLL_SECONDS = 0.05
 GRACE_SECONDS = 20.0
-# fresh memory from glibc in pages of 2 MB: on a virtual machine pages of 4 KB cost 1 ms a MB, more
-# than most kernels' work
-HUGE_PAGES = "glibc.malloc.hugetlb=1"
 
 
 class Worker:
@@ -101,7 +98,7 @@ class Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
-            env={"GLIBC_TUNABLES": HUGE_PAGES, **os.environ, **self._variables},
+            env={**os.environ, **self._variables},
             # Ctrl-C goes to the parent alone, which then ends the worker
             start_new_session=True,
         )
