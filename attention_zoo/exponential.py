@@ -2,10 +2,11 @@
 
 With logarithms a of q's features and b of k's, out_i = Σ_j Σ_f exp(a_if + b_jf) v_j over a
 normaliser: "row" Σ_j Σ_f exp(a_if + b_jf); "feature" divides each feature of k by its own sum over
-positions; None is 1. Arrays are heads first, and `log_q` and `log_k` make the logarithms chunk by
-chunk, [B, H, c, D] -> [B, H, c, R], float32. Sums are kept relative to the largest b so far, a
-feature: the state is {"kv": Σ v exp(b - peak)ᵀ [B, H, E, R], "k": Σ exp(b - peak) [B, H, R],
-"peak": [B, H, R]} (E in front: the sum over positions then is twice as fast on a CPU).
+positions; None is 1. As in recurrence.py arrays are [B, length, H, D], and `maps` (of q, of k) make
+the logarithms chunk by chunk, [B, H, c, D] -> [B, H, c, R], float32. Sums are kept relative to the
+largest b so far, a feature: the state is {"kv": Σ v exp(b - peak)ᵀ [B, H, E, R], "k": Σ exp(b -
+peak) [B, H, R], "peak": [B, H, R]} (E in front: the sum over positions then is twice as fast on a
+CPU).
 
 Causal: a maximum over a chunk would move earlier rows by rounding, so a chunk is taken relative to
 the peak before it (the first key, where there is none). Rows at and after a key that exceeds it by
@@ -19,8 +20,9 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from attention_zoo import heads, ops, recurrence
-from attention_zoo.recurrence import cut, join, shown
+from attention_zoo import ops, recurrence
+from attention_zoo.chunks import over_chunks
+from attention_zoo.recurrence import rows_of
 from attention_zoo.types import Cost, Decode, Dims
 
 # the gradient of a quotient squares its divisor, which is at most exp(GROWTH) times a chunk
@@ -35,21 +37,15 @@ def empty(B: int, H: int, R: int, E: int, extra: float = 0.0) -> dict:
     return {"kv": kv, "k": k + 1, "peak": jnp.full((B, H, R), jnp.log(extra))}
 
 
-def attend(
-    maps, q, k, v, mask, state, *, causal, normaliser: str | None, chunk, rows, summed=False
-):
-    """(out [B, H, T, E] in v's dtype, new state): a query reads the sums of `state` and of all
-    keys, or of those up to its own if causal. `rows`: positions a chunk where not causal;
-    `summed`: the keys are in `state` then."""
-    dtype = v.dtype
+def attend(maps, q, k, v, mask, state, *, causal, normaliser: str | None, chunk, summed=False):
+    """(out [B, T, H, E] in v's dtype, new state): a query reads the sums of `state` and of all
+    keys, or of those up to its own if causal; `summed`: the keys are in `state` then."""
     if not causal:
-        state = state if summed else write(maps, k, v, mask, state, rows)
-        return read(maps[0], q, dtype, state, normaliser, rows), state
-    size = min(chunk, q.shape[2])
+        state = state if summed else write(maps, k, v, mask, state)
+        return read(maps[0], q, v.dtype, state, normaliser), state
 
-    @jax.checkpoint
-    def step(state, xs):
-        q, k, v, mask = xs
+    def step(state, q, k, v, mask):
+        dtype = v.dtype
         a, (b, v, seen) = maps[0](q.astype(jnp.float32)), keys_of(maps[1], k, v, mask)
         first = jnp.take_along_axis(b, seen.argmax(2, keepdims=True), 2)[:, :, 0]
         level = jnp.where(state["peak"] > ops.LOWEST, state["peak"], first)
@@ -59,7 +55,7 @@ def attend(
         keys = jnp.exp(jnp.minimum(above, GROWTH))
         sums = state["k"][:, :, None] + (keys.cumsum(2) if normaliser == "feature" else 0)
         share, shift = _shares(a, level, sums, normaliser)
-        weights = jnp.einsum("bhtr,bhsr->bhts", share, keys) * jnp.tri(size)
+        weights = jnp.einsum("bhtr,bhsr->bhts", share, keys) * jnp.tri(a.shape[2])
         out = jnp.einsum("bhts,bhse->bhte", weights, v)
         out += jnp.einsum("bhtr,bher->bhte", share, state["kv"])
         total = None
@@ -75,34 +71,30 @@ def attend(
         out = jnp.where(grown[..., None], token_rows, out)
         return absorb(state, b, v, None if mask is None else seen), out.astype(dtype)
 
-    arrays = (q, k, v, shown(mask, k, size))
-    state, out = jax.lax.scan(step, state, tuple(cut(x, size) for x in arrays))
-    return join(out, q.shape[2]), state
+    return over_chunks(step, state, (q, k, v), mask, chunk)
 
 
-def write(maps, k, v, mask, state, rows):
+def write(maps, k, v, mask, state):
     """The state after all keys."""
 
-    def step(state, xs):
-        b, v, seen = keys_of(maps[1], *xs)
-        return absorb(state, b, v, None if xs[2] is None else seen), None
+    def step(state, k, v, mask):
+        b, v, seen = keys_of(maps[1], k, v, mask)
+        return absorb(state, b, v, None if mask is None else seen), None
 
-    size = min(rows, k.shape[2])
-    arrays = (k, v, shown(mask, k, size))
-    return jax.lax.scan(step, state, tuple(cut(x, size) for x in arrays))[0]
+    return over_chunks(step, state, (k, v), mask, rows_of(state, k.shape[1]))[1]
 
 
-def read(log_q, q, dtype, state, normaliser, rows):
+def read(log_q, q, dtype, state, normaliser):
     """What queries take from the sums of `state`."""
 
-    def step(q):
+    def step(_, q, mask):
         a = log_q(q.astype(jnp.float32))
         share, shift = _shares(a, state["peak"], state["k"][:, :, None], normaliser)
         out = jnp.einsum("bhtr,bher->bhte", share, state["kv"])
         total = jnp.einsum("bhtr,bhr->bht", share, state["k"]) if normaliser == "row" else None
-        return _finish(out, total, shift, normaliser).astype(dtype)
+        return None, _finish(out, total, shift, normaliser).astype(dtype)
 
-    return join(jax.lax.map(step, cut(q, min(rows, q.shape[2]))), q.shape[2])
+    return over_chunks(step, None, (q,), None, rows_of(state, q.shape[1]))[0]
 
 
 def keys_of(log_k, k, v, mask):
@@ -145,17 +137,10 @@ def reference(a, b, v, allowed, normaliser: str | None, extra: float = 0.0):
     return ops.weigh(matrix, v)
 
 
-def by_heads(maps: Callable, R: int, q, k, v, mask, tables=(), *, extra=0.0, **options):
-    """`attend` from nothing on [B, length, H, D] arrays, a few heads at a time; `maps(k, mask,
-    *tables)` makes the maps of a group of heads."""
-
-    def call(mask, q, k, v, *tables):
-        state = empty(*k.shape[:2], R, v.shape[-1], extra)
-        return attend(maps(k, mask, *tables), q, k, v, mask, state, **options)[0]
-
-    B, T, H, _ = q.shape
-    group = recurrence.group_of(B, H, T, R)
-    return heads.each(call, group, (q, k, v), mask, tables)
+def run(maps, R: int, q, k, v, mask, *, extra=0.0, **options):
+    """`attend` from nothing."""
+    state = empty(k.shape[0], k.shape[2], R, v.shape[-1], extra)
+    return attend(maps, q, k, v, mask, state, **options)[0]
 
 
 def decode(maps: Callable, width: Callable, *, extra=0.0, **options) -> Decode:
@@ -165,36 +150,24 @@ def decode(maps: Callable, width: Callable, *, extra=0.0, **options) -> Decode:
         return empty(dims.batch, dims.heads, width(dims), dims.value_dim, extra)
 
     def step(params, state, q, k, v, *, mask=None):
-        q, k, v = (jnp.moveaxis(x, 2, 1) for x in (q, k, v))
-        out, state = attend(maps(params), q, k, v, mask, state, causal=True, **options)
-        return jnp.moveaxis(out, 1, 2), state
+        return attend(maps(params), q, k, v, mask, state, causal=True, **options)
 
     return Decode(init, step, step)
 
 
-def cost(dims: Dims, R: int, each: int, *, normaliser, extra=0.0, kept: int = 0, **options) -> Cost:
-    """Of `by_heads`; `each` and `kept` as of `recurrence.cost`, without the exponentials."""
-    causal, E = options["causal"], dims.value_dim
+def cost(dims: Dims, R: int, each: int, *, normaliser, extra=0.0, busy: int = 2, **options) -> Cost:
+    """Of `run`; `each` and `busy` as of `recurrence.cost`, without the exponentials."""
+    E, lanes = dims.value_dim, dims.batch * dims.heads
     size = min(options["chunk"], dims.q_len)
-    # XLA fuses a sum over up to 32 features with what is summed
-    busy = 8 if causal else 2 + (each > 0) - (R <= 32)
-    bytes_of = {"kept": None if causal else 3 * R + kept, "busy": busy}
-    cost = recurrence.cost(dims, R, each, normalise=normaliser == "row", **options, **bytes_of)
-    lanes, recomputed, tokens = dims.batch * dims.heads, 0, 0
-    if causal:
-        # features and weights, and the sums of values where their quotient has a gradient
-        sums = size * E + R * (E + 1) if normaliser == "row" else 0
-        recomputed = 2 * lanes * ops.ceil_to(dims.q_len, size) * (2 * each + size * R + sums)
-        # what the gradient of `_token_by_token` has room for
-        group = dims.batch * recurrence.group_of(dims.batch, dims.heads, dims.q_len, R)
-        states = run_length(size) + size // run_length(size)
-        tokens = 4 * group * R * (states * E + 10 * size)
-    return dataclasses.replace(
-        cost,
-        train_flops=cost.train_flops + recomputed,
-        train_bytes=cost.train_bytes + tokens,
-        state_bytes=cost.state_bytes + 4 * lanes * R,
-    )
+    # what is taken token by token, and what the gradient of that has room for
+    states = run_length(size) + size // run_length(size)
+    again = R * (states * E + 15 * size)
+    options |= {"normalise": normaliser == "row", "busy": busy, "again": again}
+    cost = recurrence.cost(dims, R, each, **options)
+    if options["causal"]:
+        held = 2 * R * (E + 1) + size * max(8 * R + E, 6 * R + 5 * E + size)
+        cost = dataclasses.replace(cost, bytes=lanes * (4 * held + dims.itemsize * dims.q_len * E))
+    return dataclasses.replace(cost, state_bytes=cost.state_bytes + 4 * lanes * R)
 
 
 def _shares(a, level, sums, normaliser):

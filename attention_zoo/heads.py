@@ -22,8 +22,12 @@ TRAIN_PRODUCTS = 4
 
 def group_size(B: int, H: int, numbers: int) -> int:
     """How many heads to take at once, each with so many numbers a sequence."""
-    budget = BUDGET.get(jax.default_backend(), BUDGET_ACCELERATOR)
-    return max((g for g in range(1, H + 1) if H % g == 0 and g * B * numbers <= budget), default=1)
+    fits = (g for g in range(1, H + 1) if H % g == 0 and g * B * numbers <= budget())
+    return max(fits, default=1)
+
+
+def budget() -> int:
+    return BUDGET.get(jax.default_backend(), BUDGET_ACCELERATOR)
 
 
 def first(x, head, group: int):

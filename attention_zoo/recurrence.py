@@ -1,35 +1,36 @@
 """Linear attention once features exist: out = φq (φkᵀ v) / φq·Σφk, in parallel or by steps.
 
-Arrays are heads first, [B, H, length, D]; `mask` is [B, S] or None. `maps` makes float32 features
-chunk by chunk, so that none of a whole sequence are held: (q -> φq [B, H, c, R], k -> (φk, log
-decay)). A log decay [B, H, c], at most 0, is what each token shrinks the sums before it by, or
-None. The state of the causal form is {"kv": Σ v φkᵀ [B, H, E, R], "k": Σ φk [B, H, R]} in float32,
-whatever the length (E in front: the sum over positions then is twice as fast on a CPU).
+Arrays are [B, length, H, D], `mask` [B, S] or None; they are cut into chunks of positions, which
+are put heads first, [B, H, c, D]. `maps` makes float32 features chunk by chunk, so that none of a
+whole sequence are held: (q -> φq [B, H, c, R], k -> (φk, log decay)). A log decay [B, H, c], at
+most 0, is what each token shrinks the sums before it by, or None. The state of the causal form is
+{"kv": Σ v φkᵀ [B, H, E, R], "k": Σ φk [B, H, R]} in float32, whatever the length (E in front: the
+sum over positions then is twice as fast on a CPU). The backward pass recomputes a chunk.
 """
 
 from collections.abc import Callable
 
-import jax
 import jax.numpy as jnp
 
 from attention_zoo import heads, ops
+from attention_zoo.chunks import over_chunks
 from attention_zoo.types import Cost, Decode, Dims
 
+# positions a chunk where not causal, at least
+LEAST_ROWS = 64
 
-def attend(maps, q, k, v, mask, state, *, causal, normalise, chunk, rows, eps=0.0, summed=False):
-    """(out [B, H, T, E] in v's dtype, new state): a query reads the sums of `state` and of all
-    keys, or of those up to its own if causal. `rows`: positions a chunk where not causal;
-    `summed`: the keys are in `state` then."""
+
+def attend(maps, q, k, v, mask, state, *, causal, normalise, chunk, eps=0.0, summed=False):
+    """(out [B, T, H, E] in v's dtype, new state): a query reads the sums of `state` and of all
+    keys, or of those up to its own if causal; `summed`: the keys are in `state` then."""
     if not causal:
-        state = state if summed else write(maps, k, v, mask, state, rows)
-        return read(maps, q, v.dtype, state, normalise, rows, eps), state
-    size = min(chunk, q.shape[2])
-    past = jnp.tri(size, dtype=bool)
+        state = state if summed else write(maps, k, v, mask, state)
+        return read(maps, q, v.dtype, state, normalise, eps), state
 
-    def step(state, xs):
-        q, k, v, mask = xs
-        q = maps[0](q.astype(jnp.float32))
+    def step(state, q, k, v, mask):
+        dtype, q = v.dtype, maps[0](q.astype(jnp.float32))
         k, v, decay = keys_of(maps, k, v, mask)
+        past = jnp.tri(q.shape[2], dtype=bool)
         weights = jnp.einsum("bhtr,bhsr->bhts", q, k) * past
         if decay is not None:
             passed = decay.cumsum(-1)
@@ -41,36 +42,32 @@ def attend(maps, q, k, v, mask, state, *, causal, normalise, chunk, rows, eps=0.
         if normalise:
             total = weights.sum(-1) + jnp.einsum("bhtr,bhr->bht", q, state["k"]) + eps
             out = ops.safe_divide(out, total[..., None])
-        return absorb(state, k, v, decay), out.astype(xs[2].dtype)
+        return absorb(state, k, v, decay), out.astype(dtype)
 
-    arrays = (q, k, v, shown(mask, k, size))
-    state, out = jax.lax.scan(step, state, tuple(cut(x, size) for x in arrays))
-    return join(out, q.shape[2]), state
+    return over_chunks(step, state, (q, k, v), mask, chunk)
 
 
-def write(maps, k, v, mask, state, rows):
+def write(maps, k, v, mask, state):
     """The state after all keys."""
 
-    def step(state, xs):
-        return absorb(state, *keys_of(maps, *xs)), None
+    def step(state, k, v, mask):
+        return absorb(state, *keys_of(maps, k, v, mask)), None
 
-    size = min(rows, k.shape[2])
-    arrays = (k, v, shown(mask, k, size))
-    return jax.lax.scan(step, state, tuple(cut(x, size) for x in arrays))[0]
+    return over_chunks(step, state, (k, v), mask, rows_of(state, k.shape[1]))[1]
 
 
-def read(maps, q, dtype, state, normalise, rows, eps):
+def read(maps, q, dtype, state, normalise, eps):
     """What queries take from the sums of `state`."""
 
-    def step(q):
+    def step(_, q, mask):
         features = maps[0](q.astype(jnp.float32))
         out = jnp.einsum("bhtr,bher->bhte", features, state["kv"])
         if normalise:
             total = jnp.einsum("bhtr,bhr->bht", features, state["k"]) + eps
             out = ops.safe_divide(out, total[..., None])
-        return out.astype(dtype)
+        return None, out.astype(dtype)
 
-    return join(jax.lax.map(step, cut(q, min(rows, q.shape[2]))), q.shape[2])
+    return over_chunks(step, None, (q,), None, rows_of(state, q.shape[1]))[0]
 
 
 def keys_of(maps, k, v, mask):
@@ -101,21 +98,9 @@ def empty(B: int, H: int, R: int, E: int) -> dict:
     return {"kv": jnp.zeros((B, H, E, R), jnp.float32), "k": jnp.zeros((B, H, R), jnp.float32)}
 
 
-def by_heads(maps: Callable, R: int, q, k, v, mask, tables=(), **options):
-    """`attend` from nothing on [B, length, H, D] arrays, a few heads at a time; `maps(*tables)`
-    makes the maps of a group of heads."""
-
-    def call(mask, q, k, v, *tables):
-        state = empty(*k.shape[:2], R, v.shape[-1])
-        return attend(maps(*tables), q, k, v, mask, state, **options)[0]
-
-    return heads.each(
-        call, group_of(q.shape[0], q.shape[2], q.shape[1], R), (q, k, v), mask, tables
-    )
-
-
-def group_of(B: int, H: int, T: int, R: int) -> int:
-    return heads.group_size(B, H, T * R)
+def run(maps, R: int, q, k, v, mask, **options):
+    """`attend` from nothing."""
+    return attend(maps, q, k, v, mask, empty(*k.shape[::2][:2], R, v.shape[-1]), **options)[0]
 
 
 def decode(maps: Callable, width: Callable, **options) -> Decode:
@@ -125,9 +110,7 @@ def decode(maps: Callable, width: Callable, **options) -> Decode:
         return empty(dims.batch, dims.heads, width(dims), dims.value_dim)
 
     def step(params, state, q, k, v, *, mask=None):
-        q, k, v = (jnp.moveaxis(x, 2, 1) for x in (q, k, v))
-        out, state = attend(maps(params), q, k, v, mask, state, causal=True, **options)
-        return jnp.moveaxis(out, 1, 2), state
+        return attend(maps(params), q, k, v, mask, state, causal=True, **options)
 
     return Decode(init, step, step)
 
@@ -140,70 +123,44 @@ def cost(
     causal,
     normalise,
     chunk,
-    rows,
     eps=0.0,
-    kept: int | None = 0,
     busy: int = 2,
+    fades: bool = False,
+    again: int | None = None,
 ) -> Cost:
-    """Of `by_heads` with maps that take `each` multiply-adds a token, which are as many numbers of
-    a head's table. `kept`: numbers a position that the backward pass takes of its features; None:
-    a chunk is recomputed. `busy`: how many arrays of a chunk's features are alive at once."""
+    """Of `run` with maps that take `each` multiply-adds a token, of tables without a gradient.
+    `busy`: how many arrays of a chunk's features are alive at once while keys are summed; `fades`:
+    whether sums do; `again`: numbers of a head that a causal chunk holds while it is recomputed,
+    if not the usual."""
     D, E, lanes = dims.head_dim, dims.value_dim, dims.batch * dims.heads
-    rows = chunk if causal else rows
+    rows = chunk if causal else max(LEAST_ROWS, heads.budget() // (lanes * R))
     size = min(rows, dims.q_len)
     T, S = (ops.ceil_to(n, min(rows, n)) for n in (dims.q_len, dims.kv_len))
     pairs = (T + S) * (each + R * E) + T * R * normalise
     pairs += T * size * (R + E) if causal else 0
-    group = dims.batch * group_of(dims.batch, dims.heads, dims.q_len, R)
-    out, summed = lanes * dims.q_len * E, R * (E + 1)
-    gradients = lanes * (dims.q_len * D + dims.kv_len * (D + E))
-    part = size * (busy * R + 2 * size * causal) + summed + each
-    if max(dims.q_len, dims.kv_len) <= rows:
-        # nothing is cut, and what is mapped or divided is a copy
-        held, replayed = S * E + part, (T + S) * (E + R) + max(T, S) * (kept or 0) + summed
+    state, out = R * (E + 1), dims.q_len * E
+    gradients = dims.q_len * D + dims.kv_len * (D + E)
+    if causal:
+        # weights and what they come of, or queries and keys; sums before and after
+        held = 2 * state + size * max(2 * size + (1 + fades) * (E + R), 4 * R + size)
+        again = again or size * (9 * R + (1 + 2 * fades) * size)
     else:
-        # chunks of q, k, v and out, of which one array stands there twice while it is cut
-        held = (T + S) * (D + E) + max(T * max(D, E), part)
-        # those with their gradients, and a state a chunk
-        replayed = 2 * (T + S) * D + (T + 2 * S) * E + T // size * summed + part
-        if kept is not None:
-            replayed += max(T, S) * (kept + 5 * E // 2 + size * causal)
-    # XLA takes the float32 copies of half precision out of the loop over groups
-    half = dims.itemsize < 4
-    copied = 4 * half * gradients
+        held = state + size * max(2 * E + R, busy * R + E)
+        again = size * ((busy + 2 * fades) * R + E)
+    # before a chunk, the sums; the output and its gradient, or a chunk in place of one
+    states = T // size * state if causal or fades else 0
+    replayed = states + max(2 * out, dims.q_len * (E if causal else D) + again)
+    half = 4 * lanes * (dims.itemsize < 4)
     return Cost(
         flops=2 * lanes * pairs,
-        train_flops=heads.TRAIN_PRODUCTS * 2 * lanes * pairs,
+        train_flops=2 * lanes * (heads.TRAIN_PRODUCTS * pairs - (T + S) * each),
         ideal_flops=2 * lanes * (dims.q_len + dims.kv_len) * R * E,
-        bytes=4 * group * held + dims.itemsize * out + copied,
-        # or, before any head, one array of zeros more, that out and a gradient are copied from
-        train_bytes=max(4 * group * replayed, dims.itemsize * out)
-        + dims.itemsize * (out + gradients)
-        + copied
-        + 4 * half * out,
-        state_bytes=4 * lanes * summed,
+        bytes=4 * lanes * held + dims.itemsize * lanes * out,
+        train_bytes=4 * lanes * replayed + dims.itemsize * lanes * gradients + half * out,
+        state_bytes=4 * lanes * state,
     )
 
 
-def shown(mask, k, size):
-    """The mask [B, S] of keys that are cut into chunks; None where there is nothing to hide, not
-    even what the last chunk is padded with."""
-    if mask is None and k.shape[2] % size:
-        return jnp.ones((k.shape[0], k.shape[2]), bool)
-    return mask
-
-
-def cut(x, size):
-    """[B, H, N, D] (or a mask [B, N], or None) -> [chunks, B, H, size, D], padded by zeros."""
-    if x is None:
-        return None
-    axis = min(x.ndim - 2, 2) or 1
-    padded = ops.pad_to(x, ops.ceil_to(x.shape[axis], size), axis)
-    shape = (*x.shape[:axis], -1, size, *x.shape[axis + 1 :])
-    return jnp.moveaxis(padded.reshape(shape), axis, 0)
-
-
-def join(out, T):
-    """[chunks, B, H, size, E] -> [B, H, T, E]."""
-    out = jnp.moveaxis(out, 0, 2)
-    return out.reshape(*out.shape[:2], -1, out.shape[4])[:, :, :T]
+def rows_of(state, N: int) -> int:
+    """Positions a chunk where not causal, of N: their features stay in a core's cache."""
+    return min(N, max(LEAST_ROWS, heads.budget() // state["k"].size))

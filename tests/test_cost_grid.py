@@ -11,7 +11,7 @@ from tests import cost_grid
 RATIOS = {"FLOPs": (cost_grid.flops_ratio, 0.01), "bytes": (cost_grid.bytes_ratio, 0.1)}
 # (mechanism, mode) whose formula of bytes does not hold yet: tried by `make test-all` and shown as
 # such (`python -m tests.cost_grid 3` prints how far off they are)
-ROUGH = {("performer", "train"), ("mixed", "forward"), ("mixed", "train")}
+ROUGH = {("linear", "forward"), ("efficient", "train"), ("mixed", "forward"), ("mixed", "train")}
 DRAWS = 10
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import attention_zoo as zoo
-from attention_zoo import exponential
+from attention_zoo import exponential, heads, recurrence
 from attention_zoo.mechanisms import efficient, linear, performer, rfa
 from attention_zoo.mechanisms.rfa import cos_sin
 from attention_zoo.types import Dims
@@ -184,7 +184,8 @@ def test_hyperparameters_out_of_range_are_refused(name, hparams, message):
 @pytest.mark.parametrize("module", [linear, efficient, performer, rfa])
 def test_sequences_longer_than_a_chunk_are_as_exact(module, monkeypatch):
     """Of a call that is not causal, whose chunks are longer than the sequences of other tests."""
-    monkeypatch.setattr(module, "ROWS", 8)
+    monkeypatch.setattr(recurrence, "LEAST_ROWS", 8)
+    monkeypatch.setitem(heads.BUDGET, "cpu", 1)
     m = module.make()
     params = m.init(jax.random.key(3), SIZE)
     mask = jnp.arange(T)[None] % 5 > 0

@@ -21,7 +21,8 @@ LAYERS = {
     "attention_zoo/tile_memory.py": set(),
     "attention_zoo/tiles.py": {"types", "ops", "tile_walk", "tile_batches", "tile_memory"},
     "attention_zoo/cache.py": {"types", "ops"},
-    "attention_zoo/recurrence.py": {"types", "ops", "heads"},
+    "attention_zoo/chunks.py": set(),
+    "attention_zoo/recurrence.py": {"types", "ops", "heads", "chunks"},
     "attention_zoo/registry.py": {"types", "mechanisms"},
 }
 # what a package of experiments may import of others; commands may import all of them

@@ -17,14 +17,12 @@ from attention_zoo import exponential, ops
 from attention_zoo.parallel import states
 from attention_zoo.types import Decode, Dims, Mechanism
 
-ROWS = 16384  # a chunk where not causal: a head's features that a CPU's cache holds
 
-
-def make(normaliser: str = "feature", scaled: bool = False, chunk: int = 128) -> Mechanism:
+def make(normaliser: str = "feature", scaled: bool = False, chunk: int = 64) -> Mechanism:
     if normaliser not in ("feature", "row"):
         raise ValueError(f'normaliser must be "feature" or "row", got {normaliser!r}')
     ops.positive(chunk=chunk)
-    options = {"normaliser": normaliser, "chunk": chunk, "rows": ROWS}
+    options = {"normaliser": normaliser, "chunk": chunk}
 
     def maps(*_):
         return jax.nn.log_softmax, lambda k: k
@@ -34,7 +32,7 @@ def make(normaliser: str = "feature", scaled: bool = False, chunk: int = 128) ->
 
     def apply(params, q, k, v, *, mask=None, causal=False):
         D = q.shape[-1]
-        return leave(exponential.by_heads(maps, D, q, k, v, mask, causal=causal, **options), D)
+        return leave(exponential.run(maps(), D, q, k, v, mask, causal=causal, **options), D)
 
     def reference(params, q, k, v, *, mask=None, causal=False):
         allowed = ops.visible(q.shape[1], k.shape[1], mask, causal)
@@ -43,7 +41,8 @@ def make(normaliser: str = "feature", scaled: bool = False, chunk: int = 128) ->
         return leave(out, q.shape[-1])
 
     def cost(dims: Dims, *, causal=False):
-        return exponential.cost(dims, dims.head_dim, 0, causal=causal, **options)
+        busy = 3 if normaliser == "row" else 2
+        return exponential.cost(dims, dims.head_dim, 0, causal=causal, busy=busy, **options)
 
     inner = exponential.decode(maps, lambda dims: dims.head_dim, **options)
 

@@ -14,8 +14,6 @@ from attention_zoo import ops, recurrence
 from attention_zoo.parallel import states
 from attention_zoo.types import Dims, Mechanism
 
-ROWS = 16384  # a chunk where not causal: a head's features that a CPU's cache holds
-
 
 def elu1(x):
     """elu(x) + 1, by exp alone: expm1 takes several times as long on a CPU."""
@@ -29,11 +27,9 @@ FEATURE_MAPS = {
     "exp": jnp.exp,
     "identity": lambda x: x,
 }
-# arrays of the size of q and k that the maps of both leave for the backward pass
-KEPT = {"elu": 4, "relu": 3, "relu2": 4, "exp": 2, "identity": 0}
 
 
-def make(feature_map: str = "elu", normalise: bool | None = None, chunk: int = 128) -> Mechanism:
+def make(feature_map: str = "elu", normalise: bool | None = None, chunk: int = 64) -> Mechanism:
     if feature_map not in FEATURE_MAPS:
         raise ValueError(
             f"feature_map must be one of {', '.join(FEATURE_MAPS)}, got {feature_map!r}"
@@ -42,13 +38,13 @@ def make(feature_map: str = "elu", normalise: bool | None = None, chunk: int = 1
     phi = FEATURE_MAPS[feature_map]
     divide = feature_map != "identity" if normalise is None else normalise
 
-    options = {"normalise": divide, "chunk": chunk, "rows": ROWS}
+    options = {"normalise": divide, "chunk": chunk}
 
     def maps(params=None):
         return phi, lambda k: (phi(k), None)
 
     def apply(params, q, k, v, *, mask=None, causal=False):
-        return recurrence.by_heads(maps, q.shape[-1], q, k, v, mask, causal=causal, **options)
+        return recurrence.run(maps(), q.shape[-1], q, k, v, mask, causal=causal, **options)
 
     def reference(params, q, k, v, *, mask=None, causal=False):
         q, k = (phi(x.astype(jnp.float32)) for x in (q, k))
@@ -58,8 +54,7 @@ def make(feature_map: str = "elu", normalise: bool | None = None, chunk: int = 1
         return ops.weigh(weights, v)
 
     def cost(dims: Dims, *, causal=False):
-        kept = KEPT[feature_map] * dims.head_dim
-        return recurrence.cost(dims, dims.head_dim, 0, causal=causal, kept=kept, **options)
+        return recurrence.cost(dims, dims.head_dim, 0, causal=causal, busy=1, **options)
 
     return Mechanism(
         "linear",

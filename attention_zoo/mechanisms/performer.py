@@ -25,8 +25,6 @@ from attention_zoo.types import Dims, Mechanism
 
 KERNELS = ("softmax", "hyperbolic", "relu")
 
-ROWS = 256  # a chunk where not causal: its features fit into a core's cache
-
 
 def make(
     features: int = 256,
@@ -35,7 +33,7 @@ def make(
     normalise: bool = True,
     feature_eps: float | None = None,
     sum_eps: float = 0.0,
-    chunk: int = 128,
+    chunk: int = 64,
 ) -> Mechanism:
     if kernel not in KERNELS:
         raise ValueError(f"kernel must be one of {', '.join(KERNELS)}, got {kernel!r}")
@@ -53,7 +51,6 @@ def make(
     options = {
         "normaliser": "row" if normalise else None,
         "chunk": chunk,
-        "rows": ROWS,
         "extra": sum_eps,
     }
 
@@ -67,7 +64,7 @@ def make(
     def projected(projection, x):
         """w·x', and |x'|²/2 where the kernel takes it off: [B, H, c, rows], [B, H, c, 1]."""
         x = x.astype(jnp.float32) * x.shape[-1] ** -0.25
-        u = jnp.einsum("bhtd,hrd->bhtr", x, projection)
+        u = jnp.einsum("bhtd,hrd->bhtr", x, jax.lax.stop_gradient(projection))
         if kernel == "hyperbolic":
             u = jnp.concatenate([u, -u], -1)
         return u, jnp.square(x).sum(-1, keepdims=True) / 2
@@ -87,10 +84,10 @@ def make(
         return run
 
     def maps(k, mask, projection):
-        """Logarithms of q's and of k's features, for calls on the keys k [B, H, S, D]."""
+        """Logarithms of q's and of k's features, for calls on the keys k [B, S, H, D]."""
         highest = None
         if leaks:
-            u, _ = projected(projection, k)
+            u, _ = projected(projection, jnp.moveaxis(jax.lax.stop_gradient(k), 2, 1))
             seen = True if mask is None else mask[:, None, :, None]
             highest = jnp.where(seen, u, ops.LOWEST).max((2, 3), keepdims=True)
             highest = jnp.where(highest == ops.LOWEST, 0.0, highest)
@@ -98,23 +95,22 @@ def make(
         return tuple(logs(projection, peak) for peak in peaks)
 
     def apply(params, q, k, v, *, mask=None, causal=False):
-        tables = (params["projection"],)
-        return exponential.by_heads(maps, features, q, k, v, mask, tables, causal=causal, **options)
+        made = maps(k, mask, params["projection"])
+        return exponential.run(made, features, q, k, v, mask, causal=causal, **options)
 
     def reference(params, q, k, v, *, mask=None, causal=False):
-        q, k = (jnp.einsum("bthd->bhtd", x) for x in (q, k))
         of_q, of_k = maps(k, mask, params["projection"])
+        q, k = (jnp.einsum("bthd->bhtd", x) for x in (q, k))
         allowed = ops.visible(q.shape[2], k.shape[2], mask, causal)
         return exponential.reference(of_q(q), of_k(k), v, allowed, options["normaliser"], sum_eps)
 
     def cost(dims: Dims, *, causal=False):
         each = rows * dims.head_dim
-        kept = 2 * features if kernel == "relu" else 0
-        cost = exponential.cost(dims, features, each, causal=causal, kept=kept, **options)
+        cost = exponential.cost(dims, features, each, causal=causal, **options)
         whole = 2 * dims.batch * dims.heads * dims.kv_len * each if leaks else 0
-        # the maximum has no gradient, but is recomputed
+        # the maximum has no gradient
         return dataclasses.replace(
-            cost, flops=cost.flops + whole, train_flops=cost.train_flops + 2 * whole
+            cost, flops=cost.flops + whole, train_flops=cost.train_flops + whole
         )
 
     sharded = states.parallel(

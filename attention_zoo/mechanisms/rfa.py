@@ -18,8 +18,6 @@ from attention_zoo import ops, recurrence
 from attention_zoo.parallel import states
 from attention_zoo.types import Dims, Mechanism
 
-ROWS = 256  # a chunk where not causal: its features fit into a core's cache
-
 
 def make(
     features: int = 256,
@@ -27,7 +25,7 @@ def make(
     sigma: float = 1.0,
     unit: bool = True,
     eps: float = 0.0,
-    chunk: int = 128,
+    chunk: int = 64,
 ) -> Mechanism:
     ops.positive(features=features, chunk=chunk)
     if features % 2:
@@ -35,7 +33,7 @@ def make(
     if not sigma > 0 or eps < 0:
         raise ValueError(f"sigma must be above 0 and eps 0 or more, got {sigma} and {eps}")
     rows = features // 2
-    options = {"normalise": True, "chunk": chunk, "rows": ROWS, "eps": eps}
+    options = {"normalise": True, "chunk": chunk, "eps": eps}
 
     def init(rng, dims: Dims):
         projection_key, gate_key = jax.random.split(rng)
@@ -60,7 +58,8 @@ def make(
             x = x * jax.lax.rsqrt(jnp.square(x).sum(-1, keepdims=True) + 1e-12)
         else:
             x = x * x.shape[-1] ** -0.25
-        angles = jnp.einsum("bhtd,hrd->bhtr", x / params["sigma"][:, None], params["projection"])
+        projection = jax.lax.stop_gradient(params["projection"])
+        angles = jnp.einsum("bhtd,hrd->bhtr", x / params["sigma"][:, None], projection)
         return jnp.concatenate(cos_sin(angles), -1) * rows**-0.5
 
     def keep(params, k):
@@ -77,13 +76,7 @@ def make(
         return lambda q: phi(params, q), of_keys
 
     def apply(params, q, k, v, *, mask=None, causal=False):
-        def of_heads(*tables):
-            return maps(dict(zip(params, tables, strict=True)))
-
-        tables = params.values()
-        return recurrence.by_heads(
-            of_heads, features, q, k, v, mask, tables, causal=causal, **options
-        )
+        return recurrence.run(maps(params), features, q, k, v, mask, causal=causal, **options)
 
     def reference(params, q, k, v, *, mask=None, causal=False):
         T, S = q.shape[1], k.shape[1]
@@ -101,12 +94,7 @@ def make(
 
     def cost(dims: Dims, *, causal=False):
         each = rows * dims.head_dim
-        # sines, cosines and features of q and k, half of an array of them in another's place, the
-        # unit vectors, and what gates are applied to
-        kept = 7 * features // 2 + 5 * dims.head_dim + gate * 5 * features // 2
-        kept += gate * causal * (3 * features // 2 + 2 * min(chunk, dims.q_len))
-        busy = 6 if gate and causal else 3
-        return recurrence.cost(dims, features, each, causal=causal, kept=kept, busy=busy, **options)
+        return recurrence.cost(dims, features, each, causal=causal, fades=gate, **options)
 
     names = ("projection", "sigma") + ("gate_weight", "gate_bias") * gate
     sharded = states.parallel(

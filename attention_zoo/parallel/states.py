@@ -12,7 +12,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from attention_zoo import exponential, heads, ops, recurrence
+from attention_zoo import exponential, ops, recurrence
 from attention_zoo.parallel import halo, traffic
 from attention_zoo.types import Dims, Parallel, Traffic
 
@@ -41,22 +41,12 @@ def parallel(
     extra = options.pop("extra", 0.0)
 
     def apply(params, q, k, v, *, axis, mask=None, causal=False):
-        R = width(Dims(head_dim=q.shape[-1]))
-        group = recurrence.group_of(q.shape[0], q.shape[2], q.shape[1], R)
-
-        def summarise(mask, k, v, *tables):
-            return kind.pack(maps(*tables), k, v, mask, R, options["rows"])
-
-        def finish(mask, q, k, v, state, *tables):
-            made = maps(*tables)
-            state = kind.unpack(state, extra)
-            return kind.form.attend(
-                made, q, k, v, mask, state, causal=causal, summed=True, **options
-            )[0]
-
-        state = heads.each(summarise, group, (k, v), mask, tables(params))
+        made = maps(*tables(params))
+        state = jnp.moveaxis(kind.pack(made, k, v, mask, width(Dims(head_dim=q.shape[-1]))), 2, 1)
         state = earlier(kind, state, axis) if causal else kind.total(state, axis)
-        return heads.each(finish, group, (q, k, v, state), mask, tables(params))
+        state = kind.unpack(jnp.moveaxis(state, 1, 2), extra)
+        call = {"causal": causal, "summed": True, **options}
+        return kind.form.attend(made, q, k, v, mask, state, **call)[0]
 
     def traffic_of(dims: Dims, P: int, *, causal=False, masked=False) -> Traffic:
         row = traffic.FLOAT * dims.batch * dims.heads * width(dims)
@@ -93,8 +83,9 @@ def _pack(*rows):
 # sums
 
 
-def _pack_sums(maps, k, v, mask, R, rows):
-    state = recurrence.write(maps, k, v, mask, recurrence.empty(*k.shape[:2], R, v.shape[-1]), rows)
+def _pack_sums(maps, k, v, mask, R):
+    empty = recurrence.empty(k.shape[0], k.shape[2], R, v.shape[-1])
+    state = recurrence.write(maps, k, v, mask, empty)
     return _pack(state["kv"], state["k"])
 
 
@@ -116,10 +107,10 @@ SUMS = Kind(
 # sums that fade: the last row is the logarithm of what is left of earlier ones
 
 
-def _pack_fading(maps, k, v, mask, R, rows):
-    _, _, decay = recurrence.keys_of(maps, k, v, mask)
+def _pack_fading(maps, k, v, mask, R):
+    _, _, decay = recurrence.keys_of(maps, *(jnp.moveaxis(x, 2, 1) for x in (k, v)), mask)
     decay = jnp.broadcast_to(decay.sum(-1)[..., None], (*decay.shape[:2], R))
-    return _pack(_pack_sums(maps, k, v, mask, R, rows), decay)
+    return _pack(_pack_sums(maps, k, v, mask, R), decay)
 
 
 def _fade(first, second):
@@ -153,9 +144,9 @@ FADING = Kind(
 # sums of exponentials: the last row is the peak that they are relative to
 
 
-def _pack_peaked(maps, k, v, mask, R, rows):
-    empty = exponential.empty(*k.shape[:2], R, v.shape[-1])
-    state = exponential.write(maps, k, v, mask, empty, rows)
+def _pack_peaked(maps, k, v, mask, R):
+    empty = exponential.empty(k.shape[0], k.shape[2], R, v.shape[-1])
+    state = exponential.write(maps, k, v, mask, empty)
     return _pack(state["kv"], state["k"], state["peak"])
 
 
