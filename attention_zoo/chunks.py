@@ -86,10 +86,8 @@ def over_chunks(step: Callable, state, arrays, mask, size: int):
             _, pull = jax.vjp(lambda s, c, cs: call(s, c, shown, *cs), state, chunk, closed)
             d_rows = None if d_out is None else new(cut(d_out, start), 0.0, seen)
             d_state, d_chunk, more = pull((d_state, d_rows))
-            d_arrays = [
-                put(d, g if whole else g + cut(d, start), start)
-                for d, g in zip(d_arrays, d_chunk, strict=True)
-            ]
+            # from the last: positions that two chunks share get theirs from the one they are new to
+            d_arrays = [put(d, g, start) for d, g in zip(d_arrays, d_chunk, strict=True)]
             return (d_state, d_arrays, jax.tree.map(jnp.add, d_closed, more)), None
 
         zeros = jax.tree.map(jnp.zeros_like, (list(arrays), closed))

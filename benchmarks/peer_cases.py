@@ -52,6 +52,8 @@ SINKHORN = {"block": 128, "sort": "mean"}
 LINEAR, EFFICIENT = {"feature_map": "elu"}, {"scaled": True}
 FAVOR = {"features": 256, "kernel": "hyperbolic"}
 RFA = {"features": 256, "unit": False}
+INFORMER, AUTOFORMER = {"factor": 5}, {"factor": 3}
+FEDFORMER = {"modes": 64, "placing": "lowest"}
 
 CASES = {
     "full_sdpa": Case("full"),
@@ -113,9 +115,18 @@ CASES = {
     "gmlp_lucid": Case("spatial_gating"),
     "gmlp_lucid_causal": Case("spatial_gating", causal=True),
     "mixer_lucid": Case("mlp_mixer", {"hidden": 2048, "norm": True, "residual": True}),
-}
-# the time series' mechanisms are not here yet
-WITHOUT = {
-    *("informer_hf", "informer_nf", "informer_nf_causal", "autoformer_nf", "autoformer_nf_eval"),
-    *("autoformer_hf", "fedformer_nf", "fedformer_nf_cross"),
+    "informer_hf": Case("probsparse", INFORMER, note="samples a key a query there, N in all"),
+    "informer_nf": Case("probsparse", INFORMER),
+    "informer_nf_causal": Case(
+        "probsparse", INFORMER | {"ranking": "paper", "rest": "sum"}, causal=True
+    ),
+    "autoformer_nf": Case("auto_correlation", AUTOFORMER | {"batch_wide": True}),
+    "autoformer_nf_eval": Case("auto_correlation", AUTOFORMER),
+    "autoformer_hf": Case("auto_correlation", AUTOFORMER | {"batch_wide": True}),
+    "fedformer_nf": Case("fourier_enhanced", FEDFORMER),
+    "fedformer_nf_cross": Case(
+        "fourier_enhanced",
+        FEDFORMER | {"kind": "cross", "activation": "softmax"},
+        note="keys are the values there",
+    ),
 }
