@@ -2,7 +2,7 @@
 
     make demo
 
-Under 6 minutes on two CPU cores: 2.5 for the kernels, half of one for the reordering, 2.5 for the
+6 to 8 minutes on two CPU cores: 2.5 for the kernels, half of one for the reordering, 2.5 for the
 training. Expect exponents in N of 2 for full, 1 for local, global, bigbird and linear, 1.5 for
 strided; orders that cross at N = 43, 64 and 85; bits per byte well below what counting bytes gives.
 Any value of the three configs can be set: --config.scaling.repeats=10 --config.language.steps=500.
