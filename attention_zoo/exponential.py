@@ -2,11 +2,11 @@
 
 With logarithms a of q's features and b of k's, out_i = Σ_j Σ_f exp(a_if + b_jf) v_j over a
 normaliser: "row" Σ_j Σ_f exp(a_if + b_jf); "feature" divides each feature of k by its own sum over
-positions; None is 1. As in recurrence.py arrays are [B, length, H, D], and `maps` (of q, of k) make
-the logarithms chunk by chunk, [B, H, c, D] -> [B, H, c, R], float32. Sums are kept relative to the
-largest b so far, a feature: the state is {"kv": Σ v exp(b - peak)ᵀ [B, H, E, R], "k": Σ exp(b -
-peak) [B, H, R], "peak": [B, H, R]} (E in front: the sum over positions then is twice as fast on a
-CPU).
+positions; None is 1. As in recurrence.py arrays are [B, length, H, D], and `maps(params)` (of q, of
+k) make the logarithms chunk by chunk, [B, H, c, D] -> [B, H, c, R], float32. Sums are kept relative
+to the largest b so far, a feature: the state is {"kv": Σ v exp(b - peak)ᵀ [B, H, E, R], "k": Σ
+exp(b - peak) [B, H, R], "peak": [B, H, R]} (E in front: the sum over positions then is twice as
+fast on a CPU).
 
 Causal: a maximum over a chunk would move earlier rows by rounding, so a chunk is taken relative to
 the peak before it (the first key, where there is none). Rows at and after a key that exceeds it by
@@ -37,16 +37,18 @@ def empty(B: int, H: int, R: int, E: int, extra: float = 0.0) -> dict:
     return {"kv": kv, "k": k + 1, "peak": jnp.full((B, H, R), jnp.log(extra))}
 
 
-def attend(maps, q, k, v, mask, state, *, causal, normaliser: str | None, chunk, summed=False):
+def attend(
+    maps, params, q, k, v, mask, state, *, causal, normaliser: str | None, chunk, summed=False
+):
     """(out [B, T, H, E] in v's dtype, new state): a query reads the sums of `state` and of all
     keys, or of those up to its own if causal; `summed`: the keys are in `state` then."""
     if not causal:
-        state = state if summed else write(maps, k, v, mask, state)
-        return read(maps[0], q, v.dtype, state, normaliser), state
+        state = state if summed else write(maps, params, k, v, mask, state)
+        return read(maps, params, q, v.dtype, state, normaliser), state
 
-    def step(state, q, k, v, mask):
-        dtype = v.dtype
-        a, (b, v, seen) = maps[0](q.astype(jnp.float32)), keys_of(maps[1], k, v, mask)
+    def step(params, state, q, k, v, mask):
+        dtype, (log_q, log_k) = v.dtype, maps(params)
+        a, (b, v, seen) = log_q(q.astype(jnp.float32)), keys_of(log_k, k, v, mask)
         first = jnp.take_along_axis(b, seen.argmax(2, keepdims=True), 2)[:, :, 0]
         level = jnp.where(state["peak"] > ops.LOWEST, state["peak"], first)
         level = jax.lax.stop_gradient(level)
@@ -71,30 +73,33 @@ def attend(maps, q, k, v, mask, state, *, causal, normaliser: str | None, chunk,
         out = jnp.where(grown[..., None], token_rows, out)
         return absorb(state, b, v, None if mask is None else seen), out.astype(dtype)
 
-    return over_chunks(step, state, (q, k, v), mask, chunk)
+    return over_chunks(step, params, state, (q, k, v), mask, chunk)
 
 
-def write(maps, k, v, mask, state):
+def write(maps, params, k, v, mask, state):
     """The state after all keys."""
 
-    def step(state, k, v, mask):
-        b, v, seen = keys_of(maps[1], k, v, mask)
+    def step(params, state, k, v, mask):
+        b, v, seen = keys_of(maps(params)[1], k, v, mask)
         return absorb(state, b, v, None if mask is None else seen), None
 
-    return over_chunks(step, state, (k, v), mask, rows_of(state, k.shape[1]))[1]
+    rows = rows_of(state["k"].size, k.shape[1])
+    return over_chunks(step, params, state, (k, v), mask, rows)[1]
 
 
-def read(log_q, q, dtype, state, normaliser):
+def read(maps, params, q, dtype, state, normaliser):
     """What queries take from the sums of `state`."""
 
-    def step(_, q, mask):
-        a = log_q(q.astype(jnp.float32))
+    def step(shared, _, q, mask):
+        params, state = shared
+        a = maps(params)[0](q.astype(jnp.float32))
         share, shift = _shares(a, state["peak"], state["k"][:, :, None], normaliser)
         out = jnp.einsum("bhtr,bher->bhte", share, state["kv"])
         total = jnp.einsum("bhtr,bhr->bht", share, state["k"]) if normaliser == "row" else None
         return None, _finish(out, total, shift, normaliser).astype(dtype)
 
-    return over_chunks(step, None, (q,), None, rows_of(state, q.shape[1]))[0]
+    rows = rows_of(state["k"].size, q.shape[1])
+    return over_chunks(step, (params, state), None, (q,), None, rows)[0]
 
 
 def keys_of(log_k, k, v, mask):
@@ -137,10 +142,10 @@ def reference(a, b, v, allowed, normaliser: str | None, extra: float = 0.0):
     return ops.weigh(matrix, v)
 
 
-def run(maps, R: int, q, k, v, mask, *, extra=0.0, **options):
+def run(maps, params, R: int, q, k, v, mask, *, extra=0.0, **options):
     """`attend` from nothing."""
     state = empty(k.shape[0], k.shape[2], R, v.shape[-1], extra)
-    return attend(maps, q, k, v, mask, state, **options)[0]
+    return attend(maps, params, q, k, v, mask, state, **options)[0]
 
 
 def decode(maps: Callable, width: Callable, *, extra=0.0, **options) -> Decode:
@@ -150,7 +155,7 @@ def decode(maps: Callable, width: Callable, *, extra=0.0, **options) -> Decode:
         return empty(dims.batch, dims.heads, width(dims), dims.value_dim, extra)
 
     def step(params, state, q, k, v, *, mask=None):
-        return attend(maps(params), q, k, v, mask, state, causal=True, **options)
+        return attend(maps, params, q, k, v, mask, state, causal=True, **options)
 
     return Decode(init, step, step)
 

@@ -11,12 +11,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-# numbers of one intermediate that a group may hold: so many stay in one core's cache on a CPU, and
-# fill an accelerator elsewhere
+# numbers of one intermediate that a group of heads, or a chunk of positions, may hold: so many stay
+# in one core's cache on a CPU, and fill an accelerator elsewhere
 BUDGET = {"cpu": 2**16}
 BUDGET_ACCELERATOR = 2**25
-# how often `each` does a product in training: forward, again in the backward pass, and there for
-# the gradients of both operands
+# how often `each`, and chunks.py, do a product in training: forward, again in the backward pass,
+# and there for the gradients of both operands
 TRAIN_PRODUCTS = 4
 
 

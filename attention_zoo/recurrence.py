@@ -1,11 +1,12 @@
 """Linear attention once features exist: out = φq (φkᵀ v) / φq·Σφk, in parallel or by steps.
 
 Arrays are [B, length, H, D], `mask` [B, S] or None; they are cut into chunks of positions, which
-are put heads first, [B, H, c, D]. `maps` makes float32 features chunk by chunk, so that none of a
-whole sequence are held: (q -> φq [B, H, c, R], k -> (φk, log decay)). A log decay [B, H, c], at
-most 0, is what each token shrinks the sums before it by, or None. The state of the causal form is
-{"kv": Σ v φkᵀ [B, H, E, R], "k": Σ φk [B, H, R]} in float32, whatever the length (E in front: the
-sum over positions then is twice as fast on a CPU). The backward pass recomputes a chunk.
+are put heads first, [B, H, c, D]. `maps(params)`, made anew in each chunk, make float32 features of
+it, so that none of a whole sequence are held: (q -> φq [B, H, c, R], k -> (φk, log decay)). A log
+decay [B, H, c], at most 0, is what each token shrinks the sums before it by, or None. The state of
+the causal form is {"kv": Σ v φkᵀ [B, H, E, R], "k": Σ φk [B, H, R]} in float32, whatever the length
+(E in front: the sum over positions then is twice as fast on a CPU). Training keeps one a chunk of a
+causal call, and recomputes the chunk.
 """
 
 from collections.abc import Callable
@@ -20,17 +21,17 @@ from attention_zoo.types import Cost, Decode, Dims
 LEAST_ROWS = 64
 
 
-def attend(maps, q, k, v, mask, state, *, causal, normalise, chunk, eps=0.0, summed=False):
+def attend(maps, params, q, k, v, mask, state, *, causal, normalise, chunk, eps=0.0, summed=False):
     """(out [B, T, H, E] in v's dtype, new state): a query reads the sums of `state` and of all
     keys, or of those up to its own if causal; `summed`: the keys are in `state` then."""
     if not causal:
-        state = state if summed else write(maps, k, v, mask, state)
-        return read(maps, q, v.dtype, state, normalise, eps), state
+        state = state if summed else write(maps, params, k, v, mask, state)
+        return read(maps, params, q, v.dtype, state, normalise, eps), state
 
-    def step(state, q, k, v, mask):
-        dtype, q = v.dtype, maps[0](q.astype(jnp.float32))
-        k, v, decay = keys_of(maps, k, v, mask)
-        past = jnp.tri(q.shape[2], dtype=bool)
+    def step(params, state, q, k, v, mask):
+        of_q, of_k = maps(params)
+        dtype, q, past = v.dtype, of_q(q.astype(jnp.float32)), jnp.tri(q.shape[2], dtype=bool)
+        k, v, decay = keys_of(of_k, k, v, mask)
         weights = jnp.einsum("bhtr,bhsr->bhts", q, k) * past
         if decay is not None:
             passed = decay.cumsum(-1)
@@ -44,41 +45,44 @@ def attend(maps, q, k, v, mask, state, *, causal, normalise, chunk, eps=0.0, sum
             out = ops.safe_divide(out, total[..., None])
         return absorb(state, k, v, decay), out.astype(dtype)
 
-    return over_chunks(step, state, (q, k, v), mask, chunk)
+    return over_chunks(step, params, state, (q, k, v), mask, chunk)
 
 
-def write(maps, k, v, mask, state):
+def write(maps, params, k, v, mask, state):
     """The state after all keys."""
 
-    def step(state, k, v, mask):
-        return absorb(state, *keys_of(maps, k, v, mask)), None
+    def step(params, state, k, v, mask):
+        return absorb(state, *keys_of(maps(params)[1], k, v, mask)), None
 
-    return over_chunks(step, state, (k, v), mask, rows_of(state, k.shape[1]))[1]
+    rows = rows_of(state["k"].size, k.shape[1])
+    return over_chunks(step, params, state, (k, v), mask, rows)[1]
 
 
-def read(maps, q, dtype, state, normalise, eps):
+def read(maps, params, q, dtype, state, normalise, eps):
     """What queries take from the sums of `state`."""
 
-    def step(_, q, mask):
-        features = maps[0](q.astype(jnp.float32))
+    def step(shared, _, q, mask):
+        params, state = shared
+        features = maps(params)[0](q.astype(jnp.float32))
         out = jnp.einsum("bhtr,bher->bhte", features, state["kv"])
         if normalise:
             total = jnp.einsum("bhtr,bhr->bht", features, state["k"]) + eps
             out = ops.safe_divide(out, total[..., None])
         return None, out.astype(dtype)
 
-    return over_chunks(step, None, (q,), None, rows_of(state, q.shape[1]))[0]
+    rows = rows_of(state["k"].size, q.shape[1])
+    return over_chunks(step, (params, state), None, (q,), None, rows)[0]
 
 
-def keys_of(maps, k, v, mask):
+def keys_of(of_k, k, v, mask):
     """(φk, v, log decay) of a chunk, all 0 where hidden, whatever was there."""
     k, v = k.astype(jnp.float32), v.astype(jnp.float32)
     if mask is None:
-        features, decay = maps[1](k)
+        features, decay = of_k(k)
         return features, v, decay
     seen = mask[:, None, :, None]
     # k before too: a feature that overflows there would be 0 with a gradient of NaN
-    features, decay = maps[1](jnp.where(seen, k, 0.0))
+    features, decay = of_k(jnp.where(seen, k, 0.0))
     features, v = jnp.where(seen, features, 0.0), jnp.where(seen, v, 0.0)
     return features, v, None if decay is None else jnp.where(seen[..., 0], decay, 0.0)
 
@@ -98,9 +102,10 @@ def empty(B: int, H: int, R: int, E: int) -> dict:
     return {"kv": jnp.zeros((B, H, E, R), jnp.float32), "k": jnp.zeros((B, H, R), jnp.float32)}
 
 
-def run(maps, R: int, q, k, v, mask, **options):
+def run(maps, params, R: int, q, k, v, mask, **options):
     """`attend` from nothing."""
-    return attend(maps, q, k, v, mask, empty(*k.shape[::2][:2], R, v.shape[-1]), **options)[0]
+    state = empty(k.shape[0], k.shape[2], R, v.shape[-1])
+    return attend(maps, params, q, k, v, mask, state, **options)[0]
 
 
 def decode(maps: Callable, width: Callable, **options) -> Decode:
@@ -110,7 +115,7 @@ def decode(maps: Callable, width: Callable, **options) -> Decode:
         return empty(dims.batch, dims.heads, width(dims), dims.value_dim)
 
     def step(params, state, q, k, v, *, mask=None):
-        return attend(maps(params), q, k, v, mask, state, causal=True, **options)
+        return attend(maps, params, q, k, v, mask, state, causal=True, **options)
 
     return Decode(init, step, step)
 
@@ -133,9 +138,10 @@ def cost(
     whether sums do; `again`: numbers of a head that a causal chunk holds while it is recomputed,
     if not the usual."""
     D, E, lanes = dims.head_dim, dims.value_dim, dims.batch * dims.heads
-    rows = chunk if causal else max(LEAST_ROWS, heads.budget() // (lanes * R))
-    size = min(rows, dims.q_len)
-    T, S = (ops.ceil_to(n, min(rows, n)) for n in (dims.q_len, dims.kv_len))
+    size, keys = (
+        min(chunk, n) if causal else rows_of(lanes * R, n) for n in (dims.q_len, dims.kv_len)
+    )
+    T, S = ops.ceil_to(dims.q_len, size), ops.ceil_to(dims.kv_len, keys)
     pairs = (T + S) * (each + R * E) + T * R * normalise
     pairs += T * size * (R + E) if causal else 0
     state, out = R * (E + 1), dims.q_len * E
@@ -161,6 +167,7 @@ def cost(
     )
 
 
-def rows_of(state, N: int) -> int:
-    """Positions a chunk where not causal, of N: their features stay in a core's cache."""
-    return min(N, max(LEAST_ROWS, heads.budget() // state["k"].size))
+def rows_of(numbers: int, N: int) -> int:
+    """Positions a chunk where not causal, of N with so many features each in all heads and
+    sequences: they stay in a core's cache."""
+    return min(N, max(LEAST_ROWS, heads.budget() // numbers))

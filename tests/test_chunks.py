@@ -21,13 +21,13 @@ def inputs(B, N):
 def run(state, x, y, table, mask, size):
     """Each position takes the sum of x * table over what is shown up to it, times y."""
 
-    def step(state, x, y, mask):
+    def step(table, state, x, y, mask):
         x = x * table[:, None]
         shown = x if mask is None else jnp.where(mask[:, None, :, None], x, 0.0)
         sums = state[:, :, None] + shown.cumsum(2)
         return sums[:, :, -1], sums * y
 
-    return over_chunks(step, state, (x, y), mask, size)
+    return over_chunks(step, table, state, (x, y), mask, size)
 
 
 def at_once(state, x, y, table, mask):
@@ -59,13 +59,11 @@ def test_chunks_are_the_whole_in_value_and_gradient(B, N, masked):
 
 def test_nothing_may_leave():
     state, x, _, _ = inputs(2, 7)
-    mean, total = over_chunks(
-        lambda state, x, mask: (state + jnp.where(mask[:, None, :, None], x, 0.0).sum(2), None),
-        state,
-        (x,),
-        None,
-        4,
-    )
+
+    def step(_, state, x, mask):
+        return state + jnp.where(mask[:, None, :, None], x, 0.0).sum(2), None
+
+    mean, total = over_chunks(step, None, state, (x,), None, 4)
     assert mean is None
     assert_close(total, state + x.sum(1))
 
@@ -75,3 +73,9 @@ def test_no_array_is_copied(B, N):
     given = inputs(B, N)
     lowered = jax.jit(lambda *given: run(*given, None, 16)).trace(*given).lower()
     assert measure.memory_of(lowered).temp_size_in_bytes < given[1].nbytes / 2
+
+
+def test_arrays_of_two_lengths_are_refused():
+    state, x, y, table = inputs(1, 8)
+    with pytest.raises(ValueError, match=r"of one length, got lengths \[8, 7\]"):
+        run(state, x, y[:, :7], table, None, 4)

@@ -24,7 +24,7 @@ def make(normaliser: str = "feature", scaled: bool = False, chunk: int = 64) -> 
     ops.positive(chunk=chunk)
     options = {"normaliser": normaliser, "chunk": chunk}
 
-    def maps(*_):
+    def maps(params):
         return jax.nn.log_softmax, lambda k: k
 
     def leave(out, D):
@@ -32,7 +32,7 @@ def make(normaliser: str = "feature", scaled: bool = False, chunk: int = 64) -> 
 
     def apply(params, q, k, v, *, mask=None, causal=False):
         D = q.shape[-1]
-        return leave(exponential.run(maps(), D, q, k, v, mask, causal=causal, **options), D)
+        return leave(exponential.run(maps, (), D, q, k, v, mask, causal=causal, **options), D)
 
     def reference(params, q, k, v, *, mask=None, causal=False):
         allowed = ops.visible(q.shape[1], k.shape[1], mask, causal)

@@ -113,7 +113,7 @@ def make(implementation: str | None = None) -> Mechanism:
         # half a spectrum; where it is made in two steps twice, of which the second then has room
         # for the rows that are put together, before and after
         out, half = N * C, 2 * N * width
-        steps, rows = over_n or over_c, 2 * min(N, ROWS) * C
+        steps, rows = over_n or over_c, 2 * rows_of(N) * C
         return Cost(
             B * flops,
             train_flops=2 * B * flops,  # the waves do not learn
@@ -138,12 +138,16 @@ def make(implementation: str | None = None) -> Mechanism:
     )
 
 
+def rows_of(N: int) -> int:
+    """A few rows at a time, or a CPU would make copies of all."""
+    return min(N, ROWS) if jax.default_backend() == "cpu" else N
+
+
 def whole(half, C: int):
     """The real part of all C columns of a spectrum's first C // 2 + 1, [B, N, C // 2 + 1]: column
     C - c is column c with its positions turned around."""
     B, N, width = half.shape
-    # a few rows at a time, or a CPU would make copies of all
-    rows = min(N, ROWS) if jax.default_backend() == "cpu" else N
+    rows = rows_of(N)
 
     def step(out, start):
         here = jax.lax.dynamic_slice_in_dim(half, start, rows, 1).real
@@ -153,7 +157,7 @@ def whole(half, C: int):
 
     # the last rows may be written twice
     starts = np.minimum(np.arange(0, N, rows), N - rows)
-    return jax.lax.scan(step, jnp.zeros((B, N, C)), starts)[0]
+    return jax.lax.scan(step, jnp.zeros((B, N, C), jnp.float32), starts)[0]
 
 
 def dft(n: int):

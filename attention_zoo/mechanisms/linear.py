@@ -1,7 +1,7 @@
 """Linear attention: φ(q)(φ(k)ᵀv) / (φ(q)·Σφ(k)), the reordering of (φ(q)φ(k)ᵀ)v. arXiv:2006.16236.
 
 (q kᵀ)v costs (D + E)N² multiply-adds a head, q(kᵀv) 2DEN. Causal: prefix sums of φ(k)ᵀv, one state
-a chunk of positions by a scan, quadratic inside a chunk; the backward pass recomputes a head.
+a chunk of positions by a scan, quadratic inside a chunk; the backward pass recomputes a chunk.
 Feature maps: elu (elu + 1), relu, relu2 (relu squared), exp, identity. `normalise` divides by the
 sum of weights; by default all but identity do, whose weights may sum to 0. exp is not stabilised:
 inputs stay below 80 in float32.
@@ -40,11 +40,11 @@ def make(feature_map: str = "elu", normalise: bool | None = None, chunk: int = 6
 
     options = {"normalise": divide, "chunk": chunk}
 
-    def maps(params=None):
+    def maps(params):
         return phi, lambda k: (phi(k), None)
 
     def apply(params, q, k, v, *, mask=None, causal=False):
-        return recurrence.run(maps(), q.shape[-1], q, k, v, mask, causal=causal, **options)
+        return recurrence.run(maps, (), q.shape[-1], q, k, v, mask, causal=causal, **options)
 
     def reference(params, q, k, v, *, mask=None, causal=False):
         q, k = (phi(x.astype(jnp.float32)) for x in (q, k))

@@ -19,7 +19,8 @@ import math
 import jax
 import jax.numpy as jnp
 
-from attention_zoo import exponential, ops
+from attention_zoo import exponential, ops, recurrence
+from attention_zoo.chunks import over_chunks
 from attention_zoo.parallel import states
 from attention_zoo.types import Dims, Mechanism
 
@@ -83,23 +84,33 @@ def make(
 
         return run
 
-    def maps(k, mask, projection):
-        """Logarithms of q's and of k's features, for calls on the keys k [B, S, H, D]."""
-        highest = None
-        if leaks:
-            u, _ = projected(projection, jnp.moveaxis(jax.lax.stop_gradient(k), 2, 1))
-            seen = True if mask is None else mask[:, None, :, None]
-            highest = jnp.where(seen, u, ops.LOWEST).max((2, 3), keepdims=True)
-            highest = jnp.where(highest == ops.LOWEST, 0.0, highest)
-        peaks = (lambda u: u.max(-1, keepdims=True), lambda u: highest)
-        return tuple(logs(projection, peak) for peak in peaks)
+    def maps(params):
+        """Logarithms of q's and of k's features."""
+        peaks = (lambda u: u.max(-1, keepdims=True), lambda u: params["highest"][..., None, None])
+        return tuple(logs(params["projection"], peak) for peak in peaks)
+
+    def ranged(params, k, mask):
+        """With the highest projection of visible keys, a head: [B, H]."""
+        if not leaks:
+            return params
+
+        def step(projection, peak, k, mask):
+            u, _ = projected(projection, k)
+            shown = True if mask is None else mask[:, None, :, None]
+            return jnp.maximum(peak, jnp.where(shown, u, ops.LOWEST).max((2, 3))), None
+
+        (B, S, H, _), lowest = k.shape, jnp.float32(ops.LOWEST)
+        rows = recurrence.rows_of(B * H * features, S)
+        given = jax.lax.stop_gradient((params["projection"], jnp.full((B, H), lowest), (k,)))
+        _, highest = over_chunks(step, *given, mask, rows)
+        return {**params, "highest": jnp.where(highest == lowest, 0.0, highest)}
 
     def apply(params, q, k, v, *, mask=None, causal=False):
-        made = maps(k, mask, params["projection"])
-        return exponential.run(made, features, q, k, v, mask, causal=causal, **options)
+        params = ranged(params, k, mask)
+        return exponential.run(maps, params, features, q, k, v, mask, causal=causal, **options)
 
     def reference(params, q, k, v, *, mask=None, causal=False):
-        of_q, of_k = maps(k, mask, params["projection"])
+        of_q, of_k = maps(ranged(params, k, mask))
         q, k = (jnp.einsum("bthd->bhtd", x) for x in (q, k))
         allowed = ops.visible(q.shape[2], k.shape[2], mask, causal)
         return exponential.reference(of_q(q), of_k(k), v, allowed, options["normaliser"], sum_eps)
@@ -113,16 +124,8 @@ def make(
             cost, flops=cost.flops + whole, train_flops=cost.train_flops + whole
         )
 
-    sharded = states.parallel(
-        states.PEAKED,
-        lambda projection: maps(None, None, projection),
-        lambda dims: features,
-        lambda params: (params["projection"],),
-        **options,
-    )
-    decode = exponential.decode(
-        lambda params: maps(None, None, params["projection"]), lambda dims: features, **options
-    )
+    sharded = states.parallel(states.PEAKED, maps, lambda dims: features, **options)
+    decode = exponential.decode(maps, lambda dims: features, **options)
 
     return Mechanism(
         "performer",

@@ -76,7 +76,7 @@ def make(
         return lambda q: phi(params, q), of_keys
 
     def apply(params, q, k, v, *, mask=None, causal=False):
-        return recurrence.run(maps(params), features, q, k, v, mask, causal=causal, **options)
+        return recurrence.run(maps, params, features, q, k, v, mask, causal=causal, **options)
 
     def reference(params, q, k, v, *, mask=None, causal=False):
         T, S = q.shape[1], k.shape[1]
@@ -96,14 +96,7 @@ def make(
         each = rows * dims.head_dim
         return recurrence.cost(dims, features, each, causal=causal, fades=gate, **options)
 
-    names = ("projection", "sigma") + ("gate_weight", "gate_bias") * gate
-    sharded = states.parallel(
-        states.FADING if gate else states.SUMS,
-        lambda *tables: maps(dict(zip(names, tables, strict=True))),
-        lambda dims: features,
-        lambda params: tuple(params[name] for name in names),
-        **options,
-    )
+    kind = states.FADING if gate else states.SUMS
     return Mechanism(
         "rfa",
         apply,
@@ -113,7 +106,7 @@ def make(
         formula="2(d+d')N·2·features",
         init=init,
         decode=recurrence.decode(maps, lambda dims: features, **options),
-        parallel=sharded,
+        parallel=states.parallel(kind, maps, lambda dims: features, **options),
         refresh=refresh,
         frozen=frozenset({"projection"}),
     )

@@ -33,20 +33,19 @@ class Kind:
     """What the last row is without keys; the others are 0."""
 
 
-def parallel(
-    kind: Kind, maps: Callable, width: Callable, tables: Callable = lambda params: (), **options
-) -> Parallel:
-    """Of a mechanism that `kind.form.by_heads` computes: `maps(*tables)` makes the maps of a group
-    of heads, `width(dims)` is the features' number R, `tables(params)` are [H, ...]."""
+def parallel(kind: Kind, maps: Callable, width: Callable, **options) -> Parallel:
+    """Of a mechanism that `kind.form.run` computes with `maps`; `width(dims)` is the features'
+    number R."""
     extra = options.pop("extra", 0.0)
 
     def apply(params, q, k, v, *, axis, mask=None, causal=False):
-        made = maps(*tables(params))
-        state = jnp.moveaxis(kind.pack(made, k, v, mask, width(Dims(head_dim=q.shape[-1]))), 2, 1)
+        state = jnp.moveaxis(
+            kind.pack(maps, params, k, v, mask, width(Dims(head_dim=q.shape[-1]))), 2, 1
+        )
         state = earlier(kind, state, axis) if causal else kind.total(state, axis)
         state = kind.unpack(jnp.moveaxis(state, 1, 2), extra)
         call = {"causal": causal, "summed": True, **options}
-        return kind.form.attend(made, q, k, v, mask, state, **call)[0]
+        return kind.form.attend(maps, params, q, k, v, mask, state, **call)[0]
 
     def traffic_of(dims: Dims, P: int, *, causal=False, masked=False) -> Traffic:
         row = traffic.FLOAT * dims.batch * dims.heads * width(dims)
@@ -83,9 +82,9 @@ def _pack(*rows):
 # sums
 
 
-def _pack_sums(maps, k, v, mask, R):
+def _pack_sums(maps, params, k, v, mask, R):
     empty = recurrence.empty(k.shape[0], k.shape[2], R, v.shape[-1])
-    state = recurrence.write(maps, k, v, mask, empty)
+    state = recurrence.write(maps, params, k, v, mask, empty)
     return _pack(state["kv"], state["k"])
 
 
@@ -107,10 +106,12 @@ SUMS = Kind(
 # sums that fade: the last row is the logarithm of what is left of earlier ones
 
 
-def _pack_fading(maps, k, v, mask, R):
-    _, _, decay = recurrence.keys_of(maps, *(jnp.moveaxis(x, 2, 1) for x in (k, v)), mask)
+def _pack_fading(maps, params, k, v, mask, R):
+    _, _, decay = recurrence.keys_of(
+        maps(params)[1], *(jnp.moveaxis(x, 2, 1) for x in (k, v)), mask
+    )
     decay = jnp.broadcast_to(decay.sum(-1)[..., None], (*decay.shape[:2], R))
-    return _pack(_pack_sums(maps, k, v, mask, R), decay)
+    return _pack(_pack_sums(maps, params, k, v, mask, R), decay)
 
 
 def _fade(first, second):
@@ -144,9 +145,9 @@ FADING = Kind(
 # sums of exponentials: the last row is the peak that they are relative to
 
 
-def _pack_peaked(maps, k, v, mask, R):
+def _pack_peaked(maps, params, k, v, mask, R):
     empty = exponential.empty(k.shape[0], k.shape[2], R, v.shape[-1])
-    state = exponential.write(maps, k, v, mask, empty)
+    state = exponential.write(maps, params, k, v, mask, empty)
     return _pack(state["kv"], state["k"], state["peak"])
 
 
