@@ -100,9 +100,9 @@ def make(
             return jnp.maximum(peak, jnp.where(shown, u, ops.LOWEST).max((2, 3))), None
 
         (B, S, H, _), lowest = k.shape, jnp.float32(ops.LOWEST)
-        rows = recurrence.rows_of(B * H * features, S)
+        size = recurrence.rows_of(B * H * features, S)
         given = jax.lax.stop_gradient((params["projection"], jnp.full((B, H), lowest), (k,)))
-        _, highest = over_chunks(step, *given, mask, rows)
+        _, highest = over_chunks(step, *given, mask, size)
         return {**params, "highest": jnp.where(highest == lowest, 0.0, highest)}
 
     def apply(params, q, k, v, *, mask=None, causal=False):
@@ -118,8 +118,10 @@ def make(
     def cost(dims: Dims, *, causal=False):
         each = rows * dims.head_dim
         cost = exponential.cost(dims, features, each, causal=causal, **options)
-        whole = 2 * dims.batch * dims.heads * dims.kv_len * each if leaks else 0
         # the maximum has no gradient
+        lanes, S = dims.batch * dims.heads, dims.kv_len
+        padded = ops.ceil_to(S, recurrence.rows_of(lanes * features, S))
+        whole = 2 * lanes * padded * each if leaks else 0
         return dataclasses.replace(
             cost, flops=cost.flops + whole, train_flops=cost.train_flops + whole
         )
