@@ -9,21 +9,28 @@ from experiments.kinds import kernel
 from tests import cost_grid
 
 RATIOS = {"FLOPs": (cost_grid.flops_ratio, 0.01), "bytes": (cost_grid.bytes_ratio, 0.1)}
-# (mechanism, mode) whose formula of bytes does not hold yet: tried by `make test-all` and shown as
-# such (`python -m tests.cost_grid 3` prints how far off they are)
-ROUGH = {("linear", "forward"), ("efficient", "train"), ("mixed", "forward"), ("mixed", "train")}
+# (mechanism, mode) and draws where its formula of bytes does not hold yet: `make test-all` shows
+# them as such (`python -m tests.cost_grid 3` prints how far off they are)
 DRAWS = 10
+ALL = range(1, DRAWS)
+ROUGH = {
+    ("linear", "forward"): [9],
+    ("efficient", "train"): [5],
+    ("mixed", "forward"): ALL,
+    ("mixed", "train"): ALL,
+}
 
 
-def case(name, mode, what):
+def case(name, mode, what, number):
     marks = [pytest.mark.slow] if what == "bytes" else []
-    if what == "bytes" and (name, mode) in ROUGH:
+    if what == "bytes" and number in ROUGH.get((name, mode), ()):
         marks.append(pytest.mark.xfail(raises=AssertionError, reason="a rough formula so far"))
-    return pytest.param(name, mode, what, marks=marks)
+    return pytest.param(name, mode, what, number, marks=marks)
 
 
 CASES = [
-    case(name, mode, what)
+    case(name, mode, what, number)
+    for number in ALL
     for name in cost_grid.SPACES
     for mode in cost_grid.MODES
     for what in RATIOS
@@ -52,13 +59,12 @@ def test_whatever_is_drawn_can_be_called(name):
         assert kernel.objections(cost_grid.draw(name, number, "train")) == []
 
 
-@pytest.mark.parametrize(("name", "mode", "what"), CASES)
-def test_a_formula_is_what_is_counted(name, mode, what):
-    holds(name, 1, mode, what)
+@pytest.mark.parametrize(("name", "mode", "what", "number"), [c for c in CASES if c.values[3] == 1])
+def test_a_formula_is_what_is_counted(name, mode, what, number):
+    holds(name, number, mode, what)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", range(2, DRAWS))
-@pytest.mark.parametrize(("name", "mode", "what"), CASES)
+@pytest.mark.parametrize(("name", "mode", "what", "number"), [c for c in CASES if c.values[3] > 1])
 def test_a_formula_is_what_is_counted_over_the_grid(name, mode, what, number):
     holds(name, number, mode, what)
