@@ -47,6 +47,41 @@ def weigh(weights, v):
     return jnp.einsum("bhts,bshe->bthe", weights.astype(v.dtype), v)
 
 
+@jax.custom_vjp
+def over_positions(matrix, x):
+    """matrix [M, N] times x [B, N, ...] over positions, float32: [B, M, ...].
+
+    As plain products, in its gradients too: for an einsum XLA may turn x, or the result, around.
+    """
+    columns = x.reshape(*x.shape[:2], -1)
+    made = jnp.matmul(matrix, columns, preferred_element_type=jnp.float32)
+    return made.reshape(len(x), -1, *x.shape[2:])
+
+
+def _over_positions_kept(matrix, x):
+    # a constant matrix has no gradient, so x is not kept for it
+    kept = x.value if matrix.perturbed else None
+    made = over_positions(matrix.value, x.value)
+    return made, (matrix.value, kept, jnp.zeros(0, x.value.dtype))
+
+
+def _over_positions_gradients(residuals, d_out):
+    matrix, x, like = residuals
+    d_out, turned = d_out.astype(like.dtype), matrix.T
+    if like.dtype != jnp.float32:
+        # XLA has no product of a turned bfloat16 matrix on a CPU
+        turned = jax.lax.optimization_barrier(turned)
+    d_matrix = None
+    if x is not None:
+        d_rows, rows = (jnp.moveaxis(y, 1, 0).reshape(y.shape[1], -1) for y in (d_out, x))
+        d_matrix = jnp.matmul(d_rows, rows.T, preferred_element_type=jnp.float32)
+        d_matrix = d_matrix.astype(matrix.dtype)
+    return d_matrix, over_positions(turned, d_out).astype(like.dtype)
+
+
+over_positions.defvjp(_over_positions_kept, _over_positions_gradients, symbolic_zeros=True)
+
+
 def pad_to(x, length: int, axis: int):
     """Zeros (False for masks) after the end of `axis` up to `length`."""
     widths = [(0, 0)] * x.ndim

@@ -23,7 +23,9 @@ def balance(scores, allowed, iterations: int, columns=None):
         if columns is None:
             total = log_sum(logs, allowed, -2)
         else:
-            total = jnp.logaddexp(jax.lax.cumlogsumexp(logs, axis=2), columns[step][:, :, None])
+            # twenty times as fast on a CPU as lax.cumlogsumexp
+            so_far = jax.lax.associative_scan(jnp.logaddexp, logs, axis=2)
+            total = jnp.logaddexp(so_far, columns[step][:, :, None])
             after.append(total[:, :, -1])
         logs = jnp.where(allowed, logs - total, ops.LOWEST)
     weights = jnp.where(allowed, jnp.exp(logs), 0.0)
@@ -63,6 +65,14 @@ def take(index, probability, free, k, v, shown):
     k, v = ((gather(x) * scale).astype(x.dtype) for x in (k, v))
     shown = gather(jnp.repeat(shown[..., None], index.shape[1], 3))
     return k, v, shown & jnp.einsum("bhu->buh", free)[:, :, None]
+
+
+def mixed(weights, x):
+    """Σ_v weights[u, v] x[v]: [B, U, b, H, D] of weights [B, H, U, V], blocks x [B, V, b, H, D]."""
+    B, V, b, H, D = x.shape
+    # heads first, features last: XLA turns whole blocks around for an einsum of other orders
+    rows = jnp.moveaxis(x, 3, 1).reshape(B, H, V, b * D)
+    return jnp.moveaxis((weights @ rows).reshape(B, H, -1, b, D), 1, 3)
 
 
 def mean(x, shown):

@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from attention_zoo import ops
+from attention_zoo import ops, tile_memory
 from attention_zoo.parallel import traffic
 from attention_zoo.types import Cost, Dims, Mechanism, Parallel
 
@@ -140,18 +140,35 @@ def make(
         by_waves, by_modes = 2 * (taken + T * M * E), inside + 4 * M * E * E
         flops = 2 * heads * (by_waves + by_modes)
         train = 2 * heads * (2 * by_waves + 3 * by_modes)  # the waves do not learn
-        # complex weights and modes; what is read, turned: v in the room of the output
+        # complex weights and modes; arrays of q and of v
         learned, spectra = 2 * dims.heads * E * E * modes, 2 * heads * M * E
-        values, others = heads * T * E, heads * (T + S) * D * crossing
-        # gradients; complex ones of weights, which are turned, or of what is read
-        turned = learned * 2 + (0 if crossing else learned // 2) + 2 * spectra
+        queries, values = crossing * heads * T * D, heads * T * E
+        others = crossing * heads * (T + S) * D
+        # of several sequences what is read is turned, and v in the room of the output; of one the
+        # weights are there, if they fit
+        if dims.batch > 1:
+            held = values + max(values, learned + spectra + others)
+        elif crossing:
+            held = values + learned + 4 * heads * M * D + spectra
+        else:
+            held = values + max(2 * spectra, tile_memory.left_over([learned, spectra], [values]))
+        # complex gradients of weights, which are turned, and of modes, in the room of those of what
+        # is read; arrays of v, before and after
+        turned = [learned, learned, spectra, spectra]
+        if dims.batch > 1:
+            turned = sum(turned) if crossing else 2 * learned + max(3 * spectra, values)
+        elif crossing:
+            turned = tile_memory.left_over(turned, [queries, others - queries])
+        else:
+            turned = tile_memory.left_over([*turned, learned // 2], [values])
+        arrays = 2 * values + (dims.batch > 1) * queries
         grads = learned + values + others
         return Cost(
             flops,
             train_flops=train,
             ideal_flops=flops,
-            bytes=4 * (values + max(values, learned + spectra + others)),
-            train_bytes=4 * (grads + max(turned, (3 - crossing) * values, values + others)),
+            bytes=4 * held,
+            train_bytes=4 * (grads + max(turned, arrays)),
         )
 
     return Mechanism(
@@ -193,7 +210,7 @@ def spectrum(x, waves):
     """The complex modes [B, M, H, D] of x [B, N, H, D]."""
     cosine, sine = waves
     # one product: the gradients of two would be arrays of x's size
-    parts = jnp.einsum("mn,bnhd->bmhd", np.concatenate([cosine, -sine]), x)
+    parts = ops.over_positions(np.concatenate([cosine, -sine]), x)
     return jax.lax.complex(*jnp.split(parts, 2, 1))
 
 
@@ -204,4 +221,4 @@ def positions(modes, waves, slots, N: int):
     share = np.where((slots == 0) | (2 * slots == N), 1.0, 2.0).astype(np.float32) / N
     # one product: two would be arrays of the output's size
     parts = jnp.concatenate([modes.real, modes.imag], 1) * np.tile(share, 2)[:, None, None]
-    return jnp.einsum("mn,bmhe->bnhe", np.concatenate([cosine, -sine]), parts)
+    return ops.over_positions(np.concatenate([cosine, -sine]).T, parts)

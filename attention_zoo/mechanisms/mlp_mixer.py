@@ -53,11 +53,10 @@ def make(
         B, N, H, E = v.shape
         x = enter(params, v, mask).astype(v.dtype).reshape(B, N, H * E)
         expand, contract = (params[name].astype(v.dtype) for name in ("expand", "contract"))
-        f32 = {"preferred_element_type": jnp.float32}
-        inner = total(jnp.einsum("rn,bnc->brc", expand[:, :N], x, **f32), axis)
+        inner = total(ops.over_positions(expand[:, :N], x), axis)
         inner += params["expand_bias"][:, None]
         inner = jax.nn.gelu(inner, approximate=False).astype(v.dtype)
-        mixed = jnp.einsum("nr,brc->bnc", contract[:N], inner, **f32)
+        mixed = ops.over_positions(contract[:N], inner)
         mixed += params["contract_bias"][:N, None]
         return leave(mixed.reshape(B, N, H, E), v, mask, axis)
 

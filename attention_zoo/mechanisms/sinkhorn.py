@@ -108,7 +108,7 @@ def make(
                 (logits + noise) / temperature, allowed, iterations, columns
             )
             weights, allowed = weights[:, :, :sortcut], allowed[:, :, :sortcut]
-            k, v = (jnp.einsum("bhuv,bvshd->bushd", weights.astype(x.dtype), x) for x in (k, v))
+            k, v = (sorting.mixed(weights.astype(x.dtype), x) for x in (k, v))
             seen = jnp.einsum("bxuv,bvs->bus", allowed * 1.0, shown * 1.0) > 0
             return k, v, jnp.repeat(seen[..., None], H, 3), columns
         null = ((0, 0), (0, 0), (0, 0), (nulls, 0))
