@@ -92,8 +92,6 @@ def make(
         few = dataclasses.replace(dims, kv_len=slots)
         inner = layout(T).cost(few, ideal_pairs=T * slots)
         projection = 2 * S * marks
-        # k and v are turned, but for one matrix for all heads of one sequence
-        turned = dims.batch > 1 or sharing == "none"
         # numbers of k and of v, of the output, of a group's queries and of a tile's
         keys, values, out = lanes * S * D, lanes * S * E, lanes * T * E
         held = layout(T).held(few)
@@ -105,10 +103,7 @@ def make(
         # of v stand in both results' places, where they fit. That of a shared matrix is a sum
         matrix = slots * S * (dims.heads if sharing == "none" else 1)
         matrices = [matrix] if sharing == "kv" else [matrix, matrix]
-        last = 2 * keys + values * (E > D)
-        if sharing != "none":
-            last = turned * (keys + values + max(keys, values))
-        last += turned * matrix * (sharing == "kv")
+        last = 2 * keys + values * (E > D) + matrix * (sharing == "kv")
         # before them the tiles: slots, sums of rows, a group's queries, the gradients of these and
         # of its output, and a tile's; some stand in the places of results that are made later
         walk = 2 * (marks + held.rows)
@@ -123,12 +118,12 @@ def make(
         else:
             # v with positions last has no place: the output stands in that of its gradient
             loop = tile_memory.left_over(group + tile, [values, *matrices])
-            walk += values * turned + 2 * sum(held.copies[1:]) + loop
+            walk += values + 2 * sum(held.copies[1:]) + loop
         return Cost(
             inner.flops + projection,
             train_flops=inner.train_flops + 3 * projection,
             ideal_flops=inner.ideal_flops + projection,
-            bytes=max(4 * projected * turned, inner.bytes + 4 * marks),
+            bytes=max(4 * projected, inner.bytes + 4 * marks),
             train_bytes=4 * (lanes * T * D + keys + values + sum(matrices) + max(last, walk)),
         )
 
@@ -150,9 +145,8 @@ def make(
 def project(matrix, x, axis=None):
     """[B, S, H, D] -> [B, R, H, D] by a matrix [H or 1, R, S], in x's dtype; summed over the
     devices of a mesh axis, which have a part of the columns and positions each."""
-    matrix = matrix.astype(x.dtype)
-    if len(matrix) == 1:
-        slots = ops.over_positions(matrix[0], x)
-    else:
-        slots = jnp.einsum("hrs,bshd->brhd", matrix, x, preferred_element_type=jnp.float32)
+    letters = "rs,bshd->brhd" if len(matrix) == 1 else "hrs,bshd->brhd"
+    matrix = matrix[0] if len(matrix) == 1 else matrix
+    f32 = {"preferred_element_type": jnp.float32}
+    slots = jnp.einsum(letters, matrix.astype(x.dtype), x, **f32)
     return (slots if axis is None else jax.lax.psum(slots, axis)).astype(x.dtype)
