@@ -18,6 +18,8 @@ from experiments.running.isolate import Worker
 from experiments.training import mesh as meshes
 
 ISOLATION = ("point", "mechanism", "none")
+# what --retry repeats: more time, or a quieter machine, may be all that was wanting
+RETRIED = ("error", "timeout")
 # between looks at the points that other runners hold
 WAIT_SECONDS = 1.0
 
@@ -53,8 +55,8 @@ class Settings:
 def pending(
     points: Iterable[dict], store: records.Store, *, retry: bool | str = False
 ) -> list[dict]:
-    """The points without a final record; with `retry` an error, or one of before that date, is not
-    final."""
+    """The points without a final record; with `retry` an error or a timeout, or one of before that
+    date, is not final."""
     known = store.all()
     return [p for p in points if not _final(known.get(records.point_id(p)), retry)]
 
@@ -128,7 +130,7 @@ def memory_of_machine() -> int:
 
 
 def _final(record, retry):
-    if record is None or record["status"] != "error":
+    if record is None or record["status"] not in RETRIED:
         return record is not None
     return not retry or (retry is not True and record["env"]["date"] >= retry)
 
