@@ -35,13 +35,13 @@ def last_of_bucket(count: int) -> Callable:
     return sees
 
 
-def windows(q, k, v, bucket, *, buckets, block, sees, scale, once=True, circular=False):
+def windows(q, k, v, bucket, *, buckets, block, sees, scale, once=True, circular=False, lanes=1):
     """(out [N, E], logsumexp [N]), float32, of a head: q, k [N, D], v [N, E], bucket [N, rounds].
 
     In every round a query sees the keys of its chunk of `block` slots and of the chunk before,
     where `sees(query tags, key tags)` allows; rounds are one softmax. `once`: a key met in
     several rounds counts once. `circular`: the first chunk of a round sees the last one of the
-    round before.
+    round before. `lanes`: of how many heads and sequences this is called at once.
     A row with nothing to see has out 0 and logsumexp ops.LOWEST.
     """
     N, rounds = bucket.shape
@@ -57,52 +57,54 @@ def windows(q, k, v, bucket, *, buckets, block, sees, scale, once=True, circular
 
     def one_round(r):
         to, home = slot[r], order[r]
-        q_slots, k_slots, v_slots = (chunks(move(x, to, home)) for x in (q, k, v))
         owner = jnp.minimum(home, N - 1)
         real = home < N
-        own = Tags(jnp.arange(size, dtype=jnp.int32), jnp.where(real, bucket[owner, r], -1), owner)
-        every = [
-            Tags(slot[n, owner], jnp.where(real, bucket[owner, n], -1), owner)
-            for n in range(rounds if once else 0)
-        ]
-        before = order[(r - 1) % rounds, -block:] if circular else None
+        last = order[(r - 1) % rounds, -block:] if circular else None
 
-        def look(x, token_rows, empty):
-            """Each chunk's keys after those of the chunk before: [chunks, 2 block, ...]."""
-            x = chunks(x) if x.ndim < 3 else x
-            if not back:
-                return x
+        def tags(n):
+            """(tags of slots, of tokens) in round n."""
+            here = Tags(slot[n, owner], jnp.where(real, bucket[owner, n], -1), owner)
+            return here, Tags(slot[n], bucket[:, n], tokens)
+
+        def before(x, token_rows, empty):
+            """Of the chunk before each: [chunks, block, ...]."""
             first = jnp.full_like(x[:1], empty)
-            if before is not None:
-                first = jnp.where(
-                    (before < N).reshape((1, block) + (1,) * (x.ndim - 2)),
-                    token_rows[jnp.minimum(before, N - 1)][None],
-                    first,
-                )
-            return jnp.concatenate([jnp.concatenate([first, x[:-1]]), x], 1)
+            if last is not None:
+                shown = (last < N).reshape((1, block) + (1,) * (x.ndim - 2))
+                first = jnp.where(shown, token_rows[jnp.minimum(last, N - 1)][None], first)
+            return jnp.concatenate([first, x[:-1]])
 
-        def pair(tags, n):
-            """Tags of queries [chunks, block, 1] and of keys [chunks, 1, keys]."""
-            queries = Tags(*(chunks(x)[:, :, None] for x in tags))
-            # the chunk before the first has slots before 0
-            rows = Tags(slot[n], bucket[:, n], tokens)
-            keys = Tags(*(look(x, y, -1)[:, None] for x, y in zip(tags, rows, strict=True)))
-            return queries, keys
-
-        queries, keys = pair(own, r)
+        q_slots, k_slots, v_slots = (chunks(move(x, to, home)) for x in (q, k, v))
+        pairs = [tags(r), *(tags(n) for n in range(rounds if once else 0))]
+        # of this round the slots after the last token too
+        pairs[0] = pairs[0][0]._replace(slot=jnp.arange(size, dtype=jnp.int32)), pairs[0][1]
+        own = [Tags(*map(chunks, here)) for here, _ in pairs]
+        sides = [(k_slots, v_slots, own)]
         if back:
-            at = jnp.arange(-block, block) + block * jnp.arange(size // block)[:, None]
-            keys = keys._replace(slot=at[:, None])
-        allowed = sees(queries, keys) & (keys.bucket >= 0)
-        logits = jnp.einsum(
-            "mqd,mkd->mqk", q_slots, look(k_slots, k, 0), preferred_element_type=jnp.float32
-        )
-        logits *= scale
-        if once:
-            met = sum(sees(*pair(tags, n)).astype(jnp.float32) for n, tags in enumerate(every))
+            earlier = [
+                Tags(*(before(x, y, -1) for x, y in zip(here, of_tokens, strict=True)))
+                for here, (_, of_tokens) in zip(own, pairs, strict=True)
+            ]
+            # the chunk before the first has slots before 0
+            earlier[0] = earlier[0]._replace(slot=own[0].slot - block)
+            sides.insert(0, (before(k_slots, k, 0), before(v_slots, v, 0), earlier))
+
+        def some(q, own, sides):
+            """(out [m, block, E], logsumexp [m, block]) of m chunks."""
+            keys, values, theirs = jax.tree.map(lambda *x: jnp.concatenate(x, 1), *sides)
+            own = [Tags(*(x[:, :, None] for x in each)) for each in own]
+            theirs = [Tags(*(x[:, None] for x in each)) for each in theirs]
+            allowed = sees(own[0], theirs[0]) & (theirs[0].bucket >= 0)
+            logits = jnp.einsum("mqd,mkd->mqk", q, keys, preferred_element_type=jnp.float32)
+            logits *= scale
+            met = sum(
+                sees(*each).astype(jnp.float32) for each in zip(own[1:], theirs[1:], strict=True)
+            )
             # around the end of a round a pair may be met in no round: reformer-pytorch's 1e-9
-            logits -= jnp.log(jnp.maximum(met, 1e-9))
-        out, lse = attend(logits, allowed, look(v_slots, v, 0))
+            share = 1 / jnp.maximum(met, 1e-9) if once else None
+            return attend(logits, allowed, values, share)
+
+        out, lse = in_turns(some, chunks_at_once(N, block, lanes), q_slots, own, sides)
         return move(out.reshape(size, -1), home, to), move(lse.reshape(size), home, to)
 
     if rounds == 1:
@@ -111,11 +113,44 @@ def windows(q, k, v, bucket, *, buckets, block, sees, scale, once=True, circular
     return tiles.merge(*zip(out, lse, strict=True))
 
 
-def attend(logits, allowed, v):
-    """(out [m, q, E], logsumexp [m, q]) of logits [m, q, k] over values [m, k, E]."""
+def in_turns(step: Callable, some: int, *arrays):
+    """step(*arrays), which works along their first axis, on `some` entries at a time, a divisor of
+    how many there are; recomputed in the backward pass unless that is all."""
+    n = len(jax.tree.leaves(arrays)[0])
+    if some == n:
+        return step(*arrays)
+    parts = jax.tree.map(lambda x: x.reshape(n // some, some, *x.shape[1:]), arrays)
+    step = jax.checkpoint(step, prevent_cse=False)
+    found = jax.lax.map(lambda part: step(*part), parts)
+    return jax.tree.map(lambda x: x.reshape(n, *x.shape[2:]), found)
+
+
+def at_once(n: int, numbers: int) -> int:
+    """How many of n entries of so many numbers each `in_turns` takes, so that a CPU's cache holds
+    them: products of what lies there are three times as fast."""
+    most = max(1, min(n, heads.budget() // numbers))
+    return next(m for m in range(most, 0, -1) if n % m == 0)
+
+
+def train_products(n: int, some: int) -> int:
+    """How often a product that `in_turns` does within `heads.each` is done in training."""
+    return heads.TRAIN_PRODUCTS + (some < n)
+
+
+def chunks_at_once(N: int, block: int, lanes: int) -> int:
+    """Of the chunks of `windows`."""
+    block = min(block, N)
+    return at_once(-(-N // block), lanes * 2 * block**2)
+
+
+def attend(logits, allowed, v, share=None):
+    """(out [m, q, E], logsumexp [m, q]) of logits [m, q, k] over values [m, k, E]; a key counts
+    `share` times."""
     logits = jnp.where(allowed, logits, ops.LOWEST)
     peak = jax.lax.stop_gradient(logits.max(-1))
     weights = jnp.exp(logits - peak[..., None])
+    if share is not None:
+        weights *= share
     total = weights.sum(-1)
     out = jnp.einsum("mqk,mke->mqe", weights.astype(v.dtype), v, preferred_element_type=jnp.float32)
     empty = peak == ops.LOWEST
@@ -180,21 +215,34 @@ def window_pairs(N: int, block: int, circular: bool = False) -> int:
     return size * block * (2 if size > block or circular else 1)
 
 
-def window_held(N: int, block: int, rounds: int, D: int, E: int) -> tuple[int, int]:
-    """Numbers of `windows` alive at once, forward and in the backward pass."""
-    size, pairs = ops.ceil_to(N, min(block, N)), window_pairs(N, block)
-    # slots, buckets and positions
-    tags = 10 * rounds * N
-    # by slot, and by look: with the chunk before
-    slots, looks = size * (D + E), 2 * size * (D + E)
-    # logits, weights and who is seen (a truth value is a quarter of a number)
-    forward = tags + N * E + max(9 * pairs // 4 + 2 * size * E, slots + looks)
-    # weights, the gradients of weights and logits, and those of q, k and v
-    backward = tags + 3 * pairs + 2 * looks + slots
-    if rounds > 1:
-        forward += rounds * N * E + N * (2 * D + E)
-        # the loop over rounds keeps weights, who is seen, slots, looks, results and gradients
-        backward += rounds * (5 * pairs // 4 + looks + slots + 2 * N * E)
+def window_held(N: int, block: int, rounds: int, D: int, E: int, lanes: int) -> tuple[int, int]:
+    """Numbers of `windows` alive at once in each of the lanes, forward and in the backward pass."""
+    block, pairs = min(block, N), window_pairs(N, block)
+    size, some = ops.ceil_to(N, block), chunks_at_once(N, block, lanes)
+    several = rounds > 1
+    if some * block == size:
+        # slots, buckets and positions
+        tags = 10 * rounds * N
+        # by slot, and by look: with the chunk before
+        slots, looks = size * (D + E), 2 * size * (D + E)
+        # logits, weights and who is seen (a truth value is a quarter of a number)
+        forward = tags + N * E + max(9 * pairs // 4 + 2 * size * E, slots + looks)
+        # weights, the gradients of weights and logits, and those of q, k and v; the output
+        backward = tags + 3 * pairs + 2 * looks + slots + N * E
+        if several:
+            # the loop over rounds keeps weights, who is seen, slots, looks, results and gradients
+            forward += rounds * N * E + N * (2 * D + E)
+            backward += rounds * (5 * pairs // 4 + looks + slots + 2 * N * E)
+        return forward, backward
+    # of q, k and v: by token, by slot, of the chunk before each; what comes out by both; in the
+    # backward pass their gradients too. A turn's logits and weights, keys and values
+    logits, keys = some * 2 * block**2, some * 2 * block
+    forward = N * (5 * D + 5 * E + 10) + 5 * logits // 4 + keys * E
+    backward = N * (10 * D + 21 * E // 2 + 20) + 5 * logits + 2 * keys * E
+    if several:
+        # the loop over rounds keeps what each gave, and in the backward pass what it was given
+        forward += N * D + rounds * N * (E + 9)
+        backward += 3 * N * D + rounds * N * (3 * D + 5 * E // 2 + 60)
     return forward, backward
 
 

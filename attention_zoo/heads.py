@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from attention_zoo import ops
+
 # numbers of one intermediate that a group of heads, or a chunk of positions, may hold: so many stay
 # in one core's cache on a CPU, and fill an accelerator elsewhere
 BUDGET = {"cpu": 2**16}
@@ -32,8 +34,11 @@ def budget() -> int:
 
 def first(x, head, group: int):
     """[B, N, H, ...] to [B, group, N, ...] from `head` on; what is one for all heads stays one."""
-    part = x if x.shape[2] == 1 else jax.lax.dynamic_slice_in_dim(x, head, group, 2)
-    return jnp.moveaxis(part, 2, 1)
+    if x.shape[2] in (1, group):
+        return jnp.moveaxis(x, 2, 1)
+    # one by one: several are sliced in the order that they have, and turned in a second copy
+    each = (jax.lax.dynamic_slice_in_dim(x, head + n, 1, 2) for n in range(group))
+    return jnp.concatenate([jnp.moveaxis(part, 2, 1) for part in each], 1)
 
 
 def put(x, part, head):
@@ -51,17 +56,19 @@ def each(call: Callable, group: int, arrays, fixed, tables=()):
     H = arrays[0].shape[2]
     starts = np.arange(0, H, group, dtype=np.int32)
 
-    def part(arrays, tables, head):
-        rows = [jax.lax.dynamic_slice_in_dim(x, head, group, 0) for x in tables]
-        return [first(x, head, group) for x in arrays] + rows
+    def part(arrays, head):
+        return ops.in_memory(lambda: [first(x, head, group) for x in arrays], head >= 0)
+
+    def rows_of(tables, head):
+        return [jax.lax.dynamic_slice_in_dim(x, head, group, 0) for x in tables]
 
     @jax.custom_vjp
     def run(fixed, arrays, tables):
-        shape = jax.eval_shape(call, fixed, *part(arrays, tables, 0))
+        shape = jax.eval_shape(lambda: call(fixed, *part(arrays, 0), *rows_of(tables, 0)))
         B, _, T, E = shape.shape
 
         def step(out, head):
-            return put(out, call(fixed, *part(arrays, tables, head)), head), None
+            return put(out, call(fixed, *part(arrays, head), *rows_of(tables, head)), head), None
 
         return jax.lax.scan(step, jnp.zeros((B, T, H, E), shape.dtype), starts)[0]
 
@@ -69,8 +76,9 @@ def each(call: Callable, group: int, arrays, fixed, tables=()):
         fixed, arrays, tables = residuals
 
         def step(grads, head):
-            _, pull = jax.vjp(lambda *xs: call(fixed, *xs), *part(arrays, tables, head))
-            found = pull(first(d_out, head, group))
+            *own, d_own = part([*arrays, d_out], head)
+            _, pull = jax.vjp(lambda *xs: call(fixed, *xs), *own, *rows_of(tables, head))
+            found = pull(d_own)
             d_arrays, d_tables = found[: len(arrays)], found[len(arrays) :]
             moved = [put(x, rows, head) for x, rows in zip(grads[0], d_arrays, strict=True)]
             rows = [

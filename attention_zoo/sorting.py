@@ -96,10 +96,11 @@ def held(
     T, S, D, E = dims.q_len, dims.kv_len, dims.head_dim, dims.value_dim
     lanes, padded = dims.batch * dims.heads, T + -T % block
     copies, blocks = sum(inner.copies), lanes * padded * (D + E)
-    # keys or values of several heads, while they are put heads first
-    turned = max(inner.copies[1:]) if inner.copies[1] > dims.batch * S * D else 0
-    forward = copies + inner.sums + max(turned, inner.forward)
+    forward = copies + inner.sums + inner.forward
     if inner.once:
+        # keys or values of several heads, while they are put heads first
+        turned = max(inner.copies[1:]) if inner.copies[1] > dims.batch * S * D else 0
+        forward = max(forward, copies + inner.sums + turned)
         backward = 2 * (copies + inner.sums) + turned
     else:
         arrays = lanes * (S + T * (not whole)) * (D + E)

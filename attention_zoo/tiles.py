@@ -82,10 +82,7 @@ class Schedule:
         S = group * ops.ceil_to(dims.kv_len, self.key_block)
         logits = group * self.block * self.keys
         slices = group * (self.block + self.keys) * (D + E)
-        # several heads are put heads first in a second copy, where no padding makes one
         several = len(self.rows) > 1  # the only tile of a head is no slice
-        padded = dims.kv_len % self.key_block > 0
-        turned = (several and dims.batch < group < lanes and not padded) * S * max(D, E)
         return Held(
             out=lanes * dims.q_len * E,
             grads=lanes * (dims.q_len * D + dims.kv_len * (D + E)),
@@ -93,7 +90,7 @@ class Schedule:
             copies=(T * D, S * D, S * E),
             sums=several * T * E,
             logits=logits,
-            forward=max(turned, 2 * logits + several * group * self.keys * E),
+            forward=2 * logits + several * group * self.keys * E,
             # of keys and values first, then of their gradients too
             backward=3 * logits + several * max(slices, 2 * (slices - logits)),
             once=group == lanes,

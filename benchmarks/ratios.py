@@ -1,6 +1,7 @@
 """A kernel's time over that of its yardstick, taken in turns in one process."""
 
 import dataclasses
+import functools
 import statistics
 import time
 from collections.abc import Callable
@@ -10,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.fft
 
-from benchmarks import yardsticks
+from benchmarks import profiles, yardsticks
 from experiments import measure
 from experiments.kinds import kernel
 from experiments.measuring import environment, flops
@@ -59,7 +60,7 @@ def run(point: dict, benchmark) -> dict:
         counts[each], lowered = flops.count_jaxpr(traced.jaxpr).flops, traced.lower()
         compiled = lowered.compile()
         measure.check_finite(compiled(*args))
-        programs[each] = lambda compiled=compiled, args=args: compiled(*args)
+        programs[each] = functools.partial(compiled, *args)
     memory = measure.memory_of(lowered)
     yardstick = fastest_transform(point) if point["mechanism"] == "fourier" else product(point)
     yardstick.run()
@@ -86,6 +87,8 @@ def run(point: dict, benchmark) -> dict:
     if mode == "train":
         over = [t / f for t, f in zip(times["it"], times["forward"], strict=True)]
         found |= {"over_forward": statistics.median(over), "flops_forward": counts["forward"]}
+    if environment.facts()["cores"] == 1 and jax.default_backend() == "cpu":
+        found |= profiles.of(compiled, args)
     return found
 
 

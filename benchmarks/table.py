@@ -1,4 +1,4 @@
-"""Records of `make bench` -> benchmarks.csv and .md beside them. Imports no jax.
+"""Records of `make bench` -> benchmarks and operations, .csv and .md beside them. Imports no jax.
 
 python -m benchmarks.table results/benchmarks/DEVICE
 """
@@ -6,7 +6,7 @@ python -m benchmarks.table results/benchmarks/DEVICE
 import sys
 from pathlib import Path
 
-from benchmarks import provenance, yardsticks
+from benchmarks import operations, provenance, yardsticks
 from experiments import records
 from experiments.analysis import formats
 from experiments.analysis.formats import Column, Table
@@ -31,17 +31,67 @@ COLUMNS = (
     Column("memory_target", "at most", decimals=1),
     Column("memory_met", "met"),
 )
+OPERATIONS = (
+    *COLUMNS[:3],
+    Column("ratio", "t / yardstick", decimals=2),
+    Column("ratio_target", "at most", decimals=2),
+    Column("ratio_least", "least", decimals=2),
+    *(
+        column
+        for kind in operations.KINDS
+        for column in (
+            Column(f"share_{kind}", f"% {kind}", decimals=0, scale=0.01),
+            Column(f"pace_{kind}", "at %", decimals=0, scale=0.01),
+        )
+    ),
+    Column("share_rest", "% rest", decimals=0, scale=0.01),
+    Column("slowest", "longest"),
+    Column("slowest_runs", "times"),
+    Column("slowest_share", "%", decimals=0, scale=0.01),
+)
+OPERATIONS_CAPTION = (
+    "Of one call under XLA's profiler, the median of {calls}: which part of its time each kind of "
+    "operation took, and at which part of its own ceiling it ran: the FLOPs of a product of 1,024 "
+    "x 1,024, the exponentials, or the bytes of a pass over an array of that size in cache or "
+    "memory, whichever bounds it, all measured in the same process. Least: the sum of the ceilings "
+    "over the yardstick, what this list of operations would take if each ran at its own; what "
+    "lies above a target shows that the operations must change, not their code. Rest: between "
+    "operations. Longest: the one instruction that took longest in all; "
+)
 
 
 def write(folder: Path) -> Path:
-    """Both files, of all records there; the path of the Markdown."""
+    """The files, of all records there; the path of the Markdown of the first table."""
     found = records.load(folder)
-    made = rows(found)
-    table = Table.of("benchmarks", "Kernels against yardsticks", caption(found), COLUMNS, made)
-    (folder / "benchmarks.csv").write_text(formats.csv(table.frame))
-    path = folder / "benchmarks.md"
-    path.write_text(formats.markdown(table))
-    return path
+    traced = [record for record in found if "profiled_seconds" in record["metrics"]]
+    words = OPERATIONS_CAPTION.format(calls=provenance.values(traced, "metrics", "profiled_calls"))
+    for table in (
+        Table.of("benchmarks", "Kernels against yardsticks", caption(found), COLUMNS, rows(found)),
+        Table.of(
+            "operations",
+            "Where a kernel's time goes",
+            words + provenance.words(traced, "jax"),
+            OPERATIONS,
+            [operations_row(made) for made in rows(traced)],
+        ),
+    ):
+        (folder / f"{table.name}.csv").write_text(formats.csv(table.frame))
+        (folder / f"{table.name}.md").write_text(formats.markdown(table))
+    return folder / "benchmarks.md"
+
+
+def operations_row(made: dict) -> dict:
+    """Of a row with the metrics of `profiles.of`."""
+    seconds, spent = made["profiled_seconds"], 0.0
+    least = sum(made[f"least_{kind}"] for kind in operations.KINDS)
+    made = made | {"ratio_least": least / made["yardstick_seconds"]}
+    for kind in operations.KINDS:
+        took = made[f"seconds_{kind}"]
+        spent += took
+        if took:
+            made |= {f"share_{kind}": took / seconds, f"pace_{kind}": made[f"least_{kind}"] / took}
+    made |= {"share_rest": 1 - spent / seconds}
+    return made | {"slowest_share": made["slowest_seconds"] / seconds}
 
 
 def rows(found: list[dict]) -> list[dict]:

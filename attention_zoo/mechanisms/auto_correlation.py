@@ -74,22 +74,22 @@ def make(factor: int = 3, batch_wide: bool = False) -> Mechanism:
         B, T, H = dims.batch, dims.q_len, dims.heads
         transform, channels = 2.5 * T * math.log2(T), H * dims.head_dim
         keys, values = B * T * channels, B * T * H * dims.value_dim
-        # of a group of heads: an array turned to be transformed and two spectra, in the backward
-        # pass five; values twice and, where turns are more than one loop's trip, their sum
+        # of a group of heads: queries and keys, one of them turned to be transformed, two spectra;
+        # values once and twice and, where turns are more than one loop's trip, their sum
         share = heads.group_size(B, H, T * dims.head_dim) / H
         spectra, sums = B * H * (T + 2), count(T) >= 2 * UNROLL
-        # XLA finds room for it in what is not written yet, where groups are more than a few
-        last = spectra if 1 / share > 4 else (1 + 2 * sums) * share * values
+        # XLA finds room for it in what is not written yet, the more the more groups there are
+        last = spectra if 1 / share > 4 else (4 + sums - 2 * (share <= 1 / 4)) * share * values
         return Cost(
             B * (2 * channels + 1) * round(transform),
             # again in the backward pass, and there the transforms of both gradients
             train_flops=B * (6 * channels + 2) * round(transform),
             ideal_flops=round(B * (2 * channels + 1) * transform),
             bytes=round(
-                4 * (values + max(3 * share * keys + spectra, (2 + sums) * share * values))
+                4 * (values + max(4 * share * keys + spectra, (3 + sums) * share * values))
             ),
             train_bytes=round(
-                4 * (2 * keys + values + max(2 * values + last, 5 * share * keys + spectra))
+                4 * (2 * keys + values + max(2 * values + last, 6 * share * keys + spectra))
             ),
         )
 

@@ -86,7 +86,7 @@ def make(
 
     def apply(params, q, k, v, *, mask=None, causal=False):
         B, N, H, D = q.shape
-        pairs = sorting.window_pairs(N, block, circular)
+        group = heads.group_size(B, H, sorting.window_pairs(N, block, circular))
         mask = jnp.ones((B, N), bool) if mask is None else mask
 
         def lane(q, v, mask, rotations):
@@ -101,11 +101,11 @@ def make(
                 scale=D**-0.5 if scale is None else scale,
                 once=once,
                 circular=circular,
+                lanes=B * group,
             )
             alone = (lse == ops.LOWEST) & mask
             return jnp.where(alone[:, None], v, out.astype(v.dtype))
 
-        group = heads.group_size(B, H, pairs)
         return sorting.by_head(lane, group, (q, v), mask, (params["rotations"],))
 
     def reference(params, q, k, v, *, mask=None, causal=False):
@@ -141,18 +141,22 @@ def make(
         pairs = sorting.window_pairs(N, block, circular)
         group = heads.group_size(dims.batch, dims.heads, pairs)
         held, train_held = (
-            dims.batch * group * x for x in sorting.window_held(N, block, hashes, D, E)
+            dims.batch * group * x
+            for x in sorting.window_held(N, block, hashes, D, E, dims.batch * group)
         )
         out, grads = lanes * N * E, lanes * N * (D + E)
         seen, hashed = pairs * (D + E), N * D * sum(halves)
+        chunks = -(-N // min(block, N))
+        products = sorting.train_products(
+            chunks, sorting.chunks_at_once(N, block, dims.batch * group)
+        )
         return Cost(
             flops=2 * lanes * hashes * (seen + hashed),
             # hashes have no gradient, but are recomputed
-            train_flops=2 * lanes * hashes * (heads.TRAIN_PRODUCTS * seen + 2 * hashed),
+            train_flops=2 * lanes * hashes * (products * seen + 2 * hashed),
             ideal_flops=2 * lanes * hashes * N * 2 * min(block, N) * (D + E),
             bytes=out * dims.itemsize + 4 * held,
-            # between the passes the product of the output and its gradient
-            train_bytes=(grads + out) * dims.itemsize + 4 * max(out, train_held),
+            train_bytes=grads * dims.itemsize + 4 * max(2 * out, train_held),
             state_bytes=rings.state_bytes(dims, count, hashes, block, once) if decode else 0,
         )
 

@@ -16,6 +16,8 @@ Differs from the paper: centroids stay on the unit sphere; no local heads (`mixe
 hidden positions join no cluster.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
@@ -75,39 +77,41 @@ def make(
     def keys_of(q, k):
         return sorting.unit(q) if shared else k
 
-    def balanced(causal):
-        def lane(q, k, v, mask, centroids, *memories):
-            N, D = q.shape
-            keys = keys_of(q, k)
-            q_at = members(jnp.where(mask, similarity(q, centroids), ops.LOWEST), window)
-            k_at = q_at
-            if not shared:
-                k_at = members(jnp.where(mask, similarity(k, centroids), ops.LOWEST), window)
-            allowed = jnp.broadcast_to(
-                mask[k_at][:, None, :], (clusters, *q_at.shape[1:], k_at.shape[1])
-            )
+    def balanced(causal, lanes, q, k, v, mask, centroids, *memories):
+        def some(q, k, v, q_at, k_at, shown, *memories):
+            """(out [c, w, E], logsumexp [c, w]) of the members of c clusters."""
+            f32 = {"preferred_element_type": jnp.float32}
+            allowed = jnp.broadcast_to(shown[:, None], (*q.shape[:2], k.shape[1]))
             if causal:
                 allowed &= k_at[:, None, :] <= q_at[:, :, None]
-            f32 = {"preferred_element_type": jnp.float32}
-            logits = jnp.einsum("cqd,ckd->cqk", q[q_at], keys[k_at], **f32) * D**-0.5
+            logits = jnp.einsum("cqd,ckd->cqk", q, k, **f32) * q.shape[-1] ** -0.5
             if shared:
                 itself = k_at[:, None, :] == q_at[:, :, None]
                 logits = jnp.where(itself, ops.LOWEST / 2, logits)
-            values = v[k_at]
             if memory:
                 memory_keys, memory_values = (x.astype(v.dtype) for x in memories)
-                extra = jnp.einsum("cqd,cmd->cqm", q[q_at], memory_keys, **f32) * D**-0.5
+                extra = jnp.einsum("cqd,cmd->cqm", q, memory_keys, **f32) * q.shape[-1] ** -0.5
                 logits = jnp.concatenate([extra, logits], -1)
                 allowed = jnp.concatenate([jnp.ones(extra.shape, bool), allowed], -1)
-                values = jnp.concatenate([memory_values, values], 1)
-            rows, lse = sorting.attend(logits, allowed, values)
-            real = (lse > ops.LOWEST) & mask[q_at]
-            rows = jnp.where(real[..., None], rows, 0.0)
-            out = jnp.zeros((N, v.shape[1]), jnp.float32).at[q_at].add(rows)
-            count = jnp.zeros(N, jnp.float32).at[q_at].add(real.astype(jnp.float32))
-            return ops.safe_divide(out, count[:, None]).astype(v.dtype)
+                v = jnp.concatenate([memory_values, v], 1)
+            return sorting.attend(logits, allowed, v)
 
-        return lane
+        keys = keys_of(q, k)
+        q_at = members(jnp.where(mask, similarity(q, centroids), ops.LOWEST), window)
+        k_at = q_at
+        if not shared:
+            k_at = members(jnp.where(mask, similarity(k, centroids), ops.LOWEST), window)
+        taken = q[q_at], keys[k_at], v[k_at], q_at, k_at, mask[k_at]
+        rows, lse = sorting.in_turns(some, clusters_at_once(len(q), lanes), *taken, *memories)
+        real = (lse > ops.LOWEST) & mask[q_at]
+        rows = jnp.where(real[..., None], rows, 0.0)
+        out = jnp.zeros((len(q), v.shape[1]), jnp.float32).at[q_at].add(rows)
+        count = jnp.zeros(len(q), jnp.float32).at[q_at].add(real.astype(jnp.float32))
+        return ops.safe_divide(out, count[:, None]).astype(v.dtype)
+
+    def clusters_at_once(N, lanes):
+        members = min(window, N)
+        return sorting.at_once(clusters, lanes * members * (members + memory))
 
     def nearest(q, centroids):
         return jnp.argmax(similarity(q, centroids), 0).astype(jnp.int32)
@@ -118,7 +122,7 @@ def make(
             return near
         return lambda a, b: near(a, b) & (a.position != b.position)
 
-    def windowed(q, k, v, mask, centroids):
+    def by_query(causal, lanes, q, k, v, mask, centroids):
         N, D = q.shape
         bucket = jnp.where(mask, nearest(q, centroids), -1)[:, None]
         out, lse = sorting.windows(
@@ -130,6 +134,7 @@ def make(
             block=window,
             sees=sees(min(window, N)),
             scale=D**-0.5,
+            lanes=lanes,
         )
         alone = (lse == ops.LOWEST) & mask
         return jnp.where(alone[:, None], v, out.astype(v.dtype))
@@ -147,7 +152,8 @@ def make(
         tables = (params["centroids"],)
         if memory:
             tables += (params["memory_keys"], params["memory_values"])
-        lane = windowed if causal and exact else balanced(causal)
+        form = by_query if causal and exact else balanced
+        lane = functools.partial(form, causal, B * group)
         if shared:
             arrays, own = (q, v), lane
 
@@ -200,38 +206,44 @@ def make(
             out += jnp.einsum("bhctm,hcme->bthe", weights[..., :memory], values)
         return out
 
-    def held_by_head(N, D, E, once, routed, pairs):
+    def held_by_head(N, D, E, once, routed, pairs, lanes):
         """Numbers alive at once in the heads that are taken, forward and in the backward pass."""
-        # unit vectors and their similarities; the result, and gradients by token
-        routing, by_token = routed * N * (D + clusters), N * (2 * D + E)
         if once:
-            forward, backward = sorting.window_held(N, window, 1, D, E)
+            # unit vectors and their similarities; gradients by token
+            routing, by_token = N * (D + clusters), N * (2 * D + E)
+            forward, backward = sorting.window_held(N, window, 1, D, E, lanes)
             return max(routing, forward), max(routing + by_token, backward)
-        members = clusters * min(window, N)
-        # logits and weights, in the place of which members were gathered; values
-        forward = pairs + max(pairs, 2 * members * D) + members * E
-        backward = 3 * pairs + members * (2 * D + E)
-        return max(routing, forward) + N * E, max(routing, backward) + by_token
+        members, near = clusters * min(window, N), 5 * clusters * N // 4
+        # logits and weights, where a turn takes all
+        all_pairs = (clusters_at_once(N, lanes) == clusters) * pairs
+        # by token; similarities; by member, and what a turn holds in the place of some of it
+        taken = max(members * (5 * D // 3 + 3 * E // 2), 2 * all_pairs + members * E)
+        forward = N * (3 * D + 7 * E // 4) + near + taken
+        # and their gradients
+        backward = N * (9 * D // 2 + 13 * E // 2) + near + members * (7 * (D + E) // 2 + 10)
+        return forward, backward + 3 * all_pairs
 
     def cost(dims: Dims, *, causal=False):
         N, D, E = dims.q_len, dims.head_dim, dims.value_dim
         lanes, once = dims.batch * dims.heads, causal and exact
         pairs = pairs_of(N, causal)
-        group = heads.group_size(dims.batch, dims.heads, pairs + 2 * clusters * N)
+        at_once = dims.batch * heads.group_size(dims.batch, dims.heads, pairs + 2 * clusters * N)
         routed = 1 if shared or once else 2
         out, grads = lanes * N * E, lanes * N * ((1 if shared else 2) * D + E)
         held, train_held = (
-            dims.batch * group * x for x in held_by_head(N, D, E, once, routed, pairs)
+            at_once * x for x in held_by_head(N, D, E, once, routed, pairs, at_once)
         )
+        turns = clusters, clusters_at_once(N, at_once)
+        if once:
+            turns = -(-N // min(window, N)), sorting.chunks_at_once(N, window, at_once)
         seen, near = pairs * (D + E), routed * clusters * N * D
         return Cost(
             flops=2 * lanes * (seen + near),
             # similarities have no gradient, but are recomputed
-            train_flops=2 * lanes * (heads.TRAIN_PRODUCTS * seen + 2 * near),
+            train_flops=2 * lanes * (sorting.train_products(*turns) * seen + 2 * near),
             ideal_flops=2 * lanes * (N * min(window, N) * (D + E) + N * clusters * D),
             bytes=out * dims.itemsize + 4 * held,
-            # between the passes the product of the output and its gradient
-            train_bytes=(grads + out) * dims.itemsize + 4 * max(out, train_held),
+            train_bytes=grads * dims.itemsize + 4 * max(2 * out, train_held),
             state_bytes=rings.state_bytes(dims, clusters, 1, window, False) if decode else 0,
         )
 
