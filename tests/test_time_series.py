@@ -56,6 +56,16 @@ def test_active_queries_attend_and_others_take_the_mean():
     np.testing.assert_allclose(jnp.delete(out, 7, 1), jnp.delete(mean, 7, 1), atol=1e-5)
 
 
+@pytest.mark.parametrize("form", ["apply", "reference"])
+def test_hidden_queries_in_front_take_no_place_of_real_ones(form):
+    """As many real queries as may attend, most of which have sampled hidden keys only."""
+    m, full = zoo.make("probsparse", factor=1), zoo.make("full")
+    params, q, k, v, _ = inputs(CASES["probsparse"], 64)
+    mask = jnp.broadcast_to(jnp.arange(64) >= 59, (len(q), 64))
+    out, expected = (getattr(x, form)(params, q, k, v, mask=mask) for x in (m, full))
+    np.testing.assert_allclose(out[:, 59:], expected[:, 59:], rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("name", "hparams", "words"),
     [
