@@ -72,6 +72,8 @@ def test_every_translator_with_attention_stands_against_the_one_without(tmp_path
         ["lsh", "80", "18.50 ± 0.50 (2)", "18.00 ± 0.58 (3)", "0.50 ± 0.76", "no"],
     ]
     assert "Without: a recurrent encoder-decoder whose decoder" in table.caption
+    (scores, *_) = tables.build(frames.sections(reading.read([tmp_path]).frame)[0])
+    assert "Other than the Transformer of 2017" in scores.caption
     (line,) = page.headlines(section)
     assert line["figure"] == "+10.5"
     assert line["words"].startswith("BLEU that attention adds on Multi30k")

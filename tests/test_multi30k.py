@@ -169,6 +169,13 @@ def test_a_bad_architecture_is_named(captions, changes, words):
         train.check_point(POINT | {"model": changes})
 
 
+def test_one_variant_has_the_published_activation_and_no_other_names_one():
+    config = translation.get_config("small")
+    model = {point["label"]: point["model"] for point in translation.get_sweep(config)}
+    assert model.pop("full, ReLU") == {**model["full"], "activation": "relu"}
+    assert all("activation" not in of for of in model.values())
+
+
 @real
 @pytest.mark.parametrize("size", ["small", "medium"])
 def test_the_config_has_room_for_every_pair(folder, size):
