@@ -36,6 +36,15 @@ def test_modes_below_those_kept_come_back():
     np.testing.assert_allclose(m.apply(params, None, None, x), x, atol=1e-5)
 
 
+@pytest.mark.parametrize("form", ["apply", "reference"])
+def test_a_sequence_too_short_for_every_selected_mode_is_refused(form):
+    m = zoo.make("fourier_enhanced", modes=2, select=((9,), (9,)))
+    params, _, _, v, _ = inputs(CASES["fourier_enhanced"], 8)
+    words = r"select must have a frequency below 4 for 8 positions, got \(9,\)"
+    with pytest.raises(ValueError, match=words):
+        getattr(m, form)(params, None, None, v)
+
+
 def test_a_period_is_found():
     """Of a signal of period 12 the delays are multiples of it, and the output is the signal."""
     m = zoo.make("auto_correlation", factor=1)
@@ -76,6 +85,11 @@ def test_hidden_queries_in_front_take_no_place_of_real_ones(form):
         ("fourier_enhanced", {"modes": 0}, "modes"),
         ("fourier_enhanced", {"kind": "both"}, "kind must be one of self, cross, got 'both'"),
         ("fourier_enhanced", {"select": "high"}, "select must be one of random, low"),
+        (
+            "fourier_enhanced",
+            {"modes": 2, "select": ((1, 2, 3), (1,))},
+            r"select must have at most modes=2 frequencies, got \(1, 2, 3\)",
+        ),
         ("fourier_enhanced", {"activation": "relu"}, "activation must be one of tanh, softmax"),
     ],
 )
