@@ -1,6 +1,7 @@
 """Translation of captions: what a batch holds, what is scored, what is translated back to text."""
 
 import gzip
+import importlib.metadata
 import types
 
 import numpy as np
@@ -93,6 +94,8 @@ def test_translations_are_scored_as_text(captions):
     found = task.judge(types.SimpleNamespace(search=search, config=config))
     assert found["test_bleu"] == pytest.approx(100)
     assert found["test_bleu@test2017, beams=5"] == pytest.approx(100)
+    settings = "nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:"
+    assert found["bleu_signature"] == settings + importlib.metadata.version("sacrebleu")
     known.clear()
     assert task.judge(types.SimpleNamespace(search=search, config=config))["test_bleu"] == 0
 
