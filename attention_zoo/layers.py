@@ -13,6 +13,7 @@ from flax import nnx
 from attention_zoo import sharding
 from attention_zoo.types import Dims, Mechanism, objections
 
+ACTIVATIONS = {"gelu": jax.nn.gelu, "relu": jax.nn.relu}
 # axes of a mesh that split [B, T, C] and [B, T, H, D]
 TOKENS, HEADS = ("data", "sequence"), ("data", "sequence", "model")
 
@@ -200,6 +201,7 @@ class Block(nnx.Module):
         causal: bool = False,
         rotary: bool = False,
         norm: str = "pre",
+        activation: str = "gelu",
         dropout: float = 0.0,
         dtype=jnp.float32,
         rngs: nnx.Rngs,
@@ -209,6 +211,7 @@ class Block(nnx.Module):
 
         common = {"max_len": max_len, "dtype": dtype, "rngs": rngs}
         self.pre, self.has_cross = norm == "pre", cross_mechanism is not None
+        self.activation = activation
         self.mixer = SequenceMixer(mechanism, width, heads, causal=causal, rotary=rotary, **common)
         self.mixer_norm = layer_norm()
         if self.has_cross:
@@ -253,7 +256,7 @@ class Block(nnx.Module):
         return self._join(x, self.feed(self._enter(x, self.ff_norm)), self.ff_norm, keys[3])
 
     def feed(self, h):
-        return self.contract(jax.nn.gelu(self.expand(h)))
+        return self.contract(ACTIVATIONS[self.activation](self.expand(h)))
 
     def _enter(self, x, norm):
         return norm(x) if self.pre else x

@@ -21,7 +21,7 @@ from attention_zoo.beam import search
 from attention_zoo.decomposition import DecomposedBlock
 from attention_zoo.embedding import Embedding, patches_of
 from attention_zoo.generate import advance, begin, generate
-from attention_zoo.layers import Block, SequenceMixer, Stack, check_heads, refuse
+from attention_zoo.layers import ACTIVATIONS, Block, SequenceMixer, Stack, check_heads, refuse
 from attention_zoo.types import Dims, objections
 
 CHOICES = {
@@ -30,6 +30,7 @@ CHOICES = {
     "outputs": ("sequence", "position", "value", "flat"),
     "positions": ("learned", "sinusoidal", "rotary", "none"),
     "norm": ("pre", "post"),
+    "activation": tuple(ACTIVATIONS),
     "dtype": ("float32", "bfloat16"),
 }
 
@@ -60,6 +61,8 @@ class TransformerConfig:
     """The longest sequence, in positions of the model."""
     positions: str = "learned"
     norm: str = "pre"
+    activation: str = "gelu"
+    """Of the feed-forward layers; in 2017 it was "relu"."""
     decomposition: int = 0
     """Positions of the moving mean that an encoder's blocks take off; 0 for none. Autoformer: 25"""
     dropout: float = 0.0
@@ -171,7 +174,7 @@ class Transformer(nnx.Module):
         around = {"positions": c.positions, "dropout": c.dropout, "dtype": c.dtype, "rngs": rngs}
         steps = {"features": c.features, "patch": c.patch, "patch_stride": c.patch_stride}
         self.embed = Embedding(c.inputs, c.width, c.max_len, vocab=c.vocab, **steps, **around)
-        common = {"norm": c.norm, "dropout": c.dropout}
+        common = {"norm": c.norm, "activation": c.activation, "dropout": c.dropout}
         common |= {"rotary": c.positions == "rotary", "dtype": jnp.dtype(c.dtype), "rngs": rngs}
         sizes = (c.width, c.heads, c.ff)
 

@@ -68,12 +68,19 @@ class ReprogrammedForecaster(nnx.Module):
         self.text = nnx.List([Buffer(leaf) for leaf in leaves])
 
     def __call__(self, x, *, mask=None, train=False, rngs=None):
-        """[B, classes] of x [B, max_len, 1]."""
+        """[B, classes] of x [B, max_len, 1]; `train=True` takes `rngs` (nnx.Rngs or a key) where
+        there is dropout."""
+        c = self.config
+        if x.shape[1:] != (c.max_len, 1):
+            raise ValueError(f"a reprogrammed forecaster takes [B, {c.max_len}, 1], got {x.shape}")
         if mask is not None:
             raise ValueError("a reprogrammed forecaster takes no mask")
+        still = not train or not c.dropout
+        if not still and rngs is None:
+            raise ValueError("train=True with dropout needs rngs (nnx.Rngs or a key)")
         text = self._text()
         # as the text model sees its tokens
-        table = text.embed.table.embedding[...] * self.config.text.width**0.5
+        table = text.embed.table.embedding[...] * c.text.width**0.5
         prototypes = jnp.broadcast_to(self.mix[...] @ table, (len(x), *self._prototypes()))
         patches, _ = self.embed(x, None)
         h = text.embed.place(self.cross(patches, prototypes))
@@ -81,10 +88,9 @@ class ReprogrammedForecaster(nnx.Module):
         def visit(block, h, _):
             return block(h), None
 
-        h, _ = text.stack.run(visit, h, text.stack.gather([None] * self.config.text.depth))
+        h, _ = text.stack.run(visit, h, text.stack.gather([None] * c.text.depth))
         h = (text.norm(h) if text.norm else h).astype(jnp.float32).reshape(len(x), -1)
         key = rngs.dropout() if isinstance(rngs, nnx.Rngs) else rngs
-        still = not train or not self.config.dropout
         return self.head(self.dropout(h, deterministic=still, rngs=None if still else key))
 
     def sized_by_length(self) -> list:

@@ -72,7 +72,7 @@ def predict(pairs: np.ndarray, context: list[int], keys: np.ndarray | None = Non
     """[V]: the shares of the votes for the next word, of every pair or of those a mask leaves."""
     V = len(pairs)
     query = np.eye(V)[context[-1]]  # one-hot
-    present = np.eye(V)[context[:-1]].max(0)
+    present = np.eye(V)[context[:-1]].max(0, initial=0)
     if keys is not None:
         present = present * (query @ keys)
     votes = present @ np.einsum("l,lev->ev", query, pairs)
@@ -85,8 +85,11 @@ def shares(counts: np.ndarray) -> np.ndarray:
 
 
 def after(text: str, model: np.ndarray, words: list[str], keys=None) -> dict[str, float]:
-    """The next words and their shares."""
-    found = predict(model, [words.index(word) for word in text.split()], keys)
+    """The next words and their shares; none where no pair votes, as after a single word."""
+    context = text.split()
+    if not context or not set(context) <= set(words):
+        raise ValueError(f"text must be of the words {', '.join(words)}, got {text!r}")
+    found = predict(model, [words.index(word) for word in context], keys)
     return {word: float(share) for word, share in zip(words, found, strict=True) if share > 0}
 
 

@@ -37,17 +37,46 @@ def test_a_row_is_a_task_with_the_difference_and_its_error(tmp_path):
     section, table = table_of(tmp_path, [*found, *records(one, "ucr-one")])
     assert section.name == "attention-adds-accuracy"
     rows = {row[0]: row for row in table.text()}
-    assert rows["UCR: OSULeaf"][1:7] == ["427", "54.00 ± 2.31 (3)", "61.00 ± 0.58 (3)",
+    assert rows["UCR: OSULeaf"][1:8] == ["full", "427", "54.00 ± 2.31 (3)", "61.00 ± 0.58 (3)",
                                         "70.00 ± 0.00 (3)", "-7.00 ± 2.38",
                                         "yes, worse"]  # fmt: skip
-    assert rows["UCR: better"][5:7] == ["10.00 ± 0.47", "yes, better"]
-    assert rows["UCR: alike"][6] == "no"
-    assert rows["UCR: one"][5:7] == ["10.00", "one seed"]
+    assert rows["UCR: better"][6:8] == ["10.00 ± 0.47", "yes, better"]
+    assert rows["UCR: alike"][7] == "no"
+    assert rows["UCR: one"][6:8] == ["10.00", "one seed"]
     figures = {line["words"]: line["figure"] for line in page.headlines(section)}
     assert figures == {
         "accuracy that attention adds on UCR: OSULeaf at N = 427": "-7.0 points",
         "accuracy that attention adds on UCR: better at N = 427": "+10.0 points",
     }
+
+
+def test_every_translator_with_attention_stands_against_the_one_without(tmp_path):
+    scores = {
+        "RNN without attention": (18.0, 19.0, 17.0),
+        "full": (28.0, 28.5, 29.0),
+        "RNN, Bahdanau": (27.0,),
+        "lsh": (18.0, 19.0),
+    }
+    found = [
+        training.train(label, 80, seed, score, task="multi30k", metrics={"test_bleu": score})
+        for label, of in scores.items()
+        for seed, score in enumerate(of)
+    ]
+    for record in found:
+        del record["metrics"]["test_accuracy"], record["metrics"]["val_accuracy_best"]
+    section, table = table_of(tmp_path, found)
+    assert section.name == "attention-adds-bleu"
+    assert [row[1:] for row in table.text()] == [
+        ["RNN, Bahdanau", "80", "27.00 (1)", "18.00 ± 0.58 (3)", "9.00", "one seed"],
+        ["full", "80", "28.50 ± 0.29 (3)", "18.00 ± 0.58 (3)", "10.50 ± 0.65", "yes, better"],
+        ["lsh", "80", "18.50 ± 0.50 (2)", "18.00 ± 0.58 (3)", "0.50 ± 0.76", "no"],
+    ]
+    assert "Without: a recurrent encoder-decoder whose decoder" in table.caption
+    (scores, *_) = tables.build(frames.sections(reading.read([tmp_path]).frame)[0])
+    assert "Other than the Transformer of 2017" in scores.caption
+    (line,) = page.headlines(section)
+    assert line["figure"] == "+10.5"
+    assert line["words"].startswith("BLEU that attention adds on Multi30k")
 
 
 def test_of_an_error_less_is_better():

@@ -1,7 +1,10 @@
 """The table of a series over its horizons."""
 
-from experiments import page, plots
-from experiments.analysis import frames, reading
+import numpy as np
+
+from experiments import page, plots, records
+from experiments.analysis import frames, published, reading
+from experiments.measuring.environment import ROOT
 from experiments.reporting import horizons, overviews, quality_tables, tables
 from tests import synthetic_records as synthetic
 from tests import synthetic_training as training
@@ -20,7 +23,7 @@ def test_a_row_is_a_look_back_and_what_was_published_for_it_stands_beside(tmp_pa
     assert headers[:7] == ["mean squared error, horizon", "look-back", "96", "published", "192",
                            "published", "published as"]  # fmt: skip
     rows = {tuple(row[:2]): row for row in table.text()}
-    assert len(rows) == (3 + 2) * 2
+    assert len(rows) == 3 * 2 + 2
     assert rows["full", "336"][2:7] == ["0.4629 ± 0.0005 (2)", "0.375", "0.5584 (1)", "0.414",
                                         "PatchTST/42"]  # fmt: skip
     # of the look-back it was published for, and by its own name before its mechanism's
@@ -30,9 +33,50 @@ def test_a_row_is_a_look_back_and_what_was_published_for_it_stands_beside(tmp_pa
     times = ((0.4629 / 0.375) * (0.5584 / 0.414)) ** 0.5
     assert rows["full", "336"][7] == f"{times:.2f}"
     assert "What is published differs: PatchTST has three layers" in table.caption
-    assert rows["a period before", "96"][2] == "0.5000"
+    # the same at both look-backs: of none
+    assert rows["a period before", ""][2] == "0.5000"
     assert next(iter(rows)) == ("full", "96")
     assert plots.draw(section, {}) == page.headlines(section) == []
+
+
+def test_a_rule_has_no_row_of_look_backs_that_its_horizon_lacks(tmp_path):
+    at = {"experiment": "forecast-ETTh1-96", "task_args": {"series": "ETTh1", "horizon": 96}}
+    longer = training.train("full", 720, 0, 0.4, task="forecast", **at)
+    found = sections_of(tmp_path, [*training.forecasts(), longer])
+    (section,) = [s for s in found if s.kind == "horizons"]
+    (table,) = tables.build(section)
+    rules = [row[:2] for row in table.text() if row[-1] == "no model"]
+    assert rules == [["a period before", ""], ["last value", ""]]
+
+
+def test_the_words_on_what_is_published_have_the_figures_of_the_records():
+    mixed, patched = (
+        [r for r in records.load(ROOT / "results" / name) if r["config"]["role"] == "final"]
+        for name in ("accuracy-forecast-mixed", "accuracy-forecast")
+    )
+    near = [r for r in mixed if r["config"]["task_args"]["horizon"] == 96]
+    first = [r["metrics"]["best_step"] for r in mixed if r["config"]["seed"] == 0]
+    sizes = [r["metrics"] for r in near if r["config"]["label"] == "full"]
+    names = ("probsparse", "auto_correlation", "fourier_enhanced", "lsh")
+    same = [r for r in patched if r["config"]["experiment"] == "forecast-ETTh1-96"]
+    same = [r for r in same if r["config"]["n"] == 96 and "intel" in r["env"]["device"]]
+    scores = [_mean(same, name) for name in names]
+    words = published.of("forecast-mixed-ETTh1-96", "mse").ours.iloc[0]
+    for figures in (
+        f"{sizes[0]['params_length_sized']:,} of {sizes[0]['params']:,} parameters",
+        f"{first.count(100)} of the {len(first)} of seed 0 validate best at step 100 of 600",
+        f"full attention ({_three(_mean(near, 'full'))}) and none ({_three(_mean(near, 'none'))})",
+        f"{_three(min(scores))} to {_three(max(scores))} at horizon 96",
+    ):
+        assert figures in words
+
+
+def _mean(found, label):
+    return np.mean([r["metrics"]["test_mse"] for r in found if r["config"]["label"] == label])
+
+
+def _three(value):
+    return f"{value:.3f}".removeprefix("0")
 
 
 def test_what_is_too_far_off_is_said_and_not_drawn(tmp_path):

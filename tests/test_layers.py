@@ -94,6 +94,12 @@ def test_buffers_get_no_gradient_and_move_in_training_calls_only():
     assert grads["mixer"]["params"]["gain"][...] != 0
 
 
+def test_the_activation_is_between_the_layers_of_the_feed_forward():
+    for changes, activation in (({}, jax.nn.gelu), ({"activation": "relu"}, jax.nn.relu)):
+        layer = block(STUB, **changes)
+        np.testing.assert_array_equal(layer.feed(X), layer.contract(activation(layer.expand(X))))
+
+
 @pytest.mark.parametrize("scan", [False, True])
 @pytest.mark.parametrize("remat", [False, True])
 def test_buffers_of_a_stack_move(scan, remat):

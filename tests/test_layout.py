@@ -134,6 +134,12 @@ def test_a_row_of_experiments_counts_the_configs_it_links_to():
             "[demo](configs/demo.py) | words | an hour | |",
         ),
         (row(both, ""), "reordering: [138 ok, 18 refused of 156 points](results/reordering) |"),
+        # a folder has the experiment's name, which may be another than the file's, or two files'
+        (
+            row("[forecast_mixed](configs/accuracy/forecast_mixed.py)", ""),
+            "[all 72 points](results/accuracy-forecast-mixed), 1.2 core-hours |",
+        ),
+        (row("[accelerator](configs/accelerator.py)", ""), "| an hour | |"),
     ):
         text = f"{recorded.BEGIN}\n{before}\n{recorded.END}"
         assert after in recorded.rewritten(text)

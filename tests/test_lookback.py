@@ -9,7 +9,8 @@ from tests import synthetic_training as training
 
 def forecast(label, n, seed, test, val, **metrics):
     known = {"test_mse": test, "val_mse_best": val, **metrics}
-    task = {"task": "forecast", "experiment": "forecast-ETTh1-96"}
+    lr = {"grid": [1e-3, 1e-2], "at": {"role": "grid"} | ({"n": 336} if n != 336 else {})}
+    task = {"task": "forecast", "experiment": "forecast-ETTh1-96", "lr": lr}
     return training.train(label, n, seed, test, metrics=known, **task)
 
 
@@ -20,14 +21,17 @@ def made(folder, found):
 
 
 def test_the_look_back_is_chosen_on_validation(tmp_path):
-    costs = [{"flops_per_step": f, "seconds_per_step": s} for f, s in ((1e9, 0.1), (9e9, 0.4))]
+    costs = [
+        {"flops_per_step": f, "seconds_per_step": s}
+        for f, s in ((1e9, 0.1), (3e9, 0.2), (9e9, 0.4))
+    ]
     found = [
         # the test split alone would choose 720, and 96 for local
         forecast("full", 96, 0, 0.40, 0.7, **costs[0]),
         forecast("full", 96, 1, 0.42, 0.7, **costs[0]),
-        forecast("full", 336, 0, 0.36, 0.5),
-        forecast("full", 336, 1, 0.38, 0.5),
-        forecast("full", 720, 0, 0.30, 0.6, **costs[1]),
+        forecast("full", 336, 0, 0.36, 0.5, **costs[1]),
+        forecast("full", 336, 1, 0.38, 0.5, **costs[1]),
+        forecast("full", 720, 0, 0.30, 0.6, **costs[2]),
         *(forecast("local", n, 0, 0.3 + n / 1e4, 0.5 + n / 1e4) for n in (96, 336, 720)),
         *(forecast("linear", n, 0, 0.2, 0.5) for n in (96, 336)),
     ]
@@ -35,11 +39,13 @@ def test_the_look_back_is_chosen_on_validation(tmp_path):
     assert section.name == "forecast-ETTh1-96-lookback"
     assert plots.draw(section, {}) == []
     (table,) = tables.build(section)
-    assert [row[:10] for row in table.text()] == [
-        ["local", "96", "0.3096 (1)", "96", "0.3096 (1)", "", "720", "0.3720 (1)", "1.00", "1.47"],
+    assert [row[:12] for row in table.text()] == [
+        ["local", "96", "0.3096 (1)", "96", "0.3096 (1)", "", "1.00", "1.00",
+         "720", "0.3720 (1)", "1.00", "1.47"],
         ["full", "96", "0.4100 ± 0.0100 (2)", "336", "0.3700 ± 0.0100 (2)", "0.0400 ± 0.0141",
-         "720", "0.3000 (1)", "9.00", "4.00"],
+         "3.00", "2.00", "720", "0.3000 (1)", "9.00", "4.00"],
     ]  # fmt: skip
+    assert "the rate that was chosen at 336" in table.caption
     ((line),) = page.headlines(section)
     assert line["figure"] == "1 of 2"
     assert line["words"].endswith("a longer look-back than the shortest: 336")

@@ -33,6 +33,19 @@ def test_a_mask_is_a_row_picked_by_a_product():
     assert [word for word, kept in zip(words, row, strict=True) if kept] == ["battery", "program"]
 
 
+def test_after_one_word_no_pair_votes():
+    words, pairs = markov.vocabulary(markov.LOGS), markov.with_skips(markov.LOGS)
+    for keys in (None, markov.mask_keys(pairs)):
+        assert markov.after("check", pairs, words, keys) == {}
+
+
+@pytest.mark.parametrize("text", ["", "check the engine"])
+def test_words_that_are_none_of_the_sentences_are_named(text):
+    words, pairs = markov.vocabulary(markov.LOGS), markov.with_skips(markov.LOGS)
+    with pytest.raises(ValueError, match=f"text must be of the words and, .*, got {text!r}"):
+        markov.after(text, pairs, words)
+
+
 @pytest.mark.parametrize("animal", ["battery", "program"])
 def test_without_the_mask_the_vote_is_close(animal):
     words, pairs = markov.vocabulary(markov.LOGS), markov.with_skips(markov.LOGS)

@@ -264,6 +264,7 @@ REFUSALS = {
     "outputs must be one of sequence, position, value, flat": {"outputs": "label"},
     "positions must be one of learned, sinusoidal, rotary, none": {"positions": "alibi"},
     "norm must be one of pre, post": {"norm": "rms"},
+    "activation must be one of gelu, relu, got 'silu'": {"activation": "silu"},
     "dtype must be one of float32, bfloat16": {"dtype": "float16"},
     "classes must be given for a encoder of tokens": {"classes": None},
     "features must be given": {"inputs": "continuous"},

@@ -1,6 +1,7 @@
 """Translation of captions: what a batch holds, what is scored, what is translated back to text."""
 
 import gzip
+import importlib.metadata
 import types
 
 import numpy as np
@@ -93,6 +94,8 @@ def test_translations_are_scored_as_text(captions):
     found = task.judge(types.SimpleNamespace(search=search, config=config))
     assert found["test_bleu"] == pytest.approx(100)
     assert found["test_bleu@test2017, beams=5"] == pytest.approx(100)
+    settings = "nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:"
+    assert found["bleu_signature"] == settings + importlib.metadata.version("sacrebleu")
     known.clear()
     assert task.judge(types.SimpleNamespace(search=search, config=config))["test_bleu"] == 0
 
@@ -167,6 +170,13 @@ def test_a_point_learns_and_is_judged(captions, tmp_path):
 def test_a_bad_architecture_is_named(captions, changes, words):
     with pytest.raises(ValueError, match=words):
         train.check_point(POINT | {"model": changes})
+
+
+def test_one_variant_has_the_published_activation_and_no_other_names_one():
+    config = translation.get_config("small")
+    model = {point["label"]: point["model"] for point in translation.get_sweep(config)}
+    assert model.pop("full, ReLU") == {**model["full"], "activation": "relu"}
+    assert all("activation" not in of for of in model.values())
 
 
 @real

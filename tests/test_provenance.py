@@ -78,6 +78,19 @@ def test_every_figure_of_the_readme_is_derived_by_a_test():
         assert figure.startswith(("results/", "docs/gallery/"))
 
 
+def test_the_answer_of_the_lectures_lab_is_that_of_its_table():
+    readme = (ROOT / "README.md").read_text()
+    (row,) = [line for line in readme.split("\n") if "The lectures' lab" in line]
+    (file,) = (name for name in re.findall(r"\]\((results/\S+)\)", row) if name.endswith(".md"))
+    table = pd.read_csv((ROOT / file).with_suffix(".csv"))
+    for line in table[table.verdict.str.startswith("yes")].itertuples():
+        figures = f"{100 * line.gain:+.1f} ± {100 * line.gain_stderr:.1f}"
+        assert re.search(rf"{re.escape(figures)}( points)? on {line.label.split()[-1]}", row)
+    assert row.count("±") == (table.verdict != "no").sum()
+    assert (table.verdict == "no").sum() == 4
+    assert "on four sets nothing beyond two standard errors" in row
+
+
 @pytest.mark.parametrize("figure", [name for name in FIGURES if name.startswith("results/")])
 def test_figures_of_the_readme_are_those_of_their_records(figure):
     file = ROOT / figure

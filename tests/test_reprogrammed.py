@@ -64,6 +64,21 @@ def test_another_text_model_is_refused():
         ReprogrammedConfig(N, HORIZON, encoder)
 
 
+@pytest.mark.parametrize(
+    ("shape", "more", "words"),
+    [
+        ((2, 36, 1), {}, r"takes \[B, 40, 1\], got \(2, 36, 1\)"),
+        ((2, N, 3), {}, r"takes \[B, 40, 1\], got \(2, 40, 3\)"),
+        ((2, N, 1), {"train": True}, r"train=True with dropout needs rngs \(nnx.Rngs or a key\)"),
+    ],
+)
+def test_what_it_cannot_take_is_named(shape, more, words):
+    config = dataclasses.replace(CONFIG, dropout=0.5)
+    network = ReprogrammedForecaster(config, rngs=nnx.Rngs(0))
+    with pytest.raises(ValueError, match=words):
+        network(jnp.zeros(shape), **more)
+
+
 @pytest.fixture
 def small_data(monkeypatch):
     """A wave to forecast, and the alphabet to read."""

@@ -36,6 +36,15 @@ def test_modes_below_those_kept_come_back():
     np.testing.assert_allclose(m.apply(params, None, None, x), x, atol=1e-5)
 
 
+@pytest.mark.parametrize("form", ["apply", "reference"])
+def test_a_sequence_too_short_for_every_selected_mode_is_refused(form):
+    m = zoo.make("fourier_enhanced", modes=2, select=((9,), (9,)))
+    params, _, _, v, _ = inputs(CASES["fourier_enhanced"], 8)
+    words = r"select must have a frequency below 4 for 8 positions, got \(9,\)"
+    with pytest.raises(ValueError, match=words):
+        getattr(m, form)(params, None, None, v)
+
+
 def test_a_period_is_found():
     """Of a signal of period 12 the delays are multiples of it, and the output is the signal."""
     m = zoo.make("auto_correlation", factor=1)
@@ -56,6 +65,16 @@ def test_active_queries_attend_and_others_take_the_mean():
     np.testing.assert_allclose(jnp.delete(out, 7, 1), jnp.delete(mean, 7, 1), atol=1e-5)
 
 
+@pytest.mark.parametrize("form", ["apply", "reference"])
+def test_hidden_queries_in_front_take_no_place_of_real_ones(form):
+    """As many real queries as may attend, most of which have sampled hidden keys only."""
+    m, full = zoo.make("probsparse", factor=1), zoo.make("full")
+    params, q, k, v, _ = inputs(CASES["probsparse"], 64)
+    mask = jnp.broadcast_to(jnp.arange(64) >= 59, (len(q), 64))
+    out, expected = (getattr(x, form)(params, q, k, v, mask=mask) for x in (m, full))
+    np.testing.assert_allclose(out[:, 59:], expected[:, 59:], rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("name", "hparams", "words"),
     [
@@ -66,6 +85,11 @@ def test_active_queries_attend_and_others_take_the_mean():
         ("fourier_enhanced", {"modes": 0}, "modes"),
         ("fourier_enhanced", {"kind": "both"}, "kind must be one of self, cross, got 'both'"),
         ("fourier_enhanced", {"select": "high"}, "select must be one of random, low"),
+        (
+            "fourier_enhanced",
+            {"modes": 2, "select": ((1, 2, 3), (1,))},
+            r"select must have at most modes=2 frequencies, got \(1, 2, 3\)",
+        ),
         ("fourier_enhanced", {"activation": "relu"}, "activation must be one of tanh, softmax"),
     ],
 )

@@ -47,13 +47,21 @@ def make(
         if isinstance(value, str) and value not in OPTIONS[name]:
             known = ", ".join(OPTIONS[name])
             raise ValueError(f"{name} must be one of {known}, got {value!r}")
+    if not isinstance(select, str) and len(select[0]) > modes:
+        raise ValueError(f"select must have at most modes={modes} frequencies, got {select[0]}")
     crossing = kind == "cross"
 
     def kept(N, side=0):
         """The frequencies taken of N positions of the queries, or (1) keys."""
         available = max(N // 2, 1)
         if not isinstance(select, str):
-            return np.array([f for f in select[side] if f < available])
+            found = np.array([f for f in select[side] if f < available], int)
+            if not len(found):
+                raise ValueError(
+                    f"select must have a frequency below {available} for {N} positions, got "
+                    f"{select[side]}"
+                )
+            return found
         if select == "low" or modes >= available:
             return np.arange(min(modes, available))
         lot = np.random.default_rng((seed, side, N))

@@ -76,7 +76,7 @@ def make(factor: int = 5, ranking: str = "exact", rest: str = "mean") -> Mechani
         best = jnp.where(drawn, products, ops.LOWEST).max(-1)
         active = best - jnp.where(drawn, times * products, 0).sum(-1) / N
         if mask is not None:
-            active = jnp.where(mask[:, None], active, ops.LOWEST)
+            active = jnp.where(mask[:, None], active, -jnp.inf)
         _, top = jax.lax.top_k(active, count(N))
         attends = (top[..., None] == jnp.arange(N)).any(2)[..., None]
         allowed = ops.visible(N, N, mask, causal)
@@ -143,8 +143,8 @@ def sample(seed, N: int, count: int):
 
 
 def activity(q, k, mask, sampled):
-    """max - sum / N of each query's products with its sampled keys, [B, H, N] float32; lowest of
-    hidden queries."""
+    """max - sum / N of each query's products with its sampled keys, [B, H, N] float32; of hidden
+    queries -inf, below those of which no sampled key is visible."""
     B, N, H, D = q.shape
     rows = min(ROWS, N)
 
@@ -163,4 +163,4 @@ def activity(q, k, mask, sampled):
     chunks = jnp.moveaxis(ops.blocks(q, rows), 1, 0), ops.blocks(sampled[None], rows)[0]
     found = jnp.moveaxis(jax.lax.map(of_rows, chunks), 0, 1).reshape(B, -1, H)[:, :N]
     found = jnp.moveaxis(found, 2, 1)
-    return found if mask is None else jnp.where(mask[:, None], found, ops.LOWEST)
+    return found if mask is None else jnp.where(mask[:, None], found, -jnp.inf)

@@ -8,7 +8,8 @@ model is trained on tiny shakespeare first. small: ETTh1, look-backs 96 and 336,
 width 32, 3 seeds at horizon 96 and one beyond. medium: all series, 3 seeds; not yet run on a GPU.
 full: as medium, of the paper's size and patience. --config.series=weather,illness takes others;
 --config.lengths=96,336,720,1440,2880 with --config.horizons=96 asks which mechanisms use a longer
-past, one seed from 720 on. A rate is chosen at look-back 336 and the first horizon.
+past, one seed from 720 on, in four hours on two cores. A rate is chosen at look-back 336 and the
+first horizon.
 """
 
 from configs import accuracy

@@ -17,7 +17,7 @@ def figures() -> pd.DataFrame:
 
     `mechanism` is ours of the same idea, else the model; `setting` how it was evaluated, where that
     was not as trained; `status` says whether and where to read it up; `differs`, in words, what it
-    is of that ours are not.
+    is of that ours are not, `ours` why ours are as far off as they are.
     """
     content = tomllib.loads(FILE.read_text())
     rows = []
@@ -29,7 +29,7 @@ def figures() -> pd.DataFrame:
                 row = dict.fromkeys(FIELDS) | column
                 row |= {key: table[key] for key in ("name", "source", "checked", "metric")}
                 row |= {"model": model, "mechanism": content["mechanisms"].get(model, model)}
-                row |= {"word": word, "differs": table.get("differs", "")}
+                row |= {"word": word, **{key: table.get(key, "") for key in ("differs", "ours")}}
                 row["value"] = float("nan") if word else value * table.get("unit", 1)
                 row["status"] = f"{verb}: {table['where']}"
                 rows.append(row)

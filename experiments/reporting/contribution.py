@@ -1,6 +1,7 @@
-"""What the attention block adds: full attention beside the same model without it, a row a task.
+"""What attention adds: a model with it beside one without, a row a task.
 
-The question of the lectures' lab, asked of every task that was trained with both. Imports no jax.
+The question of the lectures' lab, asked of every task that was trained with both; of translation a
+row a model, for all have a decoder that looks at the source. Imports no jax.
 """
 
 import math
@@ -14,7 +15,13 @@ from experiments.figures.canvas import Drawing
 from experiments.reporting import quality_tables
 from experiments.reporting.quality_tables import mean_cell, mean_column
 
-WITH, WITHOUT, BESIDE = "full", "none", "recurrent"
+WITH, BESIDE = "full", "recurrent"
+# labels of models without attention: what they are
+WITHOUT = {
+    "none": "the block without its attention, its feed-forward part widened to as many parameters",
+    "RNN without attention": "a recurrent encoder-decoder whose decoder is given the encoder's "
+    "last state alone, evened in parameters by its width",
+}
 CLEAR = "yes, better", "yes, worse"
 
 
@@ -22,7 +29,7 @@ def sections(found: list[Section]) -> list[Section]:
     """One for each metric and device whose tasks have final runs with the block and without."""
     groups = {}
     for section in found:
-        if section.kind == "train" and {WITH, WITHOUT} <= set(section.frame["label"]):
+        if section.kind == "train" and _pairs(section.frame["label"]):
             metric = quality.metric_of(section)
             key = metric.key, str(section.frame["env.device"].iloc[0])
             groups.setdefault(key, []).append(section)
@@ -33,28 +40,42 @@ def _over(metric, device, parts, groups):
     alone = sum(key[0] == metric for key in groups) == 1
     name = f"attention-adds-{metric}" + ("" if alone else f"-{device}")
     frame = pd.concat([part.frame.assign(part=part.name) for part in parts])
-    return Section("contribution", name, f"What the attention block adds on {device}", frame)
+    return Section("contribution", name, f"What attention adds on {device}", frame)
+
+
+def _pairs(labels):
+    """(a model with attention, the one without it): full attention where the model is the same
+    but for that, else every other."""
+    labels = sorted(set(labels))
+    beside = {"none": [WITH]}
+    return [
+        (one, other)
+        for other in WITHOUT
+        for one in beside.get(other, labels)
+        if one != other and {one, other} <= set(labels)
+    ]
 
 
 def tables(section: Section, text: str) -> list[Table]:
-    """A row a task and N."""
-    metric = quality.metric_of(section)
+    """A row a task, model and N."""
+    metric, rows = quality.metric_of(section), lines(section)
     columns = (
         Column("label", metric.header),
+        Column("model", "model"),
         Column("n", "N", 12),
-        mean_column(WITH, "with attention", metric),
-        mean_column(WITHOUT, "without", metric),
-        mean_column(BESIDE, "LSTM", metric),
+        mean_column("with", "with attention", metric),
+        mean_column("without", "without", metric),
+        *([mean_column("beside", "LSTM", metric)] if _known(rows, "beside") else []),
         mean_column("gain", "attention adds", metric),
         Column("verdict", "more than two standard errors"),
         *quality_tables.SOURCE,
     )
+    kinds = "; or ".join(words for key, words in WITHOUT.items() if key in set(section.frame.label))
     how = (
-        f"Of the test split. {quality_tables.MEAN} Without: the block without its attention, its "
-        "feed-forward part widened to as many parameters. What attention adds is above 0 where it "
-        "is better with it; its standard error is of both."
+        f"Of the test split. {quality_tables.MEAN} Without: {kinds}. What attention adds is above "
+        "0 where it is better with it; its standard error is of both."
     )
-    return [Table.of(section.name, section.title, f"{how} {text}", columns, lines(section))]
+    return [Table.of(section.name, section.title, f"{how} {text}", columns, rows)]
 
 
 def headlines(section: Section):
@@ -62,21 +83,27 @@ def headlines(section: Section):
     metric, longest = quality.metric_of(section), {}
     for line in lines(section):
         if line["verdict"] in CLEAR:
-            longest[line["label"]] = line
-    for name, line in longest.items():
-        words = f"{metric.words} that attention adds on {name} at N = {line['n']:,}"
+            longest[line["label"], line["model"]] = line
+    for (name, model), line in longest.items():
+        adds = "attention" if model == WITH else model
+        words = f"{metric.words} that {adds} adds on {name} at N = {line['n']:,}"
         yield metric.change(line["gain"]), words, line["records"]
 
 
 def lines(section: Section) -> list[dict]:
-    """A row a task and N, in order."""
+    """A row a task, model and N, in order."""
     metric, found = quality.metric_of(section), []
     for name, frame in section.frame.groupby("part", sort=True):
         part = Section("train", name, section.title, frame)
         rows = {(row["label"], row["n"]): row for row in quality.variants(part, metric)}
-        both = sorted(n for label, n in rows if label == WITH and (WITHOUT, n) in rows)
-        found += [_line(name, n, rows, metric) for n in both]
+        for one, other in _pairs(part.frame["label"]):
+            both = sorted(n for label, n in rows if label == one and (other, n) in rows)
+            found += [_line(name, one, other, n, rows, metric) for n in both]
     return found
+
+
+def _known(rows, key):
+    return any(not missing(row.get(key)) for row in rows)
 
 
 def draw(section: Section, curves: dict) -> list[Drawing]:
@@ -84,17 +111,19 @@ def draw(section: Section, curves: dict) -> list[Drawing]:
     return []
 
 
-def _line(name, n, found, metric):
-    rows = {label: found.get((label, n), {}) for label in (WITH, WITHOUT, BESIDE)}
+def _line(name, one, other, n, found, metric):
+    labels = {"with": one, "without": other, "beside": BESIDE}
+    rows = {key: found.get((label, n), {}) for key, label in labels.items()}
     line = {
         "label": frames.heading(name),
+        "model": one,
         "n": n,
-        **quality_tables.spans([rows[WITH], rows[WITHOUT]]),
+        **quality_tables.spans([rows["with"], rows["without"]]),
     }
-    for label, row in rows.items():
-        line |= mean_cell(label, row)
+    for key, row in rows.items():
+        line |= mean_cell(key, row)
     line["records"] = frames.sources(row.get("records") for row in rows.values())
-    gain, error = difference(rows[WITH], rows[WITHOUT], metric.sign)
+    gain, error = difference(rows["with"], rows["without"], metric.sign)
     line |= mean_cell("gain", {"score": gain, "stderr": error, "records": line["records"]})
     if missing(gain) or missing(error):
         return line | {"verdict": "one seed" if not missing(gain) else ""}

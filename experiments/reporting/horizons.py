@@ -37,15 +37,16 @@ def _over(experiment, device, dtype, size, parts, groups):
 
 
 def tables(section: Section, text: str) -> list[Table]:
-    """A row a variant and look-back; a column a horizon, and beside it what was published."""
+    """A row a variant and look-back, of a rule that has none a row; a column a horizon, and beside
+    it what was published."""
     metric, frame = quality.metric_of(section), section.frame
     horizons, lines = sorted(int(h) for h in frame[HORIZON].unique()), {}
     figures = {h: _published(frame[frame[HORIZON] == h], metric) for h in horizons}
     for horizon in horizons:
         part = Section("train", section.name, section.title, frame[frame[HORIZON] == horizon])
         for row in [*quality.variants(part, metric), *quality.rules(part.frame, metric)]:
-            for n in [row["n"]] if row["n"] else sorted(frame["config.n"].unique()):
-                lines.setdefault((row["label"], n), []).append({**row, "at": horizon})
+            n = row["n"] or _only_lookback(part.frame)
+            lines.setdefault((row["label"], n), []).append({**row, "at": horizon})
     rows = [_line(label, n, found, figures) for (label, n), found in lines.items()]
     rows.sort(key=_place)
     columns = [Column("label", f"{metric.header}, horizon"), Column("n", "look-back", 12)]
@@ -66,8 +67,10 @@ def tables(section: Section, text: str) -> list[Table]:
         "has the mechanism in it, at the look-back it was published for, from the papers that the "
         "tables by N name; ours / published is the geometric mean over the horizons."
     )
-    if differs := _differs(frame, metric, rows):
+    if differs := _said(frame, metric, rows, "differs"):
         how += f" What is published differs: {differs}."
+    if ours := _said(frame, metric, rows, "ours"):
+        how += f" {ours}."
     columns = tuple(quality_tables.used(columns, rows))
     return [Table.of(section.name, section.title, f"{how} {text}", columns, rows)]
 
@@ -78,7 +81,12 @@ def draw(section: Section, curves: dict) -> list[Drawing]:
 
 
 def _place(row):
-    return row["what"] != "model", row["mechanism"] != "full", row["label"], row["n"]
+    return row["what"] != "model", row["mechanism"] != "full", row["label"], row["n"] or 0
+
+
+def _only_lookback(frame):
+    """None where there are several: what is the same at all of them has none."""
+    return frame["config.n"].iloc[0] if frame["config.n"].nunique() == 1 else None
 
 
 def _published(frame, metric):
@@ -86,11 +94,11 @@ def _published(frame, metric):
     return {(row.model, row.mechanism, row.n): row.value for row in found.itertuples()}
 
 
-def _differs(frame, metric, rows):
-    """What the published systems in the table are of that ours are not, in words."""
+def _said(frame, metric, rows, key):
+    """What `published.toml` says under `key` of the published systems in the table."""
     shown, task = {row.get("of") for row in rows}, published.task_of(frame)
     found = published.of(task, metric.key)
-    return "; ".join(text for text in found[found.model.isin(shown)].differs.unique() if text)
+    return "; ".join(text for text in found[found.model.isin(shown)][key].unique() if text)
 
 
 def _line(label, n, rows, figures):

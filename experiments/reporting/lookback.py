@@ -3,7 +3,9 @@
 The look-back is chosen as a user would choose it, on the validation split. Imports no jax.
 """
 
-from experiments.analysis import frames, quality
+import itertools
+
+from experiments.analysis import findings, frames, quality
 from experiments.analysis.formats import Column, Table, missing
 from experiments.analysis.frames import Section
 from experiments.figures.canvas import Drawing
@@ -14,6 +16,7 @@ from experiments.reporting.quality_tables import mean_cell, mean_column
 # fewer look-backs are no series of them
 LEAST = 3
 COSTS = {"flops_per_step": "GFLOP a step, times", "seconds_per_step": "s a step, times"}
+RATE_AT = "config.lr.at.n"
 
 
 def sections(found: list[Section]) -> list[Section]:
@@ -36,15 +39,19 @@ def tables(section: Section, text: str) -> list[Table]:
         Column("n_chosen", "chosen", 12),
         mean_column("chosen", "there", metric),
         mean_column("gain", "better by", metric),
+        *(Column(f"{key}_chosen", words, 3) for key, words in COSTS.items()),
         Column("n_longest", "longest", 12),
         mean_column("longest", "there", metric),
-        *(Column(key, words, 3) for key, words in COSTS.items()),
+        *(Column(f"{key}_longest", words, 3) for key, words in COSTS.items()),
         *quality_tables.SOURCE,
     )
     how = (
         f"Of the test split. {quality_tables.MEAN} Chosen: the look-back of the least error on "
-        "validation; better by: than at the shortest. Times: at the longest over at the shortest."
+        "validation; better by: than at the shortest. Times: there over at the shortest."
     )
+    at = findings.column(section.frame, RATE_AT).dropna().unique()
+    if len(at) == 1:
+        how += f" All look-backs have the rate that was chosen at {at[0]:,.0f}."
     return [Table.of(section.name, section.title, f"{how} {text}", columns, rows)]
 
 
@@ -89,7 +96,7 @@ def _line(label, rows, metric):
         gain, error = difference(at["chosen"], rows[0], metric.sign)
         sources = frames.sources(row["records"] for row in (at["chosen"], rows[0]))
         line |= mean_cell("gain", {"score": gain, "stderr": error, "records": sources})
-    for key in COSTS:
-        if not missing(rows[0].get(key)) and not missing(rows[-1].get(key)):
-            line[key] = rows[-1][key] / rows[0][key]
+    for place, key in itertools.product(("chosen", "longest"), COSTS):
+        if not missing(rows[0].get(key)) and not missing(at[place].get(key)):
+            line[f"{key}_{place}"] = at[place][key] / rows[0][key]
     return line | {"records": frames.sources(row["records"] for row in rows)}

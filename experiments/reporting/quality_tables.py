@@ -26,6 +26,12 @@ SOURCE = tuple(
     Column(key, key, shown=False) for key in ("width", "depth", "dtype", "device", "commit", "date")
 )
 OPTIONAL = ("params_length_sized", "tokens_per_step", "decode_state_bytes", "memory")
+# what a task's models are not that their names may lead one to expect
+NOTES = {
+    "multi30k": " Other than the Transformer of 2017, those that are no RNN have GELU unless a "
+    "label says ReLU, embeddings tied neither to each other nor to the output, and no label "
+    "smoothing."
+}
 MEAN = "± is the standard error over seeds, in brackets how many."
 
 BOLD = "Bold: ahead of the next by more than two standard errors of their difference."
@@ -71,6 +77,7 @@ def _long(section, text, metric, rows):
     how, held = "± is the standard error over seeds.", quality.memory_of(section.frame)
     if held:
         how += f" MB held: {quality.MEMORY[held]}."
+    how += NOTES.get(section.frame["config.task"].iloc[0], "")
     return Table.of(section.name, section.title, f"{how} {text}", used(columns, rows), rows)
 
 

@@ -36,17 +36,17 @@ def _row(line):
 
 
 def _linked(path):
-    name = path.removeprefix("configs/").removesuffix(".py").replace("/", "-")
-    found = records.load(ROOT / "results" / name)
-    # of two devices' records the one that was measured
-    known = {r["id"]: r for r in sorted(found, key=lambda r: r["status"] == "ok")}
-    if not known:
-        return ""
     size = SIZE if path.startswith("configs/accuracy/") else ""
     module, config = configuration.load(f"{ROOT / path}{size}")
+    folder = f"results/{config.experiment}"
+    # of two devices' records the one that was measured
+    found = sorted(records.load(ROOT / folder), key=lambda r: r["status"] == "ok")
     ids = set(map(records.point_id, configuration.points(module, config, checked=False)))
+    known = {r["id"]: r for r in found if r["id"] in ids}
+    if not known:
+        return ""
     counted = count([known[id]["status"] if id in known else None for id in ids])
-    return f"[{counted}](results/{name}){duration([known[id] for id in ids & known.keys()])}"
+    return f"[{counted}]({folder}){duration(list(known.values()))}"
 
 
 def count(statuses: list[str | None]) -> str:

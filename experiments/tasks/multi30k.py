@@ -64,7 +64,8 @@ def make(n: int = 64, vocab: int = 4000) -> Task:
             for beams in (1, BEAMS):
                 texts = [coder.decode(one) for one in translate(network, sources, n, beams)]
                 words = [split] * (split != "test") + [f"beams={beams}"] * (beams > 1)
-                found["test_bleu" + "@" * bool(words) + ", ".join(words)] = bleu(texts, target)
+                key = "test_bleu" + "@" * bool(words) + ", ".join(words)
+                found[key], found["bleu_signature"] = bleu(texts, target)
         return found
 
     return Task(
@@ -130,10 +131,13 @@ def translate(network, sources: list, n: int, beams: int) -> list[list[int]]:
     return found
 
 
-def bleu(texts: list[str], references: list[str]) -> float:
-    import sacrebleu
+def bleu(texts: list[str], references: list[str]) -> tuple[float, str]:
+    """The score, and sacrebleu's signature: its settings and version."""
+    from sacrebleu.metrics import BLEU
 
-    return sacrebleu.corpus_bleu(texts, [references]).score
+    metric = BLEU()
+    score = metric.corpus_score(texts, [references]).score
+    return score, metric.get_signature().format()
 
 
 def _up_to_end(row):
@@ -237,7 +241,8 @@ def _encoded(vocab):
 @functools.cache
 def _oracles():
     english, german = _texts("test")
-    return {"copy_bleu": bleu(english, german), "nearest_bleu": bleu(_nearest(english), german)}
+    rules = {"copy_bleu": english, "nearest_bleu": _nearest(english)}
+    return {name: bleu(texts, german)[0] for name, texts in rules.items()}
 
 
 def _nearest(sources):
