@@ -20,7 +20,7 @@ from pathlib import Path
 import jax
 
 import attention_zoo as zoo
-from experiments import calibrate, measure, records
+from experiments import calibrate, measure
 from experiments.analysis import frames, reading
 from experiments.analysis import samples as timed
 from experiments.analysis.estimates import Estimate
@@ -90,13 +90,12 @@ def advise(options: argparse.Namespace) -> dict:
 def read(options: argparse.Namespace) -> tuple[str, list[dict], list[frames.Section]]:
     """The device, its records of kernels, and all sections of all devices."""
     everything = reading.read(options.records)
-    for note in everything.notes:
+    found, left_out = timed.calls(everything.records)
+    for note in (*everything.notes, *left_out):
         print(note, file=sys.stderr)
-    found = [r for folder in options.records for r in records.load(folder, complain=lambda _: None)]
-    found = [r for r in found if r["config"].get("kind") == "kernel"]
-    device = choose(options.device, {str(r["env"].get("device")) for r in found})
+    device = choose(options.device, {r["env"]["device"] for r in found})
     sections = frames.sections(everything.frame)
-    return device, [r for r in found if r["env"].get("device") == device], sections
+    return device, [r for r in found if r["env"]["device"] == device], sections
 
 
 def choose(asked: str | None, known: set[str]) -> str:

@@ -66,7 +66,7 @@ def load(folder: str | os.PathLike, *, complain: Callable[[str], Any] | None = N
     paths = [*sorted(folder.rglob("points/*.json")), *sorted(folder.rglob("records.jsonl"))]
     for path in paths:
         root = path.parent.parent if path.parent.name == "points" else path.parent
-        for record in _read(path, damaged):
+        for _, record in whole(path, damaged):
             found.setdefault((root, record["id"]), record)
     for line in damage.told(damaged):
         (complain or _to_stderr)(line)
@@ -149,7 +149,7 @@ class Store:
 
     def _read(self, *paths):
         damaged = []
-        found = {record["id"]: record for path in paths for record in _read(path, damaged)}
+        found = {record["id"]: record for path in paths for _, record in whole(path, damaged)}
         for line in damage.told(damaged):
             self._complain(line)
         return found
@@ -190,16 +190,16 @@ def _order(record):
     return str(config.get("experiment")), str(config.get("label")), size, record["id"]
 
 
-def _read(path, damaged):
-    """The whole records of a file."""
+def whole(path: Path, damaged: list[tuple[str, str]]) -> Iterator[tuple[str, dict]]:
+    """(where, record) of every whole one in a file; of others where and why to `damaged`."""
     for where, record in damage.lines(path, damaged):
         problem = damage.problem(record)
         if not problem and record["id"] != point_id(record["config"]):
-            problem = f"id {record['id']!r} is not that of its config"
+            problem = f"the id is not that of its config, got {record['id']!r}"
         if problem:
-            damaged.append(f"{where}: {problem}")
+            damaged.append((where, problem))
         else:
-            yield record
+            yield where, record
 
 
 def _write_atomic(path, text):

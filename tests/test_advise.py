@@ -222,6 +222,39 @@ def test_damage_is_told_and_the_rest_is_used(capsys, folder):
     assert len(err.splitlines()) == 1
 
 
+def altered(metrics=None, without=(), **changes):
+    """A record of local with other metrics, without fields of its config, or with other values."""
+    found = synthetic.kernel("local", 640, **changes)
+    config = {name: value for name, value in found["config"].items() if name not in without}
+    return synthetic.record(config, found["metrics"] if metrics is None else metrics)
+
+
+MEANINGLESS = {
+    "no metrics": (altered({}), "metrics.seconds should be a number above 0, got None"),
+    "a word": (altered({"seconds": "abc"}), "metrics.seconds should be a number above 0, got 'abc"),
+    "quartiles": (altered({"seconds": 1.0, "seconds_q1": "x"}), "metrics.seconds_q1 should be"),
+    "no size": (altered(without=("value_dim",)), "config has no value_dim"),
+    "no dtype": (altered(without=("dtype",)), "config has no dtype"),
+    "no form": (altered(without=("causal",)), "config has no causal"),
+    "mechanism": (altered(mechanism="pooled"), "unknown mechanism 'pooled'"),
+    "hyperparameter": (altered(hparams={"radius": 3}), "local has no hyperparameter 'radius'"),
+    "hyperparameters": (altered(hparams="window"), "'str' object has no attribute 'items'"),
+    "no device": (synthetic.record({"kind": "kernel"}, device=None), "env.device should be a name"),
+}
+
+
+@pytest.mark.parametrize("case", MEANINGLESS)
+def test_a_record_without_meaning_is_told_and_the_rest_is_used(capsys, folder, case):
+    record, words = MEANINGLESS[case]
+    expected = ask(capsys, folder, "--n", "2048")[1]
+    synthetic.write(folder / "more", [record])
+    code, out, err = ask(capsys, folder, "--n", "2048")
+    assert (code, out) == (0, expected)
+    assert err.startswith("1 record is left out: ")
+    assert words in err
+    assert err.count("\n") == 1
+
+
 def test_devices_are_told_apart_by_the_beginning_of_their_names():
     known = {"cpu-a-2c", "cpu-b-2c", "gpu-x"}
     assert advise.choose("gpu", known) == "gpu-x"
