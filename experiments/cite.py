@@ -192,6 +192,7 @@ def reproduce(file: Path, folder: Path, rows: pd.DataFrame) -> list[str]:
     """To measure the records again, draw the table of them, and see what moved."""
     everything = set(rows.id) == set(reading.read([folder]).frame.id)
     ids = "" if everything else f" --ids {','.join(sorted(rows.id))}"
+    part = "" if everything else " --allow_missing"
     run = f"python -m experiments.run --again {shown(folder)}{ids} --out {AGAIN}"
     commits = _values(rows, "env.commit")
     lines = [f"# measured at {', '.join(commits)}"] if commits else []
@@ -199,7 +200,7 @@ def reproduce(file: Path, folder: Path, rows: pd.DataFrame) -> list[str]:
         *lines,
         run,
         f"python -m experiments.report {AGAIN} --out {AGAIN}/report  # {file.stem}.csv in it",
-        f"python -m experiments.compare {shown(folder)} {AGAIN} --all",
+        f"python -m experiments.compare {shown(folder)} {AGAIN} --all{part}",
     ]
 
 
