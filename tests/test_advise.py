@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import shlex
 from pathlib import Path
 
 import jax
@@ -11,6 +12,7 @@ import pytest
 from experiments import advise, calibrate, measure, records
 from experiments.analysis import estimates, samples
 from experiments.kinds import kernel
+from experiments.running import arguments, asked, configuration
 from tests import synthetic_records as synthetic
 from tests import synthetic_training as training
 
@@ -257,11 +259,91 @@ def test_a_record_without_meaning_is_told_and_the_rest_is_used(capsys, folder, c
 
 def test_devices_are_told_apart_by_the_beginning_of_their_names():
     known = {"cpu-a-2c", "cpu-b-2c", "gpu-x"}
-    assert advise.choose("gpu", known) == "gpu-x"
-    assert advise.choose("cpu-b", known) == "cpu-b-2c"
-    assert advise.choose("cpu-a", {"cpu-a", "cpu-a-2"}) == "cpu-a"
-    assert advise.choose(None, {"gpu-x"}) == "gpu-x"
-    with pytest.raises(ValueError, match="fits cpu-a-2c, cpu-b-2c: name one"):
-        advise.choose("cpu", known)
+
+    def choose(asked, known, this="another"):
+        return advise.choose(asked, known, lambda: this)
+
+    assert choose("gpu", known) == "gpu-x"
+    assert choose("cpu-b", known) == "cpu-b-2c"
+    assert choose("cpu-a", {"cpu-a", "cpu-a-2"}) == "cpu-a"
+    assert choose(None, {"gpu-x"}) == "gpu-x"
+    # of several it is the one that asks, if it fits
+    assert choose("cpu", known, this="cpu-b-2c") == choose(None, known, this="cpu-b-2c")
+    assert choose("cpu", known, this="cpu-b-2c") == "cpu-b-2c"
+    for this in ("another", "gpu-x"):
+        with pytest.raises(ValueError, match="fits cpu-a-2c, cpu-b-2c: name one"):
+            choose("cpu", known, this)
     with pytest.raises(ValueError, match="--device is missing; there are records of cpu-a-2c, "):
-        advise.choose(None, known)
+        choose(None, known)
+
+
+def test_this_machine_is_preferred(capsys, folder):
+    here = advise.environment.facts()["device"]
+    others = [synthetic.kernel("local", 512) for _ in range(2)]
+    for device, found in zip((here, here[:4] + "zzz"), others, strict=True):
+        found["env"] = found["env"] | {"device": device}
+        synthetic.write(folder / device, [found])
+    found = answer(capsys, folder, "--n", "512", "--device", here[:4])
+    assert found["call"]["device"] == here
+
+
+def test_records_say_their_commits_and_dates(capsys, folder, monkeypatch):
+    later = synthetic.kernel("local", 640)
+    later["env"] = later["env"] | {"commit": "fedcba9876543", "date": "2026-11-23T01:00:00+00:00"}
+    synthetic.write(folder / "more", [later])
+    monkeypatch.setattr(advise.environment, "differs", lambda commit, _: commit.startswith("fed"))
+    old, new = answer(capsys, folder, "--n", "512")["records"]
+    assert (old["commit"], old["from"], old["changed"]) == ("0123456789abcdef", "2026-11-21", False)
+    assert new == {
+        **{"commit": "fedcba9876543", "count": 1, "from": "2026-11-23", "to": "2026-11-23"},
+        "changed": True,
+    }
+    out = ask(capsys, folder, "--n", "512")[1]
+    assert f"Records: {old['count']} of 2026-11-21, commit 0123456789.\n" in out
+    assert "2026-11-23, commit fedcba9876; kernels in attention_zoo/ are others now.\n" in out
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--n", "2048"],
+        ["--n", "700", "--batch", "2", "--heads", "4", "--head_dim", "32", "--mode", "train"],
+        ["--n", "32768", "--causal", "--value_dim", "16", "--set", "linear.feature_map=relu"],
+    ],
+)
+def test_the_last_line_measures_the_first(capsys, folder, arguments):
+    found = answer(capsys, folder, *arguments)
+    first = found["ranked"][0]
+    expected = {**found["call"], **first}
+    assert ask(capsys, folder, *arguments)[1].rstrip().endswith(found["confirm"])
+    (point,) = points(found["confirm"])
+    assert point == {name: expected[name] for name in point}
+    assert len(point) == 11
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"label": "full chunked", "mechanism": "full", "hparams": {"implementation": "chunked"}},
+        {"label": "strided", "mechanism": "strided", "hparams": {"stride": 181}},
+        {"label": "strided", "mechanism": "strided", "hparams": {"stride": 64}},
+        {"label": "all, masked", "mechanism": "local", "hparams": {"window": [5, 7]}},
+        {"label": "one", "mechanism": "linear", "hparams": {"x": [3], "y": True, "z": None}},
+        {"label": "mixed", "mechanism": "mixed", "hparams": {}, "dtype": "bfloat16"},
+    ],
+    ids=str,
+)
+def test_any_call_has_a_command(changes):
+    point = {"n": 32768, "mode": "train", "causal": True, "batch": 3, "heads": 8, "head_dim": 64}
+    point |= {"value_dim": 64, "dtype": "float32", **changes}
+    assert points(asked.command(point, "out")) == [point]
+
+
+def points(command):
+    """The calls that a command of the runner measures."""
+    options, assignments, _ = arguments.parse(shlex.split(command)[3:], "")
+    module, config = configuration.load(options.config)
+    configuration.override(config, assignments)
+    found = configuration.points(module, config, checked=False)
+    run = ("experiment", "kind", "repeats", "budget", "seed")
+    return [{name: of[name] for name in of if name not in run} for of in found]
