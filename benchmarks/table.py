@@ -6,7 +6,7 @@ python -m benchmarks.table results/benchmarks/DEVICE
 import sys
 from pathlib import Path
 
-from benchmarks import provenance, yardsticks
+from benchmarks import command, provenance, yardsticks
 from experiments import records
 from experiments.analysis import formats
 from experiments.analysis.formats import Column, Table
@@ -95,4 +95,4 @@ def caption(found: list[dict]) -> str:
 
 
 if __name__ == "__main__":
-    print(write(Path(sys.argv[1])))
+    sys.exit(command.main("table", "ratio", write))
