@@ -13,6 +13,7 @@ import argparse
 import dataclasses
 import math
 import re
+import signal
 import statistics
 import sys
 from collections.abc import Callable, Mapping
@@ -244,13 +245,13 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 
 def _count(text):
-    if not text.isdigit() or int(text) < 1:
+    if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number from 1 up, got {text!r}")
     return int(text)
 
 
 def _bytes(text):
-    number = re.fullmatch(r"([\d.]+) ?([A-Za-z]*)", text)
+    number = re.fullmatch(r"(\d+\.?\d*|\.\d+) ?([A-Za-z]*)", text)
     units = {unit.lower(): size for unit, size in UNITS.items()}
     if not number or number[2].lower() not in units:
         raise argparse.ArgumentTypeError(f"must be a size such as 16GiB or 500MB, got {text!r}")
@@ -265,4 +266,6 @@ def _change(text):
 
 
 if __name__ == "__main__":
+    # a reader that has seen enough, such as head, ends it quietly
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     sys.exit(main())

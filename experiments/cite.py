@@ -13,6 +13,7 @@ import argparse
 import difflib
 import functools
 import re
+import signal
 import sys
 from pathlib import Path
 
@@ -284,4 +285,6 @@ def _pair(text):
 
 
 if __name__ == "__main__":
+    # a reader that has seen enough, such as head, ends it quietly
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     sys.exit(main())

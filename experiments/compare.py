@@ -11,6 +11,7 @@ With --allow_missing B may be a part of A. Imports no jax.
 import argparse
 import collections
 import math
+import signal
 import sys
 from pathlib import Path
 
@@ -185,4 +186,6 @@ def _ratio(text):
 
 
 if __name__ == "__main__":
+    # a reader that has seen enough, such as head, ends it quietly
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     sys.exit(main())

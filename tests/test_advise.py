@@ -4,14 +4,19 @@ import dataclasses
 import json
 import math
 import shlex
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
 import pytest
 
+import attention_zoo as zoo
 from experiments import advise, calibrate, measure, records
 from experiments.analysis import estimates, samples
 from experiments.kinds import kernel
+from experiments.reporting import evidence
 from experiments.running import arguments, asked, configuration
 from tests import synthetic_records as synthetic
 from tests import synthetic_training as training
@@ -155,6 +160,15 @@ def test_fidelity_is_that_of_the_budget(capsys, folder):
     assert row(answer(capsys, folder, "--n", "700"), "full")["fidelity"]["error"] == 0
 
 
+@pytest.mark.parametrize(("score", "exact"), [("scaled_dot", True), ("cosine", False)])
+def test_full_attention_by_another_score_is_not_softmax_of_the_usual_one(
+    capsys, folder, score, exact
+):
+    found = row(answer(capsys, folder, "--n", "700", "--set", f"full.score={score}"), "full")
+    assert (found["fidelity"] is not None) == exact
+    assert zoo.defaults(evidence.EXACT)["score"] == evidence.SCORE
+
+
 def test_scores_are_of_the_nearest_length_of_the_same_form(capsys, folder):
     found = answer(capsys, folder, "--n", "600", "--causal")
     (task,) = found["tasks"]
@@ -194,7 +208,10 @@ def test_memory_that_records_cannot_tell_is_compiled(folder):
     [
         (["--n", "0"], "argument --n: must be a whole number from 1 up, got '0'"),
         (["--n", "9", "--device", "tpu"], "--device tpu is unknown; known: cpu-synthetic-2c"),
+        (["--n", "²"], "argument --n: must be a whole number from 1 up, got '²'"),
         (["--n", "9", "--memory", "lots"], "--memory: must be a size such as 16GiB or 500MB"),
+        (["--n", "9", "--memory", "1.2.3GiB"], "such as 16GiB or 500MB, got '1.2.3GiB'"),
+        (["--n", "9", "--memory", ".GiB"], "such as 16GiB or 500MB, got '.GiB'"),
         (["--n", "9", "--dtype", "float16"], "--dtype float16: no records of kernels in it"),
         (["--n", "9", "--set", "loca.window=3"], "--set knows no 'loca'; there are bigbird"),
         (["--n", "9", "--set", "local.windw=3"], "did you mean 'window'"),
@@ -206,6 +223,21 @@ def test_bad_input_is_one_line(capsys, folder, arguments, words):
     assert (code, out) == (2, "")
     assert words in err
     assert err.count("\n") == 1
+
+
+def test_sizes_are_read_as_written():
+    for text, size in (("16GiB", 2**34), ("500 MB", 5 * 10**8), ("1.5kb", 1500), (".5KiB", 512)):
+        assert advise.parse(["--n", "9", "--memory", text]).memory == size
+
+
+@pytest.mark.parametrize("name", ["advise", "cite", "compare"])
+def test_a_reader_that_has_seen_enough_ends_it_quietly(name):
+    command = [sys.executable, "-m", f"experiments.{name}", "--help"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, cwd=RESULTS.parent, **pipes) as process:
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == -signal.SIGPIPE
 
 
 def test_no_records_is_one_line(capsys, tmp_path):
