@@ -35,6 +35,8 @@ from experiments.running import asked
 from experiments.running.configuration import literal
 
 CONFIRMED = "out/asked"
+# by their formulas some mechanisms list their tiles, which is work of N²
+LONGEST = 2**20
 UNITS = {"": 1, **{f"{p}B": 1000**i for i, p in enumerate(("", "k", "M", "G", "T"))},
          **{f"{p}iB": 1024**i for i, p in enumerate("KMGT", 1)}}  # fmt: skip
 
@@ -215,7 +217,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    p.add_argument("--n", type=_count, required=True, help="sequence length")
+    p.add_argument("--n", type=_length, required=True, help="sequence length")
     p.add_argument("--batch", type=_count, default=1)
     p.add_argument("--heads", type=_count, default=8)
     p.add_argument("--head_dim", type=_count, default=64, help="of queries and keys")
@@ -247,6 +249,12 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 def _count(text):
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number from 1 up, got {text!r}")
+    return int(text)
+
+
+def _length(text):
+    if _count(text) > LONGEST:
+        raise argparse.ArgumentTypeError(f"must be at most {LONGEST:,}, got {int(text):,}")
     return int(text)
 
 

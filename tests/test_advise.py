@@ -208,6 +208,7 @@ def test_memory_that_records_cannot_tell_is_compiled(folder):
     [
         (["--n", "0"], "argument --n: must be a whole number from 1 up, got '0'"),
         (["--n", "9", "--device", "tpu"], "--device tpu is unknown; known: cpu-synthetic-2c"),
+        (["--n", "1048577"], "argument --n: must be at most 1,048,576, got 1,048,577"),
         (["--n", "²"], "argument --n: must be a whole number from 1 up, got '²'"),
         (["--n", "9", "--memory", "lots"], "--memory: must be a size such as 16GiB or 500MB"),
         (["--n", "9", "--memory", "1.2.3GiB"], "such as 16GiB or 500MB, got '1.2.3GiB'"),
