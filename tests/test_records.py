@@ -90,6 +90,7 @@ def test_load_reads_a_tree_of_folders(tmp_path):
     [
         (lambda line: line[: len(line) // 2], "records.jsonl:2: not JSON"),
         (lambda line: "[1, 2]", "expected an object, got list"),
+        (lambda line: line.replace('"n": 5', '"n": NaN'), "config has a number that is not finite"),
         (lambda line: line.replace('"n": 5', '"n": 6'), "is not that of its config"),
         (
             lambda line: line.replace('"schema": 1', '"schema": 99'),

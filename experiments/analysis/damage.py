@@ -1,17 +1,35 @@
-"""Files of JSON objects, read however damaged they are; what is no record is told in one line.
+"""Files of records, read however damaged they are; what is no record is told in one line.
 
 What is left out is (where, why); of one kind are reasons that say the same up to what they got.
 Imports no jax.
 """
 
 import collections
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 SCHEMA = 1
 STATUSES = ("ok", "refused", "oom", "timeout", "nan", "error")
 FIELDS = {"id": str, "config": dict, "status": str, "metrics": dict, "env": dict}
+
+
+def point_id(point: Mapping[str, Any]) -> str:
+    """Ten hex digits of the resolved point: same config, same id."""
+    canonical = json.dumps(point, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:10]
+
+
+def records(file: Path, damaged: list[tuple[str, str]]) -> Iterator[tuple[str, dict]]:
+    """(where, record) of every whole one in a file; of others where and why to `damaged`."""
+    for where, record in lines(file, damaged):
+        reason = problem(record)
+        if reason:
+            damaged.append((where, reason))
+        else:
+            yield where, record
 
 
 def lines(file: Path, damaged: list[tuple[str, str]]) -> Iterator[tuple[str, dict]]:
@@ -52,6 +70,12 @@ def problem(record: Mapping) -> str | None:
             return f"{field!r} should be {kind.__name__}, got {record.get(field)!r}"
     if record["status"] not in STATUSES:
         return f"status {record['status']!r}; known: {', '.join(STATUSES)}"
+    try:
+        own = point_id(record["config"])
+    except ValueError:
+        return "config has a number that is not finite"
+    if record["id"] != own:
+        return f"the id is not that of its config, got {record['id']!r}"
     return None
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from experiments import records
 from experiments.analysis import damage
 from experiments.analysis.frames import CELL, KINDS
 
@@ -71,7 +70,7 @@ def _files(folders, notes):
 
 
 def _records(file, damaged):
-    for where, record in records.whole(file, damaged):
+    for where, record in damage.records(file, damaged):
         problem = _problem(record["config"], record["env"])
         if problem:
             damaged.append((where, problem))
