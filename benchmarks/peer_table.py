@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmarks import provenance
+from benchmarks import command, provenance
 from benchmarks.peer_cases import CASES
 from experiments import records
 from experiments.analysis import formats
@@ -142,4 +142,4 @@ def caption(found: list[dict]) -> str:
 
 
 if __name__ == "__main__":
-    print(write(Path(sys.argv[1])))
+    sys.exit(command.main("peer_table", "peers", write))

@@ -6,7 +6,7 @@ python -m benchmarks.table results/benchmarks/DEVICE
 import sys
 from pathlib import Path
 
-from benchmarks import operations, provenance, yardsticks
+from benchmarks import command, operations, provenance, yardsticks
 from experiments import records
 from experiments.analysis import formats
 from experiments.analysis.formats import Column, Table
@@ -63,18 +63,16 @@ OPERATIONS_CAPTION = (
 def write(folder: Path) -> Path:
     """The files, of all records there; the path of the Markdown of the first table."""
     found = records.load(folder)
-    traced = [record for record in found if "profiled_seconds" in record["metrics"]]
-    words = OPERATIONS_CAPTION.format(calls=provenance.values(traced, "metrics", "profiled_calls"))
-    for table in (
-        Table.of("benchmarks", "Kernels against yardsticks", caption(found), COLUMNS, rows(found)),
-        Table.of(
-            "operations",
-            "Where a kernel's time goes",
-            words + provenance.words(traced, "jax"),
-            OPERATIONS,
-            [operations_row(made) for made in rows(traced)],
-        ),
-    ):
+    tables = [
+        Table.of("benchmarks", "Kernels against yardsticks", caption(found), COLUMNS, rows(found))
+    ]
+    if traced := [record for record in found if "profiled_seconds" in record["metrics"]]:
+        words = OPERATIONS_CAPTION + provenance.words(traced, "jax")
+        words = words.format(calls=provenance.values(traced, "metrics", "profiled_calls"))
+        made = [operations_row(row) for row in rows(traced)]
+        title = "Where a kernel's time goes"
+        tables.append(Table.of("operations", title, words, OPERATIONS, made))
+    for table in tables:
         (folder / f"{table.name}.csv").write_text(formats.csv(table.frame))
         (folder / f"{table.name}.md").write_text(formats.markdown(table))
     return folder / "benchmarks.md"
@@ -145,4 +143,4 @@ def caption(found: list[dict]) -> str:
 
 
 if __name__ == "__main__":
-    print(write(Path(sys.argv[1])))
+    sys.exit(command.main("table", "ratio", write))

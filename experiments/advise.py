@@ -5,31 +5,38 @@
 
 Times and memory are the device's own records where it has this very call, else the cost model
 calibrated on them (`experiments.calibrate`); each says which, and how far off the same was where it
-could be checked. Memory is inputs and parameters, the output, and what lies between.
+could be checked. Memory is inputs and parameters, the output, and what lies between. The last line
+is the command that measures the first one's call here. Of several devices that fit, it is this one.
 """
 
 import argparse
 import dataclasses
 import math
 import re
+import signal
 import statistics
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import jax
 
 import attention_zoo as zoo
-from experiments import calibrate, measure, records
+from experiments import calibrate, measure
 from experiments.analysis import frames, reading
 from experiments.analysis import samples as timed
 from experiments.analysis.estimates import Estimate
 from experiments.calibrate import Calibration
 from experiments.kinds import kernel
+from experiments.measuring import environment
 from experiments.measuring.environment import ROOT
 from experiments.reporting import advice, evidence
+from experiments.running import asked
 from experiments.running.configuration import literal
 
+CONFIRMED = "out/asked"
+# by their formulas some mechanisms list their tiles, which is work of N²
+LONGEST = 2**20
 UNITS = {"": 1, **{f"{p}B": 1000**i for i, p in enumerate(("", "k", "M", "G", "T"))},
          **{f"{p}iB": 1024**i for i, p in enumerate("KMGT", 1)}}  # fmt: skip
 
@@ -47,7 +54,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def advise(options: argparse.Namespace) -> dict:
-    """{"call", "held_out", "tasks", "ranked", "refused"}; ranked is fastest first."""
+    """{"call", "records", "held_out", "tasks", "ranked", "refused", "confirm"}; ranked is fastest
+    first, and `confirm` the command that measures it."""
     device, found, sections = read(options)
     dtype = options.dtype or statistics.mode(r["config"]["dtype"] for r in found)
     found = [r for r in found if r["config"]["dtype"] == dtype]
@@ -76,41 +84,63 @@ def advise(options: argparse.Namespace) -> dict:
         )
         row["scores"] = [evidence.score(task, curve["label"], curve["mechanism"]) for task in tasks]
         (refused if row["reasons"] else ranked).append(row)
+    ranked.sort(key=lambda row: row["seconds"].value)
     for name in set(zoo.names()) - {row["mechanism"] for row in (*ranked, *refused)}:
         refused.append({"label": name, "reasons": [f"no record of it in {dtype} on {device}"]})
     return {
         "call": {**call, "device": device, "memory": options.memory},
+        "records": sources(found),
         "held_out": known.facts["held_out"],
         "tasks": tasks,
-        "ranked": sorted(ranked, key=lambda row: row["seconds"].value),
+        "ranked": ranked,
         "refused": sorted(refused, key=lambda row: row["label"]),
+        "confirm": asked.command({**call, **ranked[0]}, CONFIRMED) if ranked else None,
     }
 
 
 def read(options: argparse.Namespace) -> tuple[str, list[dict], list[frames.Section]]:
     """The device, its records of kernels, and all sections of all devices."""
     everything = reading.read(options.records)
-    for note in everything.notes:
+    found, left_out = timed.calls(everything.records)
+    for note in (*everything.notes, *left_out):
         print(note, file=sys.stderr)
-    found = [r for folder in options.records for r in records.load(folder, complain=lambda _: None)]
-    found = [r for r in found if r["config"].get("kind") == "kernel"]
-    device = choose(options.device, {str(r["env"].get("device")) for r in found})
+    device = choose(options.device, {r["env"]["device"] for r in found}, _this_device)
     sections = frames.sections(everything.frame)
-    return device, [r for r in found if r["env"].get("device") == device], sections
+    return device, [r for r in found if r["env"]["device"] == device], sections
 
 
-def choose(asked: str | None, known: set[str]) -> str:
-    """The one device whose name begins as asked."""
+def _this_device():
+    return environment.facts()["device"]
+
+
+def sources(found: list[dict]) -> list[dict]:
+    """{"commit", "count", "from", "to", "changed"}: the dates of each commit's records, and whether
+    the kernels are others now."""
+    dates = {}
+    for record in found:
+        env = record["env"]
+        dates.setdefault(env.get("commit"), []).append(str(env.get("date"))[:10])
+    return [
+        {"commit": commit, "count": len(days), "from": min(days), "to": max(days)}
+        | {"changed": environment.differs(commit, "attention_zoo")}
+        for commit, days in sorted(dates.items(), key=lambda item: max(item[1]))
+    ]
+
+
+def choose(wanted: str | None, known: set[str], this: Callable[[], str]) -> str:
+    """The one device whose name begins as asked, or of several this one."""
     names = ", ".join(sorted(known))
     if not known:
         raise ValueError("no records of kernels to advise from; experiments.run writes them")
-    found = [name for name in sorted(known) if name.startswith(asked or "")]
-    if asked in found or len(found) == 1:
-        return asked if asked in found else found[0]
-    if asked is None:
+    found = [name for name in sorted(known) if name.startswith(wanted or "")]
+    if wanted in found or len(found) == 1:
+        return wanted if wanted in found else found[0]
+    if found and this() in found:
+        return this()
+    if wanted is None:
         raise ValueError(f"--device is missing; there are records of {names}")
     says = f"fits {', '.join(found)}: name one" if found else f"is unknown; known: {names}"
-    raise ValueError(f"--device {asked} {says}")
+    raise ValueError(f"--device {wanted} {says}")
 
 
 def candidates(known: Calibration, n: int, changes: Mapping[str, Mapping]) -> list[dict]:
@@ -187,7 +217,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    p.add_argument("--n", type=_count, required=True, help="sequence length")
+    p.add_argument("--n", type=_length, required=True, help="sequence length")
     p.add_argument("--batch", type=_count, default=1)
     p.add_argument("--heads", type=_count, default=8)
     p.add_argument("--head_dim", type=_count, default=64, help="of queries and keys")
@@ -217,13 +247,19 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 
 def _count(text):
-    if not text.isdigit() or int(text) < 1:
+    if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number from 1 up, got {text!r}")
     return int(text)
 
 
+def _length(text):
+    if _count(text) > LONGEST:
+        raise argparse.ArgumentTypeError(f"must be at most {LONGEST:,}, got {int(text):,}")
+    return int(text)
+
+
 def _bytes(text):
-    number = re.fullmatch(r"([\d.]+) ?([A-Za-z]*)", text)
+    number = re.fullmatch(r"(\d+\.?\d*|\.\d+) ?([A-Za-z]*)", text)
     units = {unit.lower(): size for unit, size in UNITS.items()}
     if not number or number[2].lower() not in units:
         raise argparse.ArgumentTypeError(f"must be a size such as 16GiB or 500MB, got {text!r}")
@@ -238,4 +274,6 @@ def _change(text):
 
 
 if __name__ == "__main__":
+    # a reader that has seen enough, such as head, ends it quietly
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     sys.exit(main())

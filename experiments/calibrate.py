@@ -20,8 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from attention_zoo.types import Cost, Dims
-from experiments import records
-from experiments.analysis import estimates, samples
+from experiments.analysis import estimates, reading, samples
 from experiments.analysis.estimates import Estimate, Point
 from experiments.analysis.samples import Sample
 
@@ -254,8 +253,12 @@ def main(arguments: list[str] | None = None) -> int:
         print("usage: python -m experiments.calibrate results/scaling/DEVICE", file=sys.stderr)
         return 2
     folder = Path(folders[0])
+    read = reading.read([folder])
+    found, left_out = samples.calls(read.records)
+    for note in (*read.notes, *left_out):
+        print(note, file=sys.stderr)
     try:
-        made = calibrate(records.load(folder))
+        made = calibrate(found)
     except ValueError as error:
         print(f"experiments.calibrate: {folder}: {error}", file=sys.stderr)
         return 2

@@ -4,14 +4,16 @@
     python -m experiments.cite scaling --where label=local n=4096 mode=forward
 
 prints an entry for this software, for every mechanism and data set in it and for what others
-published beside it; the records it is made of; and what to type. With --where only of the rows with
-these values: it is how one number is cited, and measured again.
+published beside it; the records it is made of; and what to type, with the kernels of then where
+they are others now. With --where only of the rows with these values, by columns of the table or
+fields of a record: it is how one number is cited, and measured again.
 """
 
 import argparse
 import difflib
 import functools
 import re
+import signal
 import sys
 from pathlib import Path
 
@@ -21,12 +23,16 @@ import yaml
 import attention_zoo as zoo
 from experiments.analysis import formats, frames, published, reading, references
 from experiments.analysis.frames import Section
+from experiments.measuring import environment
 from experiments.measuring.environment import ROOT
 from experiments.reporting import overviews
 from experiments.running.configuration import literal
 
 SUFFIXES = (".csv", ".md", ".tex", ".png", ".svg", ".pdf")
 AGAIN = "out/again"
+# a checkout of its own for the kernels of then, so that nothing here is touched
+THEN = "out/then"
+KERNELS = "attention_zoo"
 # ids that are worth naming in a line
 FEW = 40
 
@@ -34,20 +40,28 @@ FEW = 40
 def main(arguments: list[str] | None = None) -> int:
     try:
         options = parser().parse_args(arguments)
-        print(text(find(options.table), dict(options.where)))
+        file = find(options.table)
+        found = reading.read([home(file)])
+        cited, unknown = text(file, found.frame, dict(options.where))
     except ValueError as error:
         print(f"experiments.cite: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    for note in (*found.notes, *unknown):
+        print(note, file=sys.stderr)
+    print(cited)
     return 0
 
 
-def text(file: Path, where: dict) -> str:
-    folder = home(file)
-    section, ids = of_table(file, reading.read([folder]).frame, where)
+def text(file: Path, frame: pd.DataFrame, where: dict) -> tuple[str, list[str]]:
+    """Of the table among these records; and a line for every mechanism without an entry."""
+    section, ids = of_table(file, frame, where)
     rows = section.frame[section.frame.id.isin(ids)]
-    parts = [f"% {shown(file)}: {facts(rows)}", "", software(rows), *cited(rows)]
-    commands = "\n".join(f"    {line}" for line in reproduce(file, folder, rows))
-    return "\n\n".join([*parts, f"% to make it again:\n{commands}"]).replace("\n\n\n", "\n\n")
+    entries, unknown = cited(rows)
+    parts = [f"% {shown(file)}: {facts(rows)}", "", software(rows), *entries]
+    whole = set(rows.id) == set(frame.id)
+    commands = "\n".join(f"    {line}" for line in reproduce(file, rows, whole=whole))
+    parts.append(f"% to make it again:\n{commands}")
+    return "\n\n".join(parts).replace("\n\n\n", "\n\n"), unknown
 
 
 def find(table: str) -> Path:
@@ -88,41 +102,55 @@ def of_table(file: Path, frame: pd.DataFrame, where: dict) -> tuple[Section, set
         names = ", ".join(section.name for section in sections)
         raise ValueError(f"{file.stem} is of no section of its records; there are {names}")
     section = max(mine, key=lambda section: len(section.name))
-    rows = selected(section.frame, where)
-    return section, set(rows.id) & (named(file, where) or set(rows.id))
+    table = of_records(file)
+    fields = {name: column for name in where if (column := _field(section.frame, name))}
+    for name in where:
+        if name not in table and name not in fields:
+            known = {c.removeprefix("config.") for c in section.frame if c.startswith("config.")}
+            known = sorted({*table, *known} - {"label", *_naming(table)})
+            raise ValueError(f"--where knows no {name!r}; there are label, {', '.join(known)}")
+    rows = section.frame
+    for name in where:
+        if name in table:
+            table = selected(table, name, name, where[name])
+        else:
+            rows = selected(rows, fields[name], name, where[name])
+    return section, set(rows.id) & (named(table) or set(rows.id))
 
 
-def selected(frame: pd.DataFrame, where: dict) -> pd.DataFrame:
-    """The records with these values, by the names of a table's columns or of a config's fields."""
-    for name, value in where.items():
-        column = next((c for c in (name, f"config.{name}", f"env.{name}") if c in frame), None)
-        if column is None:
-            fields = sorted(c.removeprefix("config.") for c in frame if c.startswith("config."))
-            raise ValueError(f"--where knows no {name!r}; there are label, {', '.join(fields)}")
-        found = frame[column].map(functools.partial(_equal, value=value))
-        if not found.any():
-            known = ", ".join(sorted(set(frame[column].dropna().map(frames.plain))))
-            raise ValueError(f"--where {name}={value}: no such record; there are {known}")
-        frame = frame[found]
-    return frame
+def _field(frame, name):
+    """The column of records that a config's or an environment's field of this name is in."""
+    return next((c for c in (name, f"config.{name}", f"env.{name}") if c in frame), None)
+
+
+def selected(frame: pd.DataFrame, column: str, name: str, value: str) -> pd.DataFrame:
+    """The rows with this value, typed as that of `name`."""
+    found = frame[column].map(functools.partial(_equal, value=value))
+    if not found.any():
+        known = sorted(set(frame[column].dropna().map(frames.plain)) - {""})
+        raise ValueError(f"--where {name}={value}: no such row; there are {', '.join(known)}")
+    return frame[found]
 
 
 def _equal(had, value):
-    return frames.plain(had) == frames.plain(literal(value)) or str(had) == value
+    number = literal(had) if isinstance(had, str) else had
+    return frames.plain(number) == frames.plain(literal(value)) or str(had) == value
 
 
-def named(file: Path, where: dict) -> set[str]:
-    """The ids that the table's own rows name; empty where they name none."""
+def of_records(file: Path) -> pd.DataFrame:
+    """The table's own rows as text, where they name records; else none."""
     table = file.with_suffix(".csv")
-    if not table.is_file():
-        return set()
-    rows = pd.read_csv(table, dtype=str, keep_default_na=False)
-    for name in where.keys() & set(rows):
-        rows = (
-            rows[[_equal(literal(had), where[name]) for had in rows[name]]] if len(rows) else rows
-        )
-    columns = [c for c in rows if c == "records" or c.endswith("_records")]
-    return {id for column in columns for cell in rows[column] for id in cell.split()}
+    rows = pd.read_csv(table, dtype=str, keep_default_na=False) if table.is_file() else None
+    return pd.DataFrame() if rows is None or not named(rows) else rows
+
+
+def named(table: pd.DataFrame) -> set[str]:
+    """The ids of the records that the rows name."""
+    return {id for column in _naming(table) for cell in table[column] for id in cell.split()}
+
+
+def _naming(table):
+    return [c for c in table if c == "records" or c.endswith("_records")]
 
 
 def facts(rows: pd.DataFrame) -> str:
@@ -158,16 +186,20 @@ def _author(author):
     return f"{author['family-names']}, {author['given-names']}"
 
 
-def cited(rows: pd.DataFrame) -> list[str]:
-    """The entries of the mechanisms, the data sets, and what others published of them."""
-    found = []
+def cited(rows: pd.DataFrame) -> tuple[list[str], list[str]]:
+    """The entries of the mechanisms, the data sets, and what others published of them; and why
+    there are none of mechanisms that are not in this code any more."""
+    found, unknown = [], []
     for name, hparams in _mechanisms(rows):
-        found += references.of_papers(zoo.make(name, **hparams).citation)
+        try:
+            found += references.of_papers(zoo.make(name, **hparams).citation)
+        except ValueError as error:
+            unknown.append(f"no entry for a mechanism of the records: {error}")
     for task in _values(rows, "config.task"):
         found += references.of_task(task)
         others = published.figures()
         found += references.of_papers(" ".join(others.source[others.task == task]))
-    return [entry.text for entry in dict.fromkeys(found)]
+    return [entry.text for entry in dict.fromkeys(found)], unknown
 
 
 def _mechanisms(rows):
@@ -182,25 +214,38 @@ def _mechanisms(rows):
         listed = literal(names) if names.startswith("[") else (names,)
         chosen = {c.removeprefix(prefix): row[c] for c in words if isinstance(row[c], str)}
         for name in listed:
-            known = zoo.defaults(name)
+            known = zoo.defaults(name) if name in zoo.names() else ()
             hparams = {k: v for k, v in chosen.items() if k in known and not v.startswith("[")}
             found.setdefault((name, tuple(sorted(hparams.items()))), hparams)
     return [(name, hparams) for (name, _), hparams in sorted(found.items())]
 
 
-def reproduce(file: Path, folder: Path, rows: pd.DataFrame) -> list[str]:
-    """To measure the records again, draw the table of them, and see what moved."""
-    everything = set(rows.id) == set(reading.read([folder]).frame.id)
-    ids = "" if everything else f" --ids {','.join(sorted(rows.id))}"
-    run = f"python -m experiments.run --again {shown(folder)}{ids} --out {AGAIN}"
-    commits = _values(rows, "env.commit")
+def reproduce(file: Path, rows: pd.DataFrame, *, whole: bool) -> list[str]:
+    """To measure the records again, draw the table of them, and see what moved.
+
+    `whole`: they are all of their folder's. Each by the kernels of its commit.
+    """
+    folder, commits = shown(home(file)), _values(rows, "env.commit")
+    others = [commit for commit in commits if environment.differs(commit, KERNELS)]
+    now = rows if not others else rows[~rows["env.commit"].isin(others)]
     lines = [f"# measured at {', '.join(commits)}"] if commits else []
+    lines += [_run(folder, now, AGAIN, whole=whole and not others)] if len(now) else []
+    lines += [f"git worktree add --detach {THEN} HEAD"] if others else []
+    for commit in others:
+        of_then = rows[rows["env.commit"] == commit]
+        up = folder if Path(folder).is_absolute() else f"../../{folder}"
+        run = _run(up, of_then, f"../../{AGAIN}", whole=whole and len(of_then) == len(rows))
+        lines += [f"git -C {THEN} checkout {commit} -- {KERNELS}", f"(cd {THEN} && {run})"]
     return [
         *lines,
-        run,
         f"python -m experiments.report {AGAIN} --out {AGAIN}/report  # {file.stem}.csv in it",
-        f"python -m experiments.compare {shown(folder)} {AGAIN} --all",
+        f"python -m experiments.compare {folder} {AGAIN} --all" + " --allow_missing" * (not whole),
     ]
+
+
+def _run(folder, rows, out, *, whole):
+    ids = "" if whole else f" --ids {','.join(sorted(rows.id))}"
+    return f"python -m experiments.run --again {folder}{ids} --out {out}"
 
 
 def shown(path: Path) -> str:
@@ -240,4 +285,6 @@ def _pair(text):
 
 
 if __name__ == "__main__":
+    # a reader that has seen enough, such as head, ends it quietly
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     sys.exit(main())

@@ -4,12 +4,14 @@
 
 A and B may be two commits, devices or versions; points are the same where their configs are, and
 noise is what `analysis.moves` says. Exit code 1: something got slower in B by more than the
-ratio, or does not come through any more; 0: not so; 2: nothing to compare. Imports no jax.
+ratio, does not come through any more, or was not measured; 0: not so; 2: nothing to compare.
+With --allow_missing B may be a part of A. Imports no jax.
 """
 
 import argparse
 import collections
 import math
+import signal
 import sys
 from pathlib import Path
 
@@ -30,12 +32,17 @@ COLUMNS = (
     Column("what", "point"),
     Column("n", "N", 12),
     Column("quantity", "quantity"),
+    Column("unit", "unit"),
     Column("a", "A", 4),
     Column("b", "B", 4),
     Column("ratio", "B / A", 4),
     Column("noise", "noise of it", 2),
     Column("verdict", "verdict"),
 )
+
+
+# missing points that are worth naming in a line
+FEW = 5
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -47,42 +54,54 @@ def main(arguments: list[str] | None = None) -> int:
             print(note, file=sys.stderr)
         both.append(found.frame)
     try:
-        rows = moves.rows(*both, ratio=options.ratio, ignore=options.ignore)
+        found = moves.between(*both, ratio=options.ratio, ignore=options.ignore)
     except ValueError as error:
         print(f"experiments.compare: {options.a} and {options.b}: {error}", file=sys.stderr)
         return 2
-    made, drawing = table(rows, options), draw(rows, options)
+    made, drawing = table(found, options), draw(found.rows, options)
     try:
         save(options.out, made, drawing)
     except OSError as error:
         print(f"cannot write to {options.out}: {error.strerror or error}", file=sys.stderr)
         return 2
     print(formats.markdown(made))
-    print(f"{summary(rows)}\ntable and plot: {options.out.resolve()}/compare.*")
-    return int(any(row["guarded"] for row in rows))
+    print(f"{summary(found)}\ntable and plot: {options.out.resolve()}/compare.*")
+    lacking = bool(found.missing) and not options.allow_missing
+    if lacking:
+        print(f"experiments.compare: {lacks(found)}; --allow_missing lets it", file=sys.stderr)
+    return int(lacking or any(row["guarded"] for row in found.rows))
 
 
-def table(rows: list[dict], options: argparse.Namespace) -> Table:
+def table(found: moves.Moves, options: argparse.Namespace) -> Table:
     """What moved, or all, the most first."""
-    moved = [row for row in rows if row["moved"] or options.all]
+    moved = [row for row in found.rows if row["moved"] or options.all]
     moved.sort(key=lambda row: -abs(math.log(row["ratio"])) if row["ratio"] > 0 else -math.inf)
-    text = f"A: {options.a}. B: {options.b}. {summary(rows)}"
+    text = f"A: {options.a}. B: {options.b}. {summary(found)}"
     title = "Points of both" if options.all else "Points that moved by more than noise"
     return Table.of("compare", title, text, COLUMNS, moved)
 
 
-def summary(rows: list[dict]) -> str:
-    points = len({(row["label"], row["what"], row["n"]) for row in rows})
+def summary(found: moves.Moves) -> str:
     verdicts = {}
-    for row in (row for row in rows if row["moved"]):
+    for row in (row for row in found.rows if row["moved"]):
         verdicts.setdefault(row["quantity"], collections.Counter())[row["verdict"]] += 1
     words = [
         f"{quantity}: " + ", ".join(f"{count} {word}" for word, count in sorted(counts.items()))
         for quantity, counts in verdicts.items()
     ]
-    alarms = sum(row["guarded"] for row in rows)
-    moved = "; ".join(words) or "none moved"
-    return f"{points} points measured in both. {moved}. {alarms} beyond the ratio or lost."
+    alarms = sum(row["guarded"] for row in found.rows)
+    parts = [f"{found.again} of {found.measured} points of A measured in both"]
+    parts += ["; ".join(words) or "none moved", f"{alarms} beyond the ratio or lost"]
+    parts += [lacks(found)] if found.missing else []
+    return ". ".join(parts) + "."
+
+
+def lacks(found: moves.Moves) -> str:
+    """Which points B was not asked for, or did not come to."""
+    named = [f"{point['label']} {point['what']} n={point['n']:g}" for point in found.missing[:FEW]]
+    more = len(found.missing) - len(named)
+    named += [f"and {more} more"] if more else []
+    return f"B has no record of {len(found.missing)} of them: {', '.join(named)}"
 
 
 def draw(rows: list[dict], options: argparse.Namespace) -> Drawing | None:
@@ -148,6 +167,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--ratio", type=_ratio, default=1.2, help="slower by more is an alarm (1.2)")
     p.add_argument("--out", type=Path, default=Path("out/compare"), help="folder of table and plot")
     p.add_argument("--all", action="store_true", help="in the table also what did not move")
+    p.add_argument("--allow_missing", action="store_true", help="B may lack points of A")
     p.add_argument(
         "--ignore", type=lambda text: tuple(text.split(",")), default=(), metavar="FIELDS",
         help="of the configs, such as dtype, that may differ",
@@ -166,4 +186,6 @@ def _ratio(text):
 
 
 if __name__ == "__main__":
+    # a reader that has seen enough, such as head, ends it quietly
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     sys.exit(main())

@@ -7,7 +7,6 @@ into OUT/records.jsonl, sorted. Both are read when resuming; a point file wins, 
 import contextlib
 import datetime
 import fcntl
-import hashlib
 import json
 import math
 import os
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.analysis import damage
-from experiments.analysis.damage import SCHEMA, STATUSES
+from experiments.analysis.damage import SCHEMA, STATUSES, point_id
 
 # claims lock one byte each, at the offset that the id names; merging locks a byte past all of them
 MERGE_BYTE = 16**10
@@ -25,12 +24,6 @@ MERGE_BYTE = 16**10
 
 class StorageError(RuntimeError):
     """A record could not be written; those written before are whole."""
-
-
-def point_id(point: Mapping[str, Any]) -> str:
-    """Ten hex digits of the resolved point: same config, same id."""
-    canonical = json.dumps(point, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(canonical.encode()).hexdigest()[:10]
 
 
 def make(point: Mapping, status: str, *, reason: str = "", metrics=None, env=None) -> dict:
@@ -66,7 +59,7 @@ def load(folder: str | os.PathLike, *, complain: Callable[[str], Any] | None = N
     paths = [*sorted(folder.rglob("points/*.json")), *sorted(folder.rglob("records.jsonl"))]
     for path in paths:
         root = path.parent.parent if path.parent.name == "points" else path.parent
-        for record in _read(path, damaged):
+        for _, record in damage.records(path, damaged):
             found.setdefault((root, record["id"]), record)
     for line in damage.told(damaged):
         (complain or _to_stderr)(line)
@@ -149,7 +142,9 @@ class Store:
 
     def _read(self, *paths):
         damaged = []
-        found = {record["id"]: record for path in paths for record in _read(path, damaged)}
+        found = {
+            record["id"]: record for path in paths for _, record in damage.records(path, damaged)
+        }
         for line in damage.told(damaged):
             self._complain(line)
         return found
@@ -188,18 +183,6 @@ def _order(record):
     size = config.get("n")
     size = size if isinstance(size, int) else 0
     return str(config.get("experiment")), str(config.get("label")), size, record["id"]
-
-
-def _read(path, damaged):
-    """The whole records of a file."""
-    for where, record in damage.lines(path, damaged):
-        problem = damage.problem(record)
-        if not problem and record["id"] != point_id(record["config"]):
-            problem = f"id {record['id']!r} is not that of its config"
-        if problem:
-            damaged.append(f"{where}: {problem}")
-        else:
-            yield record
 
 
 def _write_atomic(path, text):

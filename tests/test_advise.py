@@ -3,14 +3,21 @@
 import dataclasses
 import json
 import math
+import shlex
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
 import pytest
 
+import attention_zoo as zoo
 from experiments import advise, calibrate, measure, records
 from experiments.analysis import estimates, samples
 from experiments.kinds import kernel
+from experiments.reporting import evidence
+from experiments.running import arguments, asked, configuration
 from tests import synthetic_records as synthetic
 from tests import synthetic_training as training
 
@@ -153,6 +160,15 @@ def test_fidelity_is_that_of_the_budget(capsys, folder):
     assert row(answer(capsys, folder, "--n", "700"), "full")["fidelity"]["error"] == 0
 
 
+@pytest.mark.parametrize(("score", "exact"), [("scaled_dot", True), ("cosine", False)])
+def test_full_attention_by_another_score_is_not_softmax_of_the_usual_one(
+    capsys, folder, score, exact
+):
+    found = row(answer(capsys, folder, "--n", "700", "--set", f"full.score={score}"), "full")
+    assert (found["fidelity"] is not None) == exact
+    assert zoo.defaults(evidence.EXACT)["score"] == evidence.SCORE
+
+
 def test_scores_are_of_the_nearest_length_of_the_same_form(capsys, folder):
     found = answer(capsys, folder, "--n", "600", "--causal")
     (task,) = found["tasks"]
@@ -192,7 +208,11 @@ def test_memory_that_records_cannot_tell_is_compiled(folder):
     [
         (["--n", "0"], "argument --n: must be a whole number from 1 up, got '0'"),
         (["--n", "9", "--device", "tpu"], "--device tpu is unknown; known: cpu-synthetic-2c"),
+        (["--n", "1048577"], "argument --n: must be at most 1,048,576, got 1,048,577"),
+        (["--n", "²"], "argument --n: must be a whole number from 1 up, got '²'"),
         (["--n", "9", "--memory", "lots"], "--memory: must be a size such as 16GiB or 500MB"),
+        (["--n", "9", "--memory", "1.2.3GiB"], "such as 16GiB or 500MB, got '1.2.3GiB'"),
+        (["--n", "9", "--memory", ".GiB"], "such as 16GiB or 500MB, got '.GiB'"),
         (["--n", "9", "--dtype", "float16"], "--dtype float16: no records of kernels in it"),
         (["--n", "9", "--set", "loca.window=3"], "--set knows no 'loca'; there are bigbird"),
         (["--n", "9", "--set", "local.windw=3"], "did you mean 'window'"),
@@ -204,6 +224,21 @@ def test_bad_input_is_one_line(capsys, folder, arguments, words):
     assert (code, out) == (2, "")
     assert words in err
     assert err.count("\n") == 1
+
+
+def test_sizes_are_read_as_written():
+    for text, size in (("16GiB", 2**34), ("500 MB", 5 * 10**8), ("1.5kb", 1500), (".5KiB", 512)):
+        assert advise.parse(["--n", "9", "--memory", text]).memory == size
+
+
+@pytest.mark.parametrize("name", ["advise", "cite", "compare"])
+def test_a_reader_that_has_seen_enough_ends_it_quietly(name):
+    command = [sys.executable, "-m", f"experiments.{name}", "--help"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, cwd=RESULTS.parent, **pipes) as process:
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == -signal.SIGPIPE
 
 
 def test_no_records_is_one_line(capsys, tmp_path):
@@ -222,13 +257,126 @@ def test_damage_is_told_and_the_rest_is_used(capsys, folder):
     assert len(err.splitlines()) == 1
 
 
+def altered(metrics=None, without=(), **changes):
+    """A record of local with other metrics, without fields of its config, or with other values."""
+    found = synthetic.kernel("local", 640, **changes)
+    config = {name: value for name, value in found["config"].items() if name not in without}
+    return synthetic.record(config, found["metrics"] if metrics is None else metrics)
+
+
+MEANINGLESS = {
+    "no metrics": (altered({}), "metrics.seconds should be a number above 0, got None"),
+    "a word": (altered({"seconds": "abc"}), "metrics.seconds should be a number above 0, got 'abc"),
+    "quartiles": (altered({"seconds": 1.0, "seconds_q1": "x"}), "metrics.seconds_q1 should be"),
+    "no size": (altered(without=("value_dim",)), "config has no value_dim"),
+    "no dtype": (altered(without=("dtype",)), "config has no dtype"),
+    "no form": (altered(without=("causal",)), "config has no causal"),
+    "mechanism": (altered(mechanism="pooled"), "unknown mechanism 'pooled'"),
+    "hyperparameter": (altered(hparams={"radius": 3}), "local has no hyperparameter 'radius'"),
+    "hyperparameters": (altered(hparams="window"), "'str' object has no attribute 'items'"),
+    "no device": (synthetic.record({"kind": "kernel"}, device=None), "env.device should be a name"),
+}
+
+
+@pytest.mark.parametrize("case", MEANINGLESS)
+def test_a_record_without_meaning_is_told_and_the_rest_is_used(capsys, folder, case):
+    record, words = MEANINGLESS[case]
+    expected = ask(capsys, folder, "--n", "2048")[1]
+    synthetic.write(folder / "more", [record])
+    code, out, err = ask(capsys, folder, "--n", "2048")
+    assert (code, out) == (0, expected)
+    assert err.startswith("1 record is left out: ")
+    assert words in err
+    assert err.count("\n") == 1
+
+
 def test_devices_are_told_apart_by_the_beginning_of_their_names():
     known = {"cpu-a-2c", "cpu-b-2c", "gpu-x"}
-    assert advise.choose("gpu", known) == "gpu-x"
-    assert advise.choose("cpu-b", known) == "cpu-b-2c"
-    assert advise.choose("cpu-a", {"cpu-a", "cpu-a-2"}) == "cpu-a"
-    assert advise.choose(None, {"gpu-x"}) == "gpu-x"
-    with pytest.raises(ValueError, match="fits cpu-a-2c, cpu-b-2c: name one"):
-        advise.choose("cpu", known)
+
+    def choose(asked, known, this="another"):
+        return advise.choose(asked, known, lambda: this)
+
+    assert choose("gpu", known) == "gpu-x"
+    assert choose("cpu-b", known) == "cpu-b-2c"
+    assert choose("cpu-a", {"cpu-a", "cpu-a-2"}) == "cpu-a"
+    assert choose(None, {"gpu-x"}) == "gpu-x"
+    # of several it is the one that asks, if it fits
+    assert choose("cpu", known, this="cpu-b-2c") == choose(None, known, this="cpu-b-2c")
+    assert choose("cpu", known, this="cpu-b-2c") == "cpu-b-2c"
+    for this in ("another", "gpu-x"):
+        with pytest.raises(ValueError, match="fits cpu-a-2c, cpu-b-2c: name one"):
+            choose("cpu", known, this)
     with pytest.raises(ValueError, match="--device is missing; there are records of cpu-a-2c, "):
-        advise.choose(None, known)
+        choose(None, known)
+
+
+def test_this_machine_is_preferred(capsys, folder):
+    here = advise.environment.facts()["device"]
+    others = [synthetic.kernel("local", 512) for _ in range(2)]
+    for device, found in zip((here, here[:4] + "zzz"), others, strict=True):
+        found["env"] = found["env"] | {"device": device}
+        synthetic.write(folder / device, [found])
+    found = answer(capsys, folder, "--n", "512", "--device", here[:4])
+    assert found["call"]["device"] == here
+
+
+def test_records_say_their_commits_and_dates(capsys, folder, monkeypatch):
+    later = synthetic.kernel("local", 640)
+    later["env"] = later["env"] | {"commit": "fedcba9876543", "date": "2026-11-23T01:00:00+00:00"}
+    synthetic.write(folder / "more", [later])
+    monkeypatch.setattr(advise.environment, "differs", lambda commit, _: commit.startswith("fed"))
+    old, new = answer(capsys, folder, "--n", "512")["records"]
+    assert (old["commit"], old["from"], old["changed"]) == ("0123456789abcdef", "2026-11-21", False)
+    assert new == {
+        **{"commit": "fedcba9876543", "count": 1, "from": "2026-11-23", "to": "2026-11-23"},
+        "changed": True,
+    }
+    out = ask(capsys, folder, "--n", "512")[1]
+    assert f"Records: {old['count']} of 2026-11-21, commit 0123456789.\n" in out
+    assert "2026-11-23, commit fedcba9876; kernels in attention_zoo/ are others now.\n" in out
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--n", "2048"],
+        ["--n", "700", "--batch", "2", "--heads", "4", "--head_dim", "32", "--mode", "train"],
+        ["--n", "32768", "--causal", "--value_dim", "16", "--set", "linear.feature_map=relu"],
+    ],
+)
+def test_the_last_line_measures_the_first(capsys, folder, arguments):
+    found = answer(capsys, folder, *arguments)
+    first = found["ranked"][0]
+    expected = {**found["call"], **first}
+    assert ask(capsys, folder, *arguments)[1].rstrip().endswith(found["confirm"])
+    (point,) = points(found["confirm"])
+    assert point == {name: expected[name] for name in point}
+    assert len(point) == 11
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"label": "full chunked", "mechanism": "full", "hparams": {"implementation": "chunked"}},
+        {"label": "strided", "mechanism": "strided", "hparams": {"stride": 181}},
+        {"label": "strided", "mechanism": "strided", "hparams": {"stride": 64}},
+        {"label": "all, masked", "mechanism": "local", "hparams": {"window": [5, 7]}},
+        {"label": "one", "mechanism": "linear", "hparams": {"x": [3], "y": True, "z": None}},
+        {"label": "mixed", "mechanism": "mixed", "hparams": {}, "dtype": "bfloat16"},
+    ],
+    ids=str,
+)
+def test_any_call_has_a_command(changes):
+    point = {"n": 32768, "mode": "train", "causal": True, "batch": 3, "heads": 8, "head_dim": 64}
+    point |= {"value_dim": 64, "dtype": "float32", **changes}
+    assert points(asked.command(point, "out")) == [point]
+
+
+def points(command):
+    """The calls that a command of the runner measures."""
+    options, assignments, _ = arguments.parse(shlex.split(command)[3:], "")
+    module, config = configuration.load(options.config)
+    configuration.override(config, assignments)
+    found = configuration.points(module, config, checked=False)
+    run = ("experiment", "kind", "repeats", "budget", "seed")
+    return [{name: of[name] for name in of if name not in run} for of in found]

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from benchmarks import peer_cases, peer_table, peers, ratios, table, yardsticks
+from benchmarks import command, peer_cases, peer_table, peers, ratios, table, yardsticks
 from experiments import records
 from tests import synthetic_records as synthetic
 
@@ -93,6 +93,30 @@ def pair_record(peer, n, ours, theirs, mode="forward", status="ok"):
         return synthetic.record(point, metrics | {"seconds_peer": None}, status, "theirs: no room")
     metrics |= {"ratio": ours / theirs, "bytes_measured_peer": 40}
     return synthetic.record(point, metrics)
+
+
+@pytest.mark.parametrize(("name", "of"), [("table", table), ("peer_table", peer_table)])
+def test_bad_input_is_one_line(tmp_path, capsys, name, of):
+    synthetic.write(tmp_path / "other", synthetic.scaling()[:1])
+    (tmp_path / "empty").mkdir()
+    kind = {"table": "ratio", "peer_table": "peers"}[name]
+    for arguments, words in (
+        ([], f"usage: python -m benchmarks.{name} FOLDER, got 0"),
+        ([str(tmp_path / "none")], "none: no such folder"),
+        ([str(tmp_path / "empty")], f"empty: no records of kind {kind} in it"),
+        ([str(tmp_path / "other")], f"other: no records of kind {kind} in it"),
+    ):
+        assert command.main(name, kind, of.write, arguments) == 2
+        out, err = capsys.readouterr()
+        assert (out, err.count("\n")) == ("", 1)
+        assert words in err
+    assert not list(tmp_path.rglob("*.md"))
+
+
+def test_a_folder_of_records_gets_its_tables(tmp_path, capsys):
+    folder = synthetic.write(tmp_path, [pair_record("local_lucid", 2048, 1.0, 2.0)])
+    assert command.main("peer_table", "peers", peer_table.write, [str(folder)]) == 0
+    assert capsys.readouterr().out == f"{folder}/peers.md\n"
 
 
 def test_pairs_are_summed_up_from_n_2048_on(tmp_path):

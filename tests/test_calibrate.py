@@ -158,6 +158,14 @@ def test_nothing_to_calibrate_by_is_one_line(tmp_path, capsys):
     assert not (tmp_path / calibrate.FILE).exists()
 
 
+def test_a_record_without_meaning_is_told_and_the_rest_is_used(tmp_path, capsys):
+    unknown = synthetic.kernel("pooled", 64)
+    synthetic.write(tmp_path, [*kernels(), unknown])
+    assert calibrate.main([str(tmp_path)]) == 0
+    assert len(calibrate.load(tmp_path / calibrate.FILE).curves) == 1
+    assert f"1 record is left out: record {unknown['id']}: unk" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.parent.name)
 def test_the_committed_file_is_that_of_its_records(path):
     stored = json.loads(path.read_text())

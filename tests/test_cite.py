@@ -1,5 +1,6 @@
 """Citations: every entry is there, and the printed commands make the cited records again."""
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -10,6 +11,7 @@ import attention_zoo as zoo
 from attention_zoo import scores
 from experiments import cite, records, run, tasks
 from experiments.analysis import published, reading, references
+from experiments.measuring import environment
 from experiments.running import again
 from tests import synthetic_records as synthetic
 
@@ -53,7 +55,7 @@ def test_every_committed_table_can_be_cited(home):
             continue
         section, ids = cite.of_table(table, frame, {})
         used = section.frame[section.frame.id.isin(ids)]
-        text = "\n".join([cite.facts(used), cite.software(used), *cite.cited(used)])
+        text = "\n".join([cite.facts(used), cite.software(used), *cite.cited(used)[0]])
         mechanisms, of_tasks = (
             used[column].dropna().unique() if column in used else []
             for column in ("config.mechanism", "config.task")
@@ -63,7 +65,7 @@ def test_every_committed_table_can_be_cited(home):
         for entry in (entry for entries in expected for entry in entries):
             assert entry.key in text
         assert "@software{attention_zoo," in text
-        assert " --out out/again" in " ".join(cite.reproduce(table, home, used))
+        assert " --out out/again" in " ".join(cite.reproduce(table, used, whole=False))
 
 
 @pytest.fixture
@@ -101,11 +103,85 @@ def test_a_table_that_names_its_records_is_of_those(folder, capsys):
     assert ": 1 record, of " in said
 
 
+def crossovers(folder):
+    """A table by columns that no config has, each row of its own records."""
+    ids = [record["id"] for record in records.load(folder)]
+    table = folder / "report" / "scaling-crossovers.csv"
+    rows = [f"local,time,4096.0,{ids[0]}", f"local,memory,4096.0,{ids[1]}", f",,,{ids[2]}"]
+    table.write_text("\n".join(["label,quantity,crossing_n,records", *rows]))
+    return table, ids
+
+
+def test_columns_of_the_table_choose_its_rows(folder, capsys):
+    table, ids = crossovers(folder)
+    for where in (["quantity=memory"], ["label=local", "quantity=memory", "crossing_n=4096"]):
+        assert cite.main([str(table), "--where", *where]) == 0
+        said = capsys.readouterr().out
+        assert ": 1 record, of " in said
+        assert f"; {ids[1]}\n" in said
+    # and fields of a config go with them
+    assert cite.main([str(table), "--where", "label=local", "mode=forward"]) == 0
+    assert " --ids " + ",".join(sorted(ids[:2])) in capsys.readouterr().out
+    assert cite.main([str(table), "--where", "quantity=tim"]) == 2
+    assert "quantity=tim: no such row; there are memory, time" in capsys.readouterr().err
+    assert cite.main([str(table), "--where", "quantiy=time"]) == 2
+    known = capsys.readouterr().err
+    assert ", quantity, " in known
+    assert "records" not in known
+
+
+def test_a_committed_crossover_is_cited_by_its_columns(capsys):
+    table = next((RESULTS / "scaling").glob("*/report/scaling-crossovers.csv"))
+    where = ["label=local", "quantity=time", "mode=forward"]
+    assert cite.main([str(table), "--where", *where]) == 0
+    row = next(
+        line for line in table.read_text().splitlines() if line.startswith("local,forward,t")
+    )
+    said = capsys.readouterr().out
+    for id in row.split(",")[-1].split():
+        assert id in said
+
+
+def test_damage_and_unknown_mechanisms_are_told_and_the_rest_is_cited(folder, capsys):
+    table = folder / "report" / "scaling.csv"
+    with open(folder / "records.jsonl", "a") as file:
+        file.write("{broken\n" + json.dumps(synthetic.kernel("pooled", 16)) + "\n")
+    assert cite.main([str(table)]) == 0
+    out, err = capsys.readouterr()
+    assert "beltagy2020longformer" in out
+    assert [line[:22] for line in err.splitlines()] == [
+        "1 record is left out: ",
+        "no entry for a mechani",
+    ]
+    assert "unknown mechanism 'pooled'" in err
+
+
+def test_kernels_of_then_are_checked_out_where_they_differ(folder, monkeypatch):
+    table, frame = folder / "report" / "scaling.csv", reading.read([folder]).frame
+    assert not [line for line in cite.reproduce(table, frame, whole=True) if "git" in line]
+    frame.loc[0, "env.commit"] = then = "fedcba9876543210"
+    monkeypatch.setattr(cite.environment, "differs", lambda commit, folder: commit == then)
+    lines = cite.reproduce(table, frame, whole=True)
+    now, add, checkout, run, *_ = lines[1:]
+    assert frame.id[0] not in now
+    assert frame.id[1] in now
+    assert add == "git worktree add --detach out/then HEAD"
+    assert checkout == f"git -C out/then checkout {then} -- attention_zoo"
+    assert run.startswith("(cd out/then && python -m experiments.run --again /")
+    assert run.endswith(f" --ids {frame.id[0]} --out ../../out/again)")
+
+
+def test_only_a_commit_that_git_knows_can_differ():
+    for commit in (None, "", "--stat", "0123456789abcdef"):
+        assert not environment.differs(commit, "attention_zoo")
+    assert not environment.differs("0" * 40, "no/such/folder")
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (["nothing-like-it"], "no table or figure 'nothing-like-it'; near it are"),
-        (["{table}", "--where", "label=locl"], "label=locl: no such record; there are linear, loc"),
+        (["{table}", "--where", "label=locl"], "label=locl: no such row; there are linear, loc"),
         (["{table}", "--where", "lable=local"], "--where knows no 'lable'; there are label, "),
         (["{table}", "--where", "local"], "must be such as label=local, got 'local'"),
         (["{other}"], "accuracy is of no section of its records; there are scaling"),

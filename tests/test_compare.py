@@ -110,10 +110,11 @@ def test_scores_move_by_more_than_the_seeds_do(run):
 
 def test_repeats_and_devices_do_not_make_another_point(run):
     other = copy.deepcopy(SCALING)
-    for record in other:
-        record["config"]["repeats"] = 3
-        record["env"]["device"] = "another"
-    assert "19 points measured in both" in run(SCALING, other)[1]
+    for i, record in enumerate(other):
+        other[i] = synthetic.record(
+            record["config"] | {"repeats": 3}, record["metrics"], record["status"], device="another"
+        )
+    assert "19 of 19 points of A measured in both" in run(SCALING, other)[1]
 
 
 def test_an_ignored_field_may_differ(run):
@@ -122,7 +123,37 @@ def test_an_ignored_field_may_differ(run):
     assert code == 2
     assert "no point is in both" in err
     assert "config.dtype: float32 in A, bfloat16 in B" in err
-    assert run(SCALING, other, "--ignore", "dtype")[0] == 0
+    assert run(SCALING, other, "--ignore", "dtype", "--allow_missing")[0] == 0
+
+
+def test_a_sweep_that_ended_early_sounds_the_alarm(run):
+    code, said, err, out = run(SCALING, SCALING[:9])
+    assert code == 1
+    assert "9 of 19 points of A measured in both. none moved" in said
+    line = "B has no record of 10 of them: local scaling forward n=256, "
+    for text in (said, err, (out / "compare.md").read_text()):
+        assert line in text
+    assert ", and 5 more; --allow_missing lets it" in err
+    assert err.count("\n") == 1
+    code, said, err, _ = run(SCALING, SCALING[:9], "--allow_missing")
+    assert (code, err) == (0, "")
+    assert line in said
+
+
+def test_what_only_b_has_or_what_failed_in_a_may_be_missing(run):
+    code, said, err, _ = run(SCALING[:4], SCALING)
+    assert (code, err) == (0, "")
+    assert "4 of 4 points of A measured in both" in said
+    ok = [record for record in SCALING if record["status"] == "ok"]
+    assert len(ok) < len(SCALING)
+    assert run(SCALING, ok)[0] == 0
+
+
+def test_numbers_have_units(run):
+    _, _, _, out = run(SCALING, slowed(SCALING, 1.4), "--all")
+    table = pd.read_csv(out / "compare.csv", keep_default_na=False)
+    units = dict(zip(table.quantity, table.unit, strict=True))
+    assert units == {"time": "s", "FLOPs": "", "bytes compiled": "B"}
 
 
 def test_bad_input_is_one_line(tmp_path, capsys):
@@ -143,7 +174,7 @@ def test_damage_is_told_and_the_rest_is_compared(tmp_path, capsys):
     with open(folder / "records.jsonl", "a") as file:
         file.write("{broken\n" + json.dumps({**SCALING[0], "schema": 2}) + "\n")
     assert compare.main([str(folder), str(folder), "--out", str(tmp_path / "out")]) == 0
-    assert capsys.readouterr().err.count("2 records are damaged") == 2
+    assert capsys.readouterr().err.count("2 records are left out") == 2
 
 
 def test_moves_need_no_order(tmp_path):
@@ -151,4 +182,4 @@ def test_moves_need_no_order(tmp_path):
         reading.read([synthetic.write(tmp_path / str(i), order)]).frame
         for i, order in enumerate((SCALING, SCALING[::-1]))
     ]
-    assert not any(row["moved"] for row in moves.rows(*frames, ratio=1.2))
+    assert not any(row["moved"] for row in moves.between(*frames, ratio=1.2).rows)

@@ -2,6 +2,7 @@
 
 import io
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from benchmarks import peer_table
+from benchmarks import table as ratio_table
 from experiments import page, plots, report
 from experiments.analysis import formats, frames, reading
 from experiments.reporting import overviews, tables
@@ -36,6 +39,21 @@ def test_committed_tables_are_those_of_their_records(folder, tmp_path):
     assert committed == {file.name for file in tmp_path.iterdir()}, AGAIN
     for name in sorted(committed):
         assert same(folder / "report" / name, tmp_path / name), f"{name}: {AGAIN}"
+
+
+# beside their records stands what other commands make of them
+BESIDE = {"benchmarks": ratio_table.write, "peers": peer_table.write}
+OF_BENCHMARKS = [folder for folder in FOLDERS if folder.parent.name in BESIDE]
+
+
+@pytest.mark.parametrize("folder", OF_BENCHMARKS, ids=lambda path: "-".join(path.parts[-2:]))
+def test_committed_benchmarks_are_those_of_their_records(folder, tmp_path):
+    shutil.copy(folder / "records.jsonl", tmp_path)
+    BESIDE[folder.parent.name](tmp_path)
+    committed = {file.name for file in folder.iterdir() if file.is_file()}
+    assert committed == {file.name for file in tmp_path.iterdir()}
+    for name in sorted(committed):
+        assert same(folder / name, tmp_path / name), f"{name}: make it again, and look"
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda path: "-".join(path.parts[-2:]))

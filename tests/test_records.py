@@ -23,7 +23,8 @@ def point(n):
 
 
 def record(n, **fields):
-    return records.make(point(n), fields.pop("status", "ok"), metrics={"value": n}, **fields)
+    env, status = {"device": "stub"}, fields.pop("status", "ok")
+    return records.make(point(n), status, metrics={"value": n}, env=env, **fields)
 
 
 def filled(folder, *ns):
@@ -89,8 +90,12 @@ def test_load_reads_a_tree_of_folders(tmp_path):
     [
         (lambda line: line[: len(line) // 2], "records.jsonl:2: not JSON"),
         (lambda line: "[1, 2]", "expected an object, got list"),
+        (lambda line: line.replace('"n": 5', '"n": NaN'), "config has a number that is not finite"),
         (lambda line: line.replace('"n": 5', '"n": 6'), "is not that of its config"),
-        (lambda line: line.replace('"schema": 1', '"schema": 99'), "schema 99"),
+        (
+            lambda line: line.replace('"schema": 1', '"schema": 99'),
+            "of schema 99, and this code reads 1",
+        ),
         (lambda line: line.replace('"ok"', '"fine"'), "status 'fine'"),
         (lambda line: "\x00" * 40, "records.jsonl:2: not JSON"),
     ],
@@ -105,18 +110,26 @@ def test_a_damaged_line_is_one_complaint_and_no_more(tmp_path, damage, words):
     assert values(records.load(tmp_path, complain=complaints.append)) == [4, 6]
     assert len(complaints) == 1
     assert words in complaints[0]
-    assert complaints[0].startswith("1 record is damaged and left out: ")
+    assert complaints[0].startswith("1 record is left out: ")
 
 
-def test_of_many_damaged_ones_the_count_and_the_first_are_one_line(tmp_path):
+def test_of_many_damaged_ones_each_kind_is_counted_in_one_line(tmp_path):
     """And the line is the one that a report says."""
     filled(tmp_path, 4)
     for i in range(3):
         (tmp_path / "points" / f"012345678{i}.json").write_text("{")
+    for i, schema in enumerate((2, 2, 3)):
+        (tmp_path / "points" / f"012345679{i}.json").write_text(f'{{"schema": {schema}}}')
+    for i in range(2):
+        (tmp_path / "points" / f"01234567a{i}.json").write_text(f"[{i}]")
     complaints = []
     assert values(records.load(tmp_path, complain=complaints.append)) == [4]
-    first = f"{tmp_path / 'points' / '0123456780.json'}: not JSON (expecting property name"
-    assert complaints[0].startswith(f"3 records are damaged and left out, the first: {first}")
+    (line,) = complaints
+    assert line.startswith("8 records are left out: 3 as ")
+    assert f"3 as {tmp_path / 'points' / '0123456780.json'}: not JSON (expecting property" in line
+    assert f"2 as {tmp_path / 'points' / '0123456790.json'}: of schema 2, and this code" in line
+    assert f"1 as {tmp_path / 'points' / '0123456792.json'}: of schema 3, and this code" in line
+    assert line.endswith("01234567a0.json: expected an object, got list")
     assert complaints == reading.read([tmp_path]).notes
 
 

@@ -115,7 +115,7 @@ def test_only_failures_still_report(tmp_path):
 BAD = {
     "damaged": ('{"schema": 1, "id": "ab', "not JSON"),
     "list": ("[1, 2]", "expected an object, got list"),
-    "schema": ('{"schema": 2, "id": "x"}', "schema 2; this code reads schema 1"),
+    "schema": ('{"schema": 2, "id": "x"}', "of schema 2, and this code reads 1"),
     "status": (
         json.dumps(synthetic.kernel("full", 64) | {"status": "fine"}),
         "status 'fine'; known: ok",
@@ -125,6 +125,11 @@ BAD = {
         "'config' should be dict",
     ),
     "n": (json.dumps(synthetic.kernel("full", 0)), "whole number from 1 up, got 0"),
+    "id": (json.dumps(synthetic.kernel("full", 64) | {"id": "0"}), "the id is not that of its"),
+    "device": (
+        json.dumps(synthetic.record({"kind": "y"}, device=None)),
+        "env.device should be a name, got None",
+    ),
 }
 
 

@@ -1,11 +1,14 @@
 """The two ways to run a schedule: from tile to tile, as a CPU does, and in batches."""
 
+import tracemalloc
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from attention_zoo import tile_batches, tile_walk, tiles
+from attention_zoo.types import Dims
 from tests.cases import assert_close
 
 B, H, D, E = 2, 3, 5, 4
@@ -57,3 +60,23 @@ def test_batches_equal_the_walk(name, budget, masked, monkeypatch):
 
     monkeypatch.setattr(tile_batches, "BUDGET", budget)
     assert_close(run(tile_batches), run(tile_walk))
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("sizes", [(37, 37, 4, 8), (37, 19, 8, 4), (19, 37, 5, 7), (3, 2, 8, 9)])
+def test_counted_tiles_cost_what_all_of_them_do(sizes, causal):
+    T, S, block, key_block = sizes
+    asked = T, S, causal, block, key_block
+    one, all_of_them = (make(*asked) for make in (tiles.counted, tiles.everything))
+    dims = Dims(batch=B, q_len=T, kv_len=S, heads=H, head_dim=D, value_dim=E)
+    assert len(one.rows) == len(all_of_them.rows)
+    assert one.cost(dims, ideal_pairs=7) == all_of_them.cost(dims, ideal_pairs=7)
+
+
+def test_counting_tiles_lists_none():
+    N = 2**20
+    tracemalloc.start()
+    tiles.counted(N, N, True, 512, 1024).cost(Dims(q_len=N, kv_len=N), ideal_pairs=N * N)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**20

@@ -111,7 +111,8 @@ def make(
                 state_bytes=state,
             )
         if choose(implementation, T * S, None, None) != "plain":
-            tiled = layout(T, S, causal).cost(dims, ideal_pairs=T * S, state_bytes=state)
+            counted = tiles.counted(T, S, causal, block, key_block)
+            tiled = counted.cost(dims, ideal_pairs=T * S, state_bytes=state)
             return dataclasses.replace(
                 tiled, flops=tiled.flops + extra, train_flops=tiled.train_flops + 3 * extra
             )

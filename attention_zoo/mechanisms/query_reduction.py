@@ -120,7 +120,8 @@ def make(kind: str = "latents", slots: int | None = None, stride: int | None = N
     def cost(dims: Dims, *, causal=False):
         R, D, heads = length(dims.q_len), dims.head_dim, dims.batch * dims.heads
         few = dataclasses.replace(dims, q_len=R)
-        inner = layout(R, dims.kv_len).cost(few, ideal_pairs=R * dims.kv_len)
+        counted = tiles.counted(R, dims.kv_len, False, ROWS, KEYS)
+        inner = counted.cost(few, ideal_pairs=R * dims.kv_len)
         made = 4 * heads * R * D
         if learned:
             # a batch has its own copies

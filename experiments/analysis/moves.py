@@ -28,25 +28,40 @@ class Quantity:
 
     key: str
     header: str
+    unit: str
     words: tuple[str, str]
 
 
 QUANTITIES = (
-    Quantity("seconds", "time", ("faster", "slower")),
-    Quantity("seconds_per_step", "time of a step", ("faster", "slower")),
-    Quantity("flops_counted", "FLOPs", ("fewer", "more")),
-    Quantity("bytes_compiled", "bytes compiled", ("less", "more")),
-    Quantity("error", "error", ("better", "worse")),
-    Quantity("test_accuracy", "accuracy", ("worse", "better")),
-    Quantity("test_bpb", "bits per byte", ("better", "worse")),
+    Quantity("seconds", "time", "s", ("faster", "slower")),
+    Quantity("seconds_per_step", "time of a step", "s", ("faster", "slower")),
+    Quantity("flops_counted", "FLOPs", "", ("fewer", "more")),
+    Quantity("bytes_compiled", "bytes compiled", "B", ("less", "more")),
+    Quantity("error", "error", "", ("better", "worse")),
+    Quantity("test_accuracy", "accuracy", "", ("worse", "better")),
+    Quantity("test_bpb", "bits per byte", "bit/B", ("better", "worse")),
 )
 TIMES = tuple(quantity.header for quantity in QUANTITIES if quantity.key.startswith("seconds"))
 
 
-def rows(
+@dataclasses.dataclass(frozen=True)
+class Moves:
+    """`rows`: of each point in both a row a quantity; `moved`, and `guarded` if that is an alarm.
+
+    `missing`: {"label", "mechanism", "what", "n"} of every point that came through in A and that B
+    has no record of. `measured` points came through in A, `again` of them in B too.
+    """
+
+    rows: list[dict]
+    missing: list[dict]
+    measured: int
+    again: int
+
+
+def between(
     a: pd.DataFrame, b: pd.DataFrame, *, ratio: float, ignore: tuple[str, ...] = ()
-) -> list[dict]:
-    """A row a point and quantity that both have; `moved`, and `guarded` where that is an alarm."""
+) -> Moves:
+    """ValueError where no point is in both."""
     if a.empty or b.empty:
         raise ValueError(f"no records in {'A' if a.empty else 'B'}")
     apart = max(frame["env.device"].nunique() for frame in (a, b)) > 1
@@ -59,7 +74,9 @@ def rows(
     found = []
     for key in shared:
         found += _rows(groups[0][key], groups[1][key], ratio)
-    return found
+    through = [{key for key, group in of.items() if _came(group)} for of in groups]
+    missing = [_point(groups[0][key]) for key in groups[0] if key in through[0] - groups[1].keys()]
+    return Moves(found, missing, len(through[0]), len(through[0] & through[1]))
 
 
 def _points(frame, ignore, apart):
@@ -84,18 +101,25 @@ def _values(found):
     return ", ".join(values[:4]) + (", ..." if len(values) > 4 else "")
 
 
-def _rows(a, b, ratio):
-    first = a.iloc[0]
+def _came(group):
+    return bool((group.status == "ok").any())
+
+
+def _point(group):
+    first = group.iloc[0]
     point = {"label": first.get("config.label"), "mechanism": first.get("config.mechanism")}
     named = ("config.experiment", "config.task", "config.mode", "config.order", "config.inputs")
-    words = [str(first[c]) for c in named if c in a and not formats.missing(first[c])]
+    words = [str(first[c]) for c in named if c in group and not formats.missing(first[c])]
     words += ["causal"] if first.get("config.causal") is True else []
-    point |= {"what": " ".join(words), "n": first["config.n"]}
-    came = [bool((frame.status == "ok").any()) for frame in (a, b)]
+    return point | {"what": " ".join(words), "n": first["config.n"]}
+
+
+def _rows(a, b, ratio):
+    point, came = _point(a), [_came(frame) for frame in (a, b)]
     if came[0] != came[1]:
         status = [frame.status.iloc[0] for frame in (a, b)]
         lost = {"a": math.nan, "b": math.nan, "ratio": math.nan, "noise": math.nan}
-        point |= lost | {"quantity": "status", "verdict": " -> ".join(status)}
+        point |= lost | {"quantity": "status", "unit": "", "verdict": " -> ".join(status)}
         return [point | {"moved": True, "guarded": came[0]}]
     found = []
     for quantity in QUANTITIES:
@@ -146,6 +170,7 @@ def _verdict(before, after, quantity, ratio):
     slower = quantity.header in TIMES and moved and change > ratio
     return {
         "quantity": quantity.header,
+        "unit": quantity.unit,
         "a": before.value,
         "b": after.value,
         "ratio": change,

@@ -19,26 +19,28 @@ from experiments.analysis.frames import CELL, KINDS
 class Records:
     """`frame`: a row a record. `curves`: rows by (id, device). `notes`: what was not read.
 
-    `folders`: where a record lies, by (id, device).
+    `folders`: where a record lies, by (id, device). `records`: what the rows are of.
     """
 
     frame: pd.DataFrame
     curves: dict[tuple[str, str], list[dict]]
     notes: list[str]
     folders: dict[tuple[str, str], Path] = dataclasses.field(default_factory=dict)
+    records: list[dict] = dataclasses.field(default_factory=list)
 
 
 def read(folders: Iterable[str | Path]) -> Records:
     """Every record under the folders; of two with one id and device, the later."""
-    notes, damaged, kept, bases, curves, older = [], [], {}, {}, {}, 0
+    notes, damaged, older = [], [], 0
+    kept, found, bases, curves = {}, {}, {}, {}
     for file, base in _files(folders, notes):
         for record in _records(file, damaged):
             row = _flat(record)
-            key = (row["id"], str(row.get("env.device")))
+            key = (row["id"], row["env.device"])
             older += key in kept and bases[key] != base
             if key in kept and _rank(kept[key]) >= _rank(row):
                 continue
-            kept[key], bases[key] = row, base
+            kept[key], found[key], bases[key] = row, record, base
             curve = base / "curves" / f"{row['id']}.jsonl"
             if curve.is_file():
                 curves[key] = [line for _, line in damage.lines(curve, damaged)]
@@ -47,8 +49,9 @@ def read(folders: Iterable[str | Path]) -> Records:
             f"{older} records left out: the same point and device is in another folder, later"
         )
     notes += damage.told(list(dict.fromkeys(damaged)))
-    frame = pd.DataFrame([kept[key] for key in sorted(kept)])
-    return Records(_ordered(frame), curves, list(dict.fromkeys(notes)), bases)
+    rows, of_rows = ([of[key] for key in sorted(kept)] for of in (kept, found))
+    frame = _ordered(pd.DataFrame(rows))
+    return Records(frame, curves, list(dict.fromkeys(notes)), bases, of_rows)
 
 
 def _files(folders, notes):
@@ -67,16 +70,18 @@ def _files(folders, notes):
 
 
 def _records(file, damaged):
-    for where, record in damage.lines(file, damaged):
-        problem = damage.problem(record) or _problem(record["config"])
+    for where, record in damage.records(file, damaged):
+        problem = _problem(record["config"], record["env"])
         if problem:
-            damaged.append(f"{where}: {problem}")
+            damaged.append((where, problem))
         else:
             yield record
 
 
-def _problem(config):
-    """Why a config does not say which cell of its experiment it is."""
+def _problem(config, env):
+    """Why a record does not say which cell of its experiment it is, and of which device."""
+    if not isinstance(env.get("device"), str):
+        return f"env.device should be a name, got {env.get('device')!r}"
     if config.get("kind") not in KINDS:
         return None
     n = config.get("n")

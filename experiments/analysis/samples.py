@@ -8,10 +8,12 @@ from typing import Any
 
 import attention_zoo as zoo
 from attention_zoo.types import Cost, Dims
+from experiments.analysis import damage
 from experiments.kinds import kernel
 from experiments.running.configuration import hashable
 
 SIZES = ("n", "batch", "heads", "head_dim", "value_dim")
+MEASURED = ("seconds", "seconds_q1", "seconds_q3", "bytes_measured", "bytes_compiled")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +32,40 @@ class Sample:
     inputs: int
 
 
+def calls(found: Iterable[dict]) -> tuple[list[dict], list[str]]:
+    """The records of kernels, and a line that tells which of them mean nothing to this code."""
+    kept, damaged = [], []
+    for record in (record for record in found if record["config"].get("kind") == "kernel"):
+        problem = _problem(record)
+        if problem:
+            damaged.append((f"record {record['id']}", problem))
+        else:
+            kept.append(record)
+    return kept, damage.told(damaged)
+
+
+def _problem(record):
+    """Why no such call can be made, or what was measured of it is no number."""
+    try:
+        kernel.check_point(record["config"])
+    except KeyError as error:
+        return f"config has no {error.args[0]}"
+    except (AttributeError, TypeError, ValueError) as error:
+        return str(error)
+    if record["status"] != "ok":
+        return None
+    for name in MEASURED:
+        value = record["metrics"].get(name)
+        # of all but the time, null and 0 are what was not had
+        if (value or name == "seconds") and not _is_positive(value):
+            return f"metrics.{name} should be a number above 0, got {value!r}"
+    return None
+
+
+def _is_positive(value):
+    return isinstance(value, int | float) and value is not True and 0 < value < math.inf
+
+
 def key(mechanism: str, hparams: Mapping, mode: str, causal: bool, dtype: str) -> str:
     """A call's curve: words and switches among its hyperparameters choose it, sizes do not."""
     usual = zoo.defaults(mechanism)
@@ -42,11 +78,11 @@ def key(mechanism: str, hparams: Mapping, mode: str, causal: bool, dtype: str) -
 
 
 def curves(found: Iterable[dict]) -> dict[str, list[Sample]]:
-    """The calls that were timed by `key`, ascending in FLOPs; of one call the latest record."""
+    """What `calls` kept and was timed by `key`, ascending in FLOPs; of a call the latest record."""
     latest = {}
     for record in sorted(found, key=lambda record: str(record["env"].get("date"))):
         point = record["config"]
-        if point["kind"] == "kernel" and record["status"] == "ok" and record["metrics"]["seconds"]:
+        if record["status"] == "ok":
             call = {field: point[field] for field in ("label", "mechanism", "hparams", *SIZES)}
             name = key(*(point[f] for f in ("mechanism", "hparams", "mode", "causal", "dtype")))
             latest[name, json.dumps(call, sort_keys=True)] = record, call

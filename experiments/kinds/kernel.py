@@ -20,6 +20,8 @@ def check_point(point: dict) -> None:
         raise ValueError(f"mode must be one of {', '.join(MODES)}, got {point['mode']!r}")
     if point["dtype"] not in DTYPES:
         raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {point['dtype']!r}")
+    if not isinstance(point["causal"], bool):
+        raise ValueError(f"causal must be True or False, got {point['causal']!r}")
     if not isinstance(point["repeats"], int) or point["repeats"] < 1:
         raise ValueError(f"repeats must be a whole number from 1 up, got {point['repeats']!r}")
     mechanism(point)

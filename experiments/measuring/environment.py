@@ -120,5 +120,16 @@ def _git():
         return os.environ.get("SOURCE_COMMIT"), None
 
 
+def differs(commit: str | None, folder: str) -> bool:
+    """Whether files in a folder are others now than at the commit; no, where git cannot tell."""
+    if not re.fullmatch("[0-9a-f]{7,40}", commit or ""):
+        return False
+    asked = ["git", "-C", str(ROOT), "diff", "--quiet", commit, "--", folder]
+    try:
+        return subprocess.run(asked, capture_output=True).returncode == 1
+    except OSError:
+        return False
+
+
 if __name__ == "__main__":
     print(json.dumps(facts()))

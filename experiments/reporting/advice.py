@@ -47,7 +47,14 @@ def as_text(answer: dict) -> str:
         lines += [f"  {row['label']}: {_reasons(row)}" for row in answer["refused"]]
     used = {part.how for row in ranked for part in (row["seconds"], row["memory"]) if part}
     lines += ["", *(f"{how}: {words}." for how, words in HOW.items() if how in used)]
-    return "\n".join([*lines, *_trust(answer["held_out"])])
+    lines += [*_trust(answer["held_out"]), *map(_source, answer["records"])]
+    if answer["confirm"]:
+        lines += [
+            "",
+            f"To measure {ranked[0]['label']} here, for experiments.report to show:",
+            f"  {answer['confirm']}",
+        ]
+    return "\n".join(lines)
 
 
 def size(number: float) -> str:
@@ -115,6 +122,12 @@ def _score(found):
     text = f"{found['score'] / metric.scale:.{metric.decimals}f}"
     error = found["stderr"]
     return text if missing(error) else f"{text} ± {error / metric.scale:.{metric.decimals}f}"
+
+
+def _source(of):
+    days = " to ".join(dict.fromkeys((of["from"], of["to"])))
+    changed = "; kernels in attention_zoo/ are others now" if of["changed"] else ""
+    return f"Records: {of['count']} of {days}, commit {str(of['commit'])[:10]}{changed}."
 
 
 def _trust(held_out):

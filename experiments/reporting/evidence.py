@@ -15,8 +15,8 @@ from experiments.analysis.findings import column
 from experiments.analysis.frames import Section
 from experiments.reporting import errors
 
-# exact attention by another order of sums; errors of rounding
-EXACT = "full"
+# with this score, exact attention by another order of sums; errors of rounding
+EXACT, SCORE = "full", "scaled_dot"
 TASKS = 2
 
 
@@ -44,7 +44,8 @@ def fidelity(
     """
     if mechanism == EXACT:
         known = {"error": 0.0, "target": EXACT, "inputs": "any", "budget": "", "value": None}
-        return known | {"n": None, "causal": causal}
+        same = hparams.get("score", SCORE) == SCORE
+        return known | {"n": None, "causal": causal} if same else None
     rows = rows[rows.mechanism == mechanism]
     if rows.empty:
         return None
