@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = {
     "attention_zoo/types.py": set(),
     "attention_zoo/ops.py": {"types"},
-    "attention_zoo/heads.py": set(),
+    "attention_zoo/heads.py": {"ops"},
     "attention_zoo/tile_walk.py": {"ops", "heads"},
     "attention_zoo/tile_batches.py": {"ops"},
     "attention_zoo/tile_memory.py": set(),
