@@ -143,6 +143,11 @@ def chunks_at_once(N: int, block: int, lanes: int) -> int:
     return at_once(-(-N // block), lanes * 2 * block**2)
 
 
+def window_products(N: int, block: int, lanes: int) -> int:
+    """How often a product of `windows` is done in training."""
+    return train_products(-(-N // min(block, N)), chunks_at_once(N, block, lanes))
+
+
 def attend(logits, allowed, v, share=None):
     """(out [m, q, E], logsumexp [m, q]) of logits [m, q, k] over values [m, k, E]; a key counts
     `share` times."""

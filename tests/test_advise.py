@@ -1,9 +1,7 @@
-"""Advice: right on held-out records, honest where it cannot be, one line for bad input."""
+"""Advice: ranked, labelled and honest where it cannot be right, one line for bad input."""
 
-import dataclasses
 import json
 import math
-import shlex
 import signal
 import subprocess
 import sys
@@ -14,77 +12,13 @@ import pytest
 
 import attention_zoo as zoo
 from experiments import advise, calibrate, measure, records
-from experiments.analysis import estimates, samples
 from experiments.kinds import kernel
 from experiments.reporting import evidence
-from experiments.running import arguments, asked, configuration
 from tests import synthetic_records as synthetic
 from tests import synthetic_training as training
+from tests.test_asked import points
 
-RESULTS = Path(__file__).parents[1] / "results"
-
-
-def committed():
-    """Every device of the committed records of kernels, with them."""
-    found = {}
-    for record in records.load(RESULTS):
-        if record["config"]["kind"] == "kernel":
-            found.setdefault(record["env"]["device"], []).append(record)
-    return found
-
-
-COMMITTED = committed()
-
-
-@pytest.fixture(scope="module", params=sorted(COMMITTED))
-def curves(request):
-    return samples.curves(COMMITTED[request.param])
-
-
-# every record but a curve's smallest is held out in turn and predicted from the others: by
-# interpolation between its neighbours, the largest by extrapolation
-@pytest.mark.parametrize(("what", "share"), [("seconds", 0.975), ("memory", 0.985)])
-def test_held_out_records_are_predicted(curves, what, share):
-    tests, bound = calibrate.held_out(curves)[what], calibrate.TOLERANCES[what]
-    within = [abs(test["ratio"] - 1) <= bound for test in tests]
-    assert tests
-    assert sum(within) >= share * len(within)
-
-
-def test_what_held_out_records_miss_is_said(curves):
-    """Next to a record that is predicted off by more than 30 %, advice states as much."""
-    said, by = 0, estimates.together
-    for known in curves.values():
-        points = calibrate.times(known)
-        for point, ratio in zip(points, estimates.held_out(points, by), strict=True):
-            if abs(ratio - 1) > calibrate.TOLERANCES["seconds"]:
-                near = dataclasses.replace(point, size=1.01 * point.size)
-                assert estimates.estimate(points, near, by).error >= abs(ratio - 1)
-                said += 1
-    assert said < 0.07 * sum(map(len, curves.values()))
-
-
-CARRIED = {
-    "local": {"window": 128},
-    "linear": {"feature_map": "elu"},
-    "full": {"implementation": "chunked"},
-    "linformer": {"slots": 256},
-}
-
-
-@pytest.mark.parametrize("sizes", [{"batch": 4}, {"head_dim": 128, "value_dim": 128}], ids=str)
-@pytest.mark.parametrize("mechanism", CARRIED)
-def test_memory_is_carried_to_other_sizes(curves, mechanism, sizes):
-    """To what the program there compiles to hold; all records are of batch 1 and heads of 64."""
-    known = calibrate.Calibration(curves, {})
-    point = {"mechanism": mechanism, "hparams": CARRIED[mechanism], "n": 4096, "mode": "forward"}
-    point |= {"causal": False, "batch": 1, "heads": 8, "head_dim": 64, "value_dim": 64}
-    point |= {"dtype": "float32", "seed": 0, **sizes}
-    found = advise.forecast(point, known, None)
-    lowered = kernel.trace(point).lower()
-    needs = found["inputs_bytes"] + measure.bytes_of(lowered, None)
-    assert found["memory"].how == "interpolated"
-    assert found["needs_bytes"] == pytest.approx(needs, rel=calibrate.TOLERANCES["memory"])
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
@@ -235,7 +169,7 @@ def test_sizes_are_read_as_written():
 def test_a_reader_that_has_seen_enough_ends_it_quietly(name):
     command = [sys.executable, "-m", f"experiments.{name}", "--help"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, cwd=RESULTS.parent, **pipes) as process:
+    with subprocess.Popen(command, cwd=ROOT, **pipes) as process:
         process.stdout.close()
         assert process.stderr.read() == ""
     assert process.returncode == -signal.SIGPIPE
@@ -352,31 +286,3 @@ def test_the_last_line_measures_the_first(capsys, folder, arguments):
     (point,) = points(found["confirm"])
     assert point == {name: expected[name] for name in point}
     assert len(point) == 11
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"label": "full chunked", "mechanism": "full", "hparams": {"implementation": "chunked"}},
-        {"label": "strided", "mechanism": "strided", "hparams": {"stride": 181}},
-        {"label": "strided", "mechanism": "strided", "hparams": {"stride": 64}},
-        {"label": "all, masked", "mechanism": "local", "hparams": {"window": [5, 7]}},
-        {"label": "one", "mechanism": "linear", "hparams": {"x": [3], "y": True, "z": None}},
-        {"label": "mixed", "mechanism": "mixed", "hparams": {}, "dtype": "bfloat16"},
-    ],
-    ids=str,
-)
-def test_any_call_has_a_command(changes):
-    point = {"n": 32768, "mode": "train", "causal": True, "batch": 3, "heads": 8, "head_dim": 64}
-    point |= {"value_dim": 64, "dtype": "float32", **changes}
-    assert points(asked.command(point, "out")) == [point]
-
-
-def points(command):
-    """The calls that a command of the runner measures."""
-    options, assignments, _ = arguments.parse(shlex.split(command)[3:], "")
-    module, config = configuration.load(options.config)
-    configuration.override(config, assignments)
-    found = configuration.points(module, config, checked=False)
-    run = ("experiment", "kind", "repeats", "budget", "seed")
-    return [{name: of[name] for name in of if name not in run} for of in found]

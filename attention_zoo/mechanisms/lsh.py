@@ -146,10 +146,7 @@ def make(
         )
         out, grads = lanes * N * E, lanes * N * (D + E)
         seen, hashed = pairs * (D + E), N * D * sum(halves)
-        chunks = -(-N // min(block, N))
-        products = sorting.train_products(
-            chunks, sorting.chunks_at_once(N, block, dims.batch * group)
-        )
+        products = sorting.window_products(N, block, dims.batch * group)
         return Cost(
             flops=2 * lanes * hashes * (seen + hashed),
             # hashes have no gradient, but are recomputed

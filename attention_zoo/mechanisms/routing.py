@@ -233,14 +233,14 @@ def make(
         held, train_held = (
             at_once * x for x in held_by_head(N, D, E, once, routed, pairs, at_once)
         )
-        turns = clusters, clusters_at_once(N, at_once)
+        products = sorting.train_products(clusters, clusters_at_once(N, at_once))
         if once:
-            turns = -(-N // min(window, N)), sorting.chunks_at_once(N, window, at_once)
+            products = sorting.window_products(N, window, at_once)
         seen, near = pairs * (D + E), routed * clusters * N * D
         return Cost(
             flops=2 * lanes * (seen + near),
             # similarities have no gradient, but are recomputed
-            train_flops=2 * lanes * (sorting.train_products(*turns) * seen + 2 * near),
+            train_flops=2 * lanes * (products * seen + 2 * near),
             ideal_flops=2 * lanes * (N * min(window, N) * (D + E) + N * clusters * D),
             bytes=out * dims.itemsize + 4 * held,
             train_bytes=grads * dims.itemsize + 4 * max(2 * out, train_held),

@@ -1,0 +1,75 @@
+"""What advice predicts of committed records: each held out in turn, and other sizes compiled."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from experiments import advise, calibrate, measure, records
+from experiments.analysis import estimates, samples
+from experiments.kinds import kernel
+
+RESULTS = Path(__file__).parents[1] / "results"
+
+
+def committed():
+    """Every device of the committed records of kernels, with them."""
+    found = {}
+    for record in records.load(RESULTS):
+        if record["config"]["kind"] == "kernel":
+            found.setdefault(record["env"]["device"], []).append(record)
+    return found
+
+
+COMMITTED = committed()
+
+
+@pytest.fixture(scope="module", params=sorted(COMMITTED))
+def curves(request):
+    return samples.curves(COMMITTED[request.param])
+
+
+# every record but a curve's smallest is held out in turn and predicted from the others: by
+# interpolation between its neighbours, the largest by extrapolation
+@pytest.mark.parametrize(("what", "share"), [("seconds", 0.975), ("memory", 0.985)])
+def test_held_out_records_are_predicted(curves, what, share):
+    tests, bound = calibrate.held_out(curves)[what], calibrate.TOLERANCES[what]
+    within = [abs(test["ratio"] - 1) <= bound for test in tests]
+    assert tests
+    assert sum(within) >= share * len(within)
+
+
+def test_what_held_out_records_miss_is_said(curves):
+    """Next to a record that is predicted off by more than 30 %, advice states as much."""
+    said, by = 0, estimates.together
+    for known in curves.values():
+        points = calibrate.times(known)
+        for point, ratio in zip(points, estimates.held_out(points, by), strict=True):
+            if abs(ratio - 1) > calibrate.TOLERANCES["seconds"]:
+                near = dataclasses.replace(point, size=1.01 * point.size)
+                assert estimates.estimate(points, near, by).error >= abs(ratio - 1)
+                said += 1
+    assert said < 0.07 * sum(map(len, curves.values()))
+
+
+CARRIED = {
+    "local": {"window": 128},
+    "linear": {"feature_map": "elu"},
+    "full": {"implementation": "chunked"},
+    "linformer": {"slots": 256},
+}
+
+
+@pytest.mark.parametrize("sizes", [{"batch": 4}, {"head_dim": 128, "value_dim": 128}], ids=str)
+@pytest.mark.parametrize("mechanism", CARRIED)
+def test_memory_is_carried_to_other_sizes(curves, mechanism, sizes):
+    """To what the program there compiles to hold; all records are of batch 1 and heads of 64."""
+    known = calibrate.Calibration(curves, {})
+    point = {"mechanism": mechanism, "hparams": CARRIED[mechanism], "n": 4096, "mode": "forward"}
+    point |= {"causal": False, "batch": 1, "heads": 8, "head_dim": 64, "value_dim": 64}
+    point |= {"dtype": "float32", "seed": 0, **sizes}
+    found = advise.forecast(point, known, None)
+    lowered = kernel.trace(point).lower()
+    needs = found["inputs_bytes"] + measure.bytes_of(lowered, None)
+    assert found["memory"].how == "interpolated"
+    assert found["needs_bytes"] == pytest.approx(needs, rel=calibrate.TOLERANCES["memory"])
