@@ -18,8 +18,10 @@ def group_of(B: int, H: int, T: int, S: int, tiles) -> int:
     if tiles.cols.ndim == 3:
         return 1
     positions = ops.ceil_to(T, tiles.block) + ops.ceil_to(S, tiles.key_block)
-    # copies of several long heads, in and out, take longer than the loops that they save
-    return heads.group_size(B, H, max(tiles.block * tiles.keys, 2 * positions))
+    if positions > heads.budget() // 8:
+        # copies of several long heads, in and out, take longer than the loops that they save
+        return 1
+    return heads.group_size(B, H, max(tiles.block * tiles.keys, positions))
 
 
 def make(tiles, allowed: Callable, scale: float, dtype=None) -> tuple[Callable, Callable]:
