@@ -3,7 +3,7 @@
 One path for every metric. Imports no jax.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import pandas as pd
 
@@ -23,6 +23,8 @@ MEMORY = {
 }
 METRIC_FACTS = ("params", "params_length_sized", "decode_state_bytes", "steps", "tokens_per_step",
                 "flops_per_step", "seconds_per_step", "lr")  # fmt: skip
+# what is farther from the models than so many times their spread would squeeze them
+FAR = 2
 CONFIG_FACTS = {
     "batch": "batch",
     "steps": "steps",
@@ -173,6 +175,18 @@ def refused(rows: list[dict]) -> list[str]:
         if row["what"] == "model":
             words.setdefault(row["label"], set()).add(row["word"])
     return sorted(label for label, found in words.items() if found == {"refused"})
+
+
+def far(models: list[dict]) -> Callable[[float | None], bool]:
+    """Whether a score is too far from those of the models to be drawn beside them."""
+    scores = [row["score"] for row in models]
+    low, high = min(scores), max(scores)
+    room = FAR * max(high - low, 0.05 * abs(high))
+
+    def is_far(score):
+        return not missing(score) and not low - room <= score <= high + room
+
+    return is_far
 
 
 def losses(rows: list[dict]) -> list[str]:

@@ -21,8 +21,6 @@ from experiments.figures.canvas import Drawing
 from experiments.figures.palette import MUTED
 from experiments.tasks.metric import validation
 
-# what is farther from the models than so many times their spread would squeeze them
-FAR = 2
 # of a classifier's learning curves: (key, how it is drawn, how that is called)
 LOSSES = (("train_loss", "--", "dashed on batches"), ("val_loss", "-", "solid on validation"))
 # published points of one N beyond which their names are left to the table
@@ -60,7 +58,7 @@ def _by_length(section, metric, rows, models, look):
 
 def _against_length(section, metric, rows, models, look):
     others = [row for row in rows if row["what"] == "published" and not missing(row["score"])]
-    is_far = _far(models)
+    is_far = quality.far(models)
     beyond = [row for row in rows if row["what"] != "model" and is_far(row.get("score"))]
     others = [row for row in others if row not in beyond]
     named = others if len(others) <= NAMED * len({row["n"] for row in others}) else []
@@ -112,18 +110,6 @@ def _against_length(section, metric, rows, models, look):
             f" Too far off to draw: {', '.join(f'{name} {score}' for name, score in far.items())}."
         )
     return Drawing(f"{section.name}-by-n", text, figure)
-
-
-def _far(models):
-    """Whether a score is too far from those of the models."""
-    scores = [row["score"] for row in models]
-    low, high = min(scores), max(scores)
-    room = FAR * max(high - low, 0.05 * abs(high))
-
-    def is_far(score):
-        return not missing(score) and not low - room <= score <= high + room
-
-    return is_far
 
 
 def _frontier(section, metric, rows, models, look):

@@ -128,7 +128,8 @@ def scores(metric) -> Callable:
         speed |= {"facets": [OF_N], "size": "memory"}
         words = (
             f"{metric.title} on the test split, mean over seeds with its standard "
-            "error; dashed: rules without a model; hollow grey: published."
+            "error; dashed: rules without a model; hollow grey: published. Rules and "
+            "published scores far from the models are in the table alone."
         )
         title, axis = metric.title, _score(metric)
         return _chart(metric.key, title, words, (DEVICE, SETTING), [N, state, speed], [axis], rows,
@@ -140,13 +141,17 @@ def scores(metric) -> Callable:
 def _scores(section, facets, metric, styles):
     found = quality.rows(section)
     lengths = sorted({row["n"] for row in found if row["what"] == "model"})
-    models = pd.DataFrame([row for row in found if row["what"] == "model"])
-    styles |= _styles(models)
+    models = [row for row in found if row["what"] == "model"]
+    styles |= _styles(pd.DataFrame(models))
+    scored = [row for row in models if not missing(row.get("score"))]
+    is_far = quality.far(scored) if scored else lambda score: False
     for row in found:
         score, error = row.get("score"), row.get("stderr")
         if row["what"] == "rule" and row["label"] == "uniform":
             continue
         if row["what"] != "model":
+            if is_far(score):
+                continue
             grey = _style(palette.style(row["mechanism"])) if row.get("mechanism") else {}
             styles[row["label"]] = RULE | ({"marker": grey["marker"]} if grey else {})
         if not missing(row.get("seconds_per_step")):
