@@ -164,9 +164,10 @@ def test_too_few_expressions_are_refused():
 
 def test_rows_are_in_order_of_what_they_read():
     rows = tasks.make("listops", **{**SMALL, "train_examples": 2000}).oracles()
-    majority, root, depth1, depth2 = rows.values()
-    assert list(rows) == [f"{name}_accuracy" for name in ("majority", "root", "depth1", "depth2")]
-    assert 0.1 < majority < root < depth1 < depth2 < 1
+    chance, majority, root, *depths = rows.values()
+    names = ("chance", "majority", "root", "depth1", "depth2", "depth3")
+    assert list(rows) == [f"{name}_accuracy" for name in names]
+    assert 0.1 == chance < majority < root < depths[0] < depths[1] < depths[2] < 1
 
 
 def test_a_rule_that_reads_all_of_an_expression_is_right():
@@ -180,5 +181,6 @@ def test_rows_are_the_benchmarks():
     task = tasks.make("listops", 2000, train_examples=20000, test_examples=8000)
     rows = task.oracles()
     published = {"majority": 0.172, "root": 0.365, "depth1": 0.598, "depth2": 0.737}
+    published |= {"depth3": 0.837}
     for name, share in published.items():
         assert rows[f"{name}_accuracy"] == pytest.approx(share, abs=0.02)

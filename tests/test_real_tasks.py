@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from experiments import tasks
 from experiments.tasks import cifar10, data, imdb, mnist, splice, sst2
@@ -78,8 +79,10 @@ def test_damaged_and_missing_files_are_one_clear_error(name, file, tmp_path, mon
 
 @real
 @pytest.mark.parametrize(("name", "file"), FILES, ids=lambda value: getattr(value, "name", value))
-def test_source_notes_state_the_digests(name, file):
-    if (FOLDER / name / file.name).exists():
+def test_source_notes_state_the_digests(folder, name, file):
+    if file.name in (imdb.RELEASE, cifar10.RELEASE):
+        assert not data.has(name, file.name)  # shards of them stand there
+    elif (FOLDER / name / file.name).exists():
         notes = (FOLDER / name / "SOURCE.md").read_text()
         assert f"`{file.sha256}` {file.bytes} {file.name}" in notes
     else:
@@ -198,10 +201,78 @@ def test_cifar10_images_decode_to_bytes_in_rows(folder, monkeypatch):
     first = [pair for pair, _ in zip(data.members(packed), range(20), strict=False)]
     monkeypatch.setattr(data, "members", lambda packed: first)
     for mode, n in (("L", 1024), ("RGB", 3072)):
-        examples = cifar10._read("test", mode)
+        examples = cifar10._shards("test", mode)
         assert examples.values.shape == (20 * n,)
         assert examples.values.dtype == np.uint8
         assert examples.labels.tolist() == list(range(10)) * 2
+
+
+def packed(files):
+    """A .tar.gz of {path: contents}."""
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w:gz") as archive:
+        for name, contents in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(contents)
+            archive.addfile(member, io.BytesIO(contents))
+    return stream.getvalue()
+
+
+def test_the_release_of_reviews_reads_as_the_shards_of_it():
+    """Whatever the archive's order: by number, disliked first, a line each, nothing else."""
+    files = {
+        "aclImdb/train/pos/10_7.txt": b"ten,\r\nup",
+        "aclImdb/train/neg/10_2.txt": b"ten\tdown",
+        "aclImdb/train/pos/9_8.txt": b"nine up",
+        "aclImdb/train/unsup/1_0.txt": b"nobody knows",
+        "aclImdb/train/labeledBow.feat": b"9 0:1",
+        "aclImdb/test/neg/0_1.txt": b"test down",
+        "aclImdb/test/pos/0_9.txt": "t\u00e9st up".encode(),
+    }
+    train, test = imdb.released(packed(files))
+    assert texts(train) == [b"nine up", b"ten down", b"ten,  up"]
+    assert train.labels.tolist() == [1, 0, 1]
+    assert texts(test) == [b"test down", "t\u00e9st up".encode()]
+    assert test.labels.tolist() == [0, 1]
+
+
+def test_the_release_of_images_is_read_by_planes():
+    rng = np.random.default_rng(0)
+    records = rng.integers(256, size=(12, 3073), dtype=np.uint8)
+    records[:, 0] = np.arange(12) % 10
+    names = [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]
+    files = {
+        f"cifar-10-batches-bin/{name}.bin": records[2 * i : 2 * i + 2].tobytes()
+        for i, name in enumerate(names)
+    }
+    files["cifar-10-batches-bin/readme.html"] = b"about"
+    pixels = records[:, 1:].reshape(12, 3, 1024).transpose(0, 2, 1)
+    images = [Image.fromarray(x.reshape(32, 32, 3)).convert("L") for x in pixels]
+    for colour, expected in ((True, pixels.reshape(12, -1)), (False, np.stack(images))):
+        train, test = cifar10.released(packed(files), colour)
+        found = np.concatenate([train.values, test.values])
+        np.testing.assert_array_equal(found, expected.reshape(-1))
+        assert train.labels.tolist() + test.labels.tolist() == [*range(10), 0, 1]
+        assert len(test) == 2
+
+
+def test_what_is_read_of_two_forms_is_said(tmp_path, monkeypatch):
+    """Shards where they are at hand alone; else the release, and an address where it is absent."""
+    monkeypatch.setenv(data.VARIABLE, str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    no_network(monkeypatch)
+    for task, args, name, shard in (
+        (imdb, {"n": 64}, "imdb", "imdb/train-0.tsv.bz2"),
+        (cifar10, {"n": 1024}, "cifar10", "cifar10_jpeg/train-0.tar.xz"),
+    ):
+        task.splits.cache_clear()
+        with pytest.raises(ValueError, match=f"{name}/{task.RELEASE} is in none.*https://"):
+            task.make(**args)
+        for path in (shard, f"{name}/{task.RELEASE}"):
+            (tmp_path / path).parent.mkdir(exist_ok=True)
+            (tmp_path / path).write_bytes(b"damaged")
+            with pytest.raises(ValueError, match=f"{path} is damaged"):
+                task.make(**args)
 
 
 @real
@@ -243,6 +314,10 @@ def test_helpers_are_no_tasks():
 
 def contents(examples):
     return [row.tobytes() for row in examples.rows()]
+
+
+def texts(examples):
+    return [row.astype(np.uint8).tobytes() for row in examples.rows()]
 
 
 def assert_disjoint(splits):

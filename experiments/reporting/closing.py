@@ -17,25 +17,27 @@ from experiments.reporting.quality_tables import mean_cell, mean_column
 
 
 def sections(found: list[Section]) -> list[Section]:
-    """One for each device and dtype that trained two of the tasks, each task at its fullest N."""
+    """One for each device, dtype and size that trained two of the tasks, each task at its fullest
+    N."""
     groups = {}
     for section in found:
         first = section.frame.iloc[0]
         if section.kind == "train" and first["config.task"] in published.arena_tasks():
-            key = str(first["env.device"]), str(first["config.dtype"])
+            said = (first.get(c) for c in ("env.device", "config.dtype", "config.size"))
+            key = tuple(str(value) for value in said if not missing(value))
             kept, task = groups.setdefault(key, {}), first["config.task"]
             if task not in kept or len(section.frame) > len(kept[task].frame):
                 kept[task] = section
-    return [_over(*key, kept, len(groups)) for key, kept in groups.items() if len(kept) > 1]
+    return [_over(key, kept, len(groups)) for key, kept in groups.items() if len(kept) > 1]
 
 
-def _over(device, dtype, by_task, groups):
+def _over(key, by_task, groups):
     parts = []
     for section in by_task.values():
         n = quality.fullest(quality.variants(section, quality.metric_of(section)))
         parts.append(section.frame[section.frame["config.n"] == n])
-    name = "arena" if groups == 1 else f"arena-{device}-{dtype}"
-    title = f"Long-Range Arena's tasks on {device}, {dtype}"
+    name = "arena" if groups == 1 else "-".join(["arena", *key])
+    title = f"Long-Range Arena's tasks on {', '.join(key)}"
     return Section("arena", name, title, pd.concat(parts))
 
 

@@ -144,6 +144,7 @@ def _beside(section, text, metric):
         Column("label", "model"),
         N,
         *(mean_column(key, f"{words}{metric.unit}", metric) for key, words in shown),
+        *SPANS,
         STATUS,
         *SOURCE,
     )
@@ -151,6 +152,7 @@ def _beside(section, text, metric):
     if metric.beside == OF_CLASSES:
         how += " All but accuracy: means over the classes, each against the rest."
     title = f"{section.title}: other scores"
+    columns = used(columns, lines)
     return [Table.of(f"{section.name}-scores", title, f"{how} {text}", columns, lines)]
 
 
@@ -223,6 +225,7 @@ def grid(section: Section, text: str) -> list[Table]:
         Column("label", f"{metric.header}, validation"),
         N,
         *(mean_column(f"lr{rate:g}", f"rate {rate:g}", metric) for rate in rates),
+        Column("params", "parameters", 12),
         Column("steps", "steps", decimals=0),
         Column("batch", "batch", 12),
         STATUS,

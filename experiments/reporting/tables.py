@@ -188,6 +188,7 @@ def caption(section: Section) -> str:
     repeats = _span(frame, "metrics.repeats") or _span(frame, "config.repeats")
     facts = [
         ("device", values("env.device")),
+        ("data", values("metrics.note")),
         ("dtype", values("config.dtype")),
         *((word, values(column)) for word, column in sizes),
         ("commit", ", ".join(commits)),

@@ -88,9 +88,25 @@ DATASETS = {
             dc32bcbf6a64cb023b926ee2a40e288a1d0a382a81b2892ffa5e33e823a11ecc 3138129 test-1.tsv.bz2
             834448719e7867a8be86189bdca080ec8b985e12eccf4dd980ce20d7dda3d6a2 3166015 test-2.tsv.bz2
             """
+        )
+        + _files(
+            """
+            c40f74a18d3b61f90feba1e17730e0d38e8b97c05fde7008942e91923d1658fe 84125825 aclImdb_v1.tar.gz
+            """,  # noqa: E501
+            "https://ai.stanford.edu/~amaas/data/sentiment",
         ),
         licence="none stated; research use, cite Maas et al. 2011",
-        citation="Maas et al., ACL 2011 (aclImdb v1, packed as TSV)",
+        citation="Maas et al., ACL 2011 (aclImdb v1, also packed as TSV)",
+    ),
+    "cifar10": Dataset(
+        files=_files(
+            """
+            c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd 170052171 cifar-10-binary.tar.gz
+            """,  # noqa: E501
+            "https://www.cs.toronto.edu/~kriz",
+        ),
+        licence="none stated; research use, cite Krizhevsky 2009",
+        citation="Krizhevsky 2009",
     ),
     "cifar10_jpeg": Dataset(
         files=_files(
@@ -249,6 +265,13 @@ DATASETS = {
 }
 
 
+def has(dataset: str, name: str) -> bool:
+    """Whether a file is at hand, in the user's folder or the cache."""
+    _find(dataset, name)
+    paths = [folder / name for folder in _folders(dataset)]
+    return any(path.is_file() or Path(f"{path}.xz").is_file() for path in paths)
+
+
 def read(dataset: str, name: str) -> bytes:
     """The checked contents of a file. ValueError says where it was sought and what was expected."""
     file = _find(dataset, name)
@@ -262,8 +285,9 @@ def read(dataset: str, name: str) -> bytes:
 
 
 def members(packed: bytes) -> Iterator[tuple[str, bytes]]:
-    """(path as text, contents) of each regular file in a .tar.xz, in order; nothing is written."""
-    with tarfile.open(fileobj=io.BytesIO(packed), mode="r:xz") as archive:
+    """(path as text, contents) of each regular file in a packed tar, in order; nothing is
+    written."""
+    with tarfile.open(fileobj=io.BytesIO(packed), mode="r:*") as archive:
         for member in archive:
             if member.isfile():
                 yield member.name, archive.extractfile(member).read()

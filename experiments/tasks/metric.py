@@ -104,6 +104,7 @@ RULES = {
     "root_accuracy": "root operator",
     "depth1_accuracy": "exact to depth 1",
     "depth2_accuracy": "exact to depth 2",
+    "depth3_accuracy": "exact to depth 3",
     "bytes_accuracy": "naive Bayes of bytes",
     "fourgram_accuracy": "naive Bayes of 4-grams",
     "copy_bleu": "the source itself",
