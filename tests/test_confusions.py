@@ -58,10 +58,12 @@ def test_other_scores_stand_beside_those_of_the_majority(tmp_path):
     found = quality_tables.tables(section_of(tmp_path), "")
     (table,) = [table for table in found if table.name == "imdb-scores"]
     headers = [column.header for column in table.columns if column.shown]
-    assert headers == ["model", "N", "accuracy %", "precision %", "ROC area %", "status"]
+    scores = ["accuracy %", "precision %", "ROC area %"]
+    assert headers == ["model", "N", *scores, "parameters", "steps", "batch", "rate", "status"]
     rows = {tuple(row[:2]): row for row in table.text()}
     assert rows["full", "128"][2:5] == ["80.00 ± 0.00 (2)", "85.00 ± 5.00 (2)", "55.00 ± 5.00 (2)"]
     assert rows["majority class", "64"][2:5] == ["50.00", "25.00", ""]
+    assert rows["full", "128"][5] == "476,384"
 
 
 @pytest.mark.parametrize("one", metric.METRICS, ids=lambda one: one.key)

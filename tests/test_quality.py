@@ -212,6 +212,21 @@ def test_one_task_of_the_arena_has_no_mean(tmp_path):
     assert closing.sections([*found.values()]) == []
 
 
+def test_sizes_of_the_arena_have_no_mean_over_them(tmp_path):
+    records = training.arena()
+    for record in records:
+        record["config"]["size"] = "full" if record["config"]["task"] == "imdb" else "small"
+    found, _ = sections(records, tmp_path)
+    assert closing.sections([*found.values()]) == []
+
+
+def test_a_table_says_what_data_it_is_of(tmp_path):
+    note = {"note": "IMDB (repacked copy)"}
+    record = training.train("full", 1024, 0, 0.6, task="imdb", metrics=note)
+    found, _ = sections([record], tmp_path)
+    assert "; data IMDB (repacked copy);" in tables.caption(found["imdb"])
+
+
 def test_widths_are_never_mixed(tmp_path):
     wide = training.train("full", 64, 0, 0.9, task="mqar", model={"width": 128, "depth": 2})
     found, _ = sections([training.train("full", 64, 0, 0.8, task="mqar"), wide], tmp_path)
