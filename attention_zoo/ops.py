@@ -25,8 +25,11 @@ def visible(T: int, S: int, mask=None, causal: bool = False, pattern=None):
     return allowed
 
 
-def softmax(logits, allowed):
-    """Softmax over the last axis among the allowed, float32; a row of none is 0, gradient 0."""
+def softmax(logits, allowed=None):
+    """Softmax over the last axis among the allowed, or all (None), float32; a row of none is 0,
+    gradient 0."""
+    if allowed is None:
+        return jax.nn.softmax(logits.astype(jnp.float32))
     logits = jnp.where(allowed, logits.astype(jnp.float32), LOWEST)
     peak = jax.lax.stop_gradient(logits.max(-1, keepdims=True))
     weights = jnp.where(allowed, jnp.exp(logits - peak), 0.0)

@@ -35,11 +35,12 @@ def make(stride: int = 128, window: int | None = None) -> Mechanism:
             # [B, T, H, D] -> [B, T / stride, stride * H, D]: a residue class is a head more
             return ops.pad_to(x, padded, 1).reshape(B, padded // stride, -1, x.shape[-1])
 
-        visible = jnp.ones((B, T), bool) if mask is None else mask
-        visible = jnp.repeat(ops.pad_to(visible, padded, 1), q.shape[2], 1)
-
-        split_mask = visible.reshape(B, padded // stride, -1)
-        out, lse = tiles.attend(*map(split, (q, k, v)), classes, far(causal), mask=split_mask)
+        visible = None
+        if mask is not None or padded > T:
+            visible = jnp.ones((B, T), bool) if mask is None else mask
+            visible = jnp.repeat(ops.pad_to(visible, padded, 1), q.shape[2], 1)
+            visible = visible.reshape(B, padded // stride, -1)
+        out, lse = tiles.attend(*map(split, (q, k, v)), classes, far(causal), mask=visible)
         out = out.reshape(B, padded, *v.shape[2:])[:, :T]
         lse = lse.reshape(B, padded, -1)[:, :T]
         if band is not None:
@@ -48,7 +49,9 @@ def make(stride: int = 128, window: int | None = None) -> Mechanism:
         return out.astype(v.dtype)
 
     def far(causal):
-        """What the i-th member of a class sees of it outside of the band."""
+        """What the i-th member of a class sees of it outside of the band; None is all."""
+        if near < 0:
+            return tiles.past if causal else None
         return lambda i, j: (abs(i - j) * stride > near) & ((j <= i) | (not causal))
 
     def close(causal):

@@ -276,6 +276,8 @@ def factors(L: int) -> tuple[int, int]:
 
 
 def seen(i, S: int, mask, causal: bool):
-    """[B or 1, 1, C, S] bool: the rows i see these keys."""
-    allowed = (jnp.arange(S) <= i[:, None]) | (not causal)
+    """[B or 1, 1, C or 1, S] bool: the rows i see these keys; None where all do."""
+    if not causal:
+        return None if mask is None else mask[:, None, None, :]
+    allowed = jnp.arange(S) <= i[:, None]
     return allowed[None, None] if mask is None else allowed & mask[:, None, None, :]
