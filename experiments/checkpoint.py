@@ -1,10 +1,11 @@
 """Checkpoints of one training run: all that is needed to go on bit for bit, written meanwhile.
 
 Arrays and notes (what is no array: the curve, the best value) lie side by side, each step whole or
-absent. A checksum of the arrays is among the notes: a damaged step is reported and passed over.
-Each process writes what its devices hold; what was written on one mesh is read onto any other.
+absent. Beside the notes is a checksum of both: a damaged step is reported and passed over. Each
+process writes what its devices hold; what was written on one mesh is read onto any other.
 """
 
+import json
 import logging
 import shutil
 import zlib
@@ -21,6 +22,16 @@ from experiments.running import distributed
 log = logging.getLogger(__name__)
 # an odd number of random bits
 SPREAD = np.uint64(0x9E3779B97F4A7C15)
+# what tensorstore begins with where files lack something or hold another thing than was written
+DAMAGE = ("DATA_LOSS", "NOT_FOUND")
+
+
+class DamagedError(ValueError):
+    """What a step holds is not what was saved."""
+
+
+class UnreadableError(RuntimeError):
+    """A step could not be read, which may be no fault of its own: it is left as it is."""
 
 
 class Checkpoints:
@@ -38,29 +49,44 @@ class Checkpoints:
         self._manager.close()
 
     def save(self, step: int, tree: Any, notes: dict) -> None:
-        """Copies the arrays, which may be donated right after, and writes them meanwhile."""
+        """Copies the arrays, which may be donated right after, and sums them; the files are written
+        meanwhile, after those of the save before. Takes the place of the same step's, if any."""
         arrays = _named(jax.tree.map(jnp.copy, tree))
+        self._manager.wait_until_finished()
+        if step in self._manager.all_steps():
+            self._manager.delete(step)
         self._manager.save(
             step,
             args=ocp.args.Composite(
                 arrays=ocp.args.StandardSave(arrays),
-                notes=ocp.args.JsonSave({**notes, "checksum": _checksum(arrays)}),
+                notes=ocp.args.JsonSave({"notes": notes, "checksum": _checksum(arrays, notes)}),
             ),
         )
 
     def restore(self, like: Any) -> tuple[int, Any, dict] | None:
-        """The newest whole step: its number, arrays in the structure of `like`, notes; or None."""
+        """The newest whole step: its number, arrays in the structure of `like`, notes; or None.
+
+        Damaged ones are deleted. UnreadableError names one that may be whole.
+        """
         for step in sorted(self._manager.all_steps(), reverse=True):
-            found = None
+            found = failure = None
             try:
                 found = self._read(step, like)
-            except Exception as damage:
-                reason = str(damage).splitlines()[0] if str(damage) else type(damage).__name__
-                log.warning(
-                    "checkpoint %s/%d is damaged, passed over: %s", self._folder, step, reason
-                )
-            if distributed.total(found is not None) == distributed.count:
+            except Exception as error:
+                failure = error
+            if not distributed.total(failure is not None):
                 return step, *found
+            doubtful = failure is not None and not _is_damage(failure)
+            where = self._folder / str(step)
+            reason = "another process failed" if failure is None else _line(failure)
+            if distributed.total(doubtful):
+                if isinstance(failure, MemoryError):
+                    raise failure
+                raise UnreadableError(
+                    f"checkpoint {where} could not be read and is left as it is: {reason}; --retry "
+                    "reads it again, without it the run goes on from the one before"
+                ) from failure
+            log.warning("checkpoint %s is damaged, passed over: %s", where, reason)
             self._discard(step)
         return None
 
@@ -74,11 +100,13 @@ class Checkpoints:
                 arrays=ocp.args.StandardRestore(expected), notes=ocp.args.JsonRestore()
             ),
         )
-        notes = dict(found.notes)
-        if notes.pop("checksum") != _checksum(found.arrays):
-            raise ValueError("its arrays are not those that were saved")
+        told = dict(found.notes)
+        if set(told) != {"notes", "checksum"}:
+            raise DamagedError(f"its notes are {', '.join(told)}, not notes and checksum")
+        if told["checksum"] != _checksum(found.arrays, told["notes"]):
+            raise DamagedError("its arrays and notes are not those that were saved")
         leaves = [found.arrays[name] for name in expected]
-        return jax.tree.unflatten(jax.tree.structure(like), leaves), notes
+        return jax.tree.unflatten(jax.tree.structure(like), leaves), told["notes"]
 
     def _discard(self, step):
         if distributed.is_first():
@@ -93,14 +121,29 @@ def remove(folder: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def _is_damage(error):
+    """Whether it is proof of files that are absent, or hold what was never written."""
+    told = isinstance(error, ValueError) and str(error).startswith(DAMAGE)
+    return told or isinstance(
+        error, DamagedError | FileNotFoundError | json.JSONDecodeError | UnicodeDecodeError
+    )
+
+
+def _line(error):
+    text = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {text[0]}"
+
+
 def _named(tree):
     """The leaves under their paths, in the tree's order."""
     leaves, _ = jax.tree.flatten_with_path(tree)
     return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
 
 
-def _checksum(arrays):
-    """A sum over all entries, each times an odd number of its place: one however they are split."""
+def _checksum(arrays, notes):
+    """A sum over all entries, each times an odd number of its place, one however they are split;
+    and the notes' as JSON."""
+    words = zlib.crc32(json.dumps(notes, sort_keys=True).encode())
     mine = 0
     for name, array in arrays.items():
         start = np.uint64(zlib.crc32(name.encode()))
@@ -110,7 +153,7 @@ def _checksum(arrays):
                 bits = np.ascontiguousarray(shard.data).reshape(-1)
                 bits = bits.view(f"u{bits.itemsize}").astype(np.uint64)
                 mine += int((bits * (places * SPREAD | np.uint64(1))).sum())
-    return distributed.total(mine % 2**64) % 2**64
+    return (distributed.total(mine % 2**64) + words * int(SPREAD)) % 2**64
 
 
 def _places(index, shape):
