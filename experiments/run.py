@@ -13,11 +13,11 @@ import sys
 import time
 from pathlib import Path
 
+import jax
 import numpy as np
 from tqdm import tqdm
 
-from experiments import records, sweep
-from experiments.measure import LEAST_REPEATS
+from experiments import measure, records, sweep
 from experiments.measuring import environment
 from experiments.running import again, arguments, configuration, distributed, stopping, summary
 from experiments.running.worker import kind_module
@@ -28,6 +28,8 @@ UNKNOWN_SECONDS = 20.0
 START_SECONDS = 1.0
 # before the timed ones: a first one, and one whose memory is watched
 UNTIMED_CALLS = 2
+# of the product that tells an accelerator's rate
+DEVICE_FLOPS = 2 * 4096**3
 
 
 def main(argv: list[str] | None = None, share=None) -> int:
@@ -139,8 +141,17 @@ def predicted(point: dict, flops_per_second: float) -> tuple[dict, float]:
     seconds = cost["flops"] / (flops_per_second * cost.get("share", 1.0)) + cost.get("seconds", 0.0)
     if "repeats" in point:
         within = min(seconds * point["repeats"], point.get("budget", float("inf")))
-        seconds = seconds * UNTIMED_CALLS + max(seconds * LEAST_REPEATS, within)
+        seconds = seconds * UNTIMED_CALLS + max(seconds * measure.LEAST_REPEATS, within)
     return cost, START_SECONDS + seconds
+
+
+def flops_of_device() -> tuple[float, str]:
+    """(FLOPs a second of a float32 matrix product, where it was made): on the accelerator, which
+    this process holds from then on, or without one in numpy."""
+    if jax.default_backend() == "cpu":
+        return flops_per_second(), "numpy"
+    seconds = measure.gemm_seconds(DEVICE_FLOPS)
+    return DEVICE_FLOPS / seconds, jax.devices()[0].device_kind
 
 
 def flops_per_second() -> float:
@@ -192,7 +203,7 @@ class _Bar:
 
 
 def _print_plan(points):
-    rate, total = flops_per_second(), 0.0
+    (rate, where), total = flops_of_device(), 0.0
     print(f"{'id':10} {'FLOPs':>9} {'bytes':>9} {'seconds':>8}  point")
     for point in points:
         cost, seconds = predicted(point, rate)
@@ -203,7 +214,8 @@ def _print_plan(points):
         speed = f", {point['steps'] / seconds:.3g} steps/s" if seconds and "steps" in point else ""
         words = f"{summary.name(point)}{speed}"
         print(f"{records.point_id(point)} {flops} {held} {seconds:8.1f}  {words}")
-    print(f"{len(points)} points, about {total / 60:.1f} min at {rate / 1e9:.0f} GFLOP/s")
+    speed = f"the {rate / 1e9:.0f} GFLOP/s of a matrix product on {where}"
+    print(f"{len(points)} points, about {total / 60:.1f} min at {speed}")
 
 
 def _settings(config):

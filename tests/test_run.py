@@ -129,7 +129,16 @@ def test_a_dry_run_predicts_and_measures_nothing(config, capsys, tmp_path):
     text = capsys.readouterr().out
     assert "1.20e+04" in text
     assert "24 points, about" in text
+    assert text.endswith("GFLOP/s of a matrix product on numpy\n")
     assert not out.exists()
+
+
+def test_a_dry_run_on_an_accelerator_goes_by_its_own_rate(config, capsys, monkeypatch):
+    monkeypatch.setattr(run.jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(run.measure, "gemm_seconds", lambda work: work / 5e13)
+    assert run.main(["--config", config, "--dry_run"]) == 0
+    kind = run.jax.devices()[0].device_kind
+    assert f"at the 50000 GFLOP/s of a matrix product on {kind}\n" in capsys.readouterr().out
 
 
 def test_a_refused_point_is_predicted_to_cost_nothing(config, capsys):
