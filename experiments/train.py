@@ -20,37 +20,19 @@ from attention_zoo import layers, model, parallel
 from experiments import checkpoint as checkpointing
 from experiments import records, tasks
 from experiments.running import distributed
-from experiments.training import choice, curves, loop, networks, pretraining, steps
+from experiments.training import (
+    choice,
+    curves,
+    fields,
+    loop,
+    networks,
+    prediction,
+    pretraining,
+    steps,
+)
 from experiments.training import mesh as meshes
 
-OPTIONAL = {
-    "task_args": {},
-    "model": {},
-    "dtype": "float32",
-    "schedule": "cosine",
-    "warmup": 0,
-    "weight_decay": 0.0,
-    "clip": 1.0,
-    "final_lr": 0.1,
-    "beta2": 0.95,
-    "microbatches": 1,
-    "patience": None,
-    "target": None,
-    "pretrain": None,
-    "eval_hparams": {},
-    "checkpoint_every": None,
-    "keep_checkpoints": False,
-}
-"""Fields a point may leave out. `final_lr`: of the peak; `patience`: evaluations without a better
-one before an early stop; `target`: the validation metric that is enough, where it stops too;
-`pretrain`: see pretraining.py; `eval_hparams`: other hyperparameters to test the trained model
-with, by the words that tell the metric apart; `checkpoint_every`: steps, None for at each
-evaluation."""
-# on a CPU small models wait for memory: in FLOPs of a matrix product, what a byte costs that a step
-# keeps for its gradient, and one of its mechanisms (fitted to results/accuracy-*: four of five of
-# those trainings are within a factor of 2); seconds a step beside, and to compile and evaluate
-KEPT_FLOPS, MIXING_FLOPS = 106, 176
-STEP_SECONDS, EXTRA_SECONDS = 0.008, 15.0
+OPTIONAL = fields.OPTIONAL
 # what does not change the program that a point compiles
 UNCOMPILED = {
     *("experiment", "label", "role", "size", "seed", "lr", "patience", "target", "eval_hparams"),
@@ -61,17 +43,7 @@ UNCOMPILED = {
 def check_point(point: Mapping) -> None:
     """ValueError names the field that is wrong, or the data that are missing."""
     c = _resolve(point)
-    for name in ("n", "batch", "steps", "eval_every", "microbatches"):
-        if isinstance(c[name], bool) or not isinstance(c[name], int) or c[name] < 1:
-            raise ValueError(f"{name} must be a whole number from 1 up, got {c[name]!r}")
-    choice.check(c["lr"])
-    if c["schedule"] not in steps.SCHEDULES:
-        known = ", ".join(steps.SCHEDULES)
-        raise ValueError(f"schedule must be one of {known}, got {c['schedule']!r}")
-    if c["batch"] % c["microbatches"]:
-        raise ValueError(f"microbatches={c['microbatches']} must divide batch={c['batch']}")
-    if c["pretrain"] is not None:
-        pretraining.check(c["pretrain"])
+    fields.check(c)
     for stage, task in _stages(c):
         if not 0 <= stage["warmup"] <= stage["steps"]:
             warmup, length = stage["warmup"], stage["steps"]
@@ -111,34 +83,7 @@ def requires(point: Mapping) -> list[dict]:
 
 def predict(point: Mapping) -> dict:
     """{"flops", "bytes"} of the whole run by rules of thumb, and how fast it is for its FLOPs."""
-    costs = [_predict(c, networks.config_of(c, task)) for c, task in _stages(_resolve(point))]
-    flops, steps = (sum(c[key] for c in costs) for key in ("flops", "steps"))
-    return {
-        "flops": flops,
-        "bytes": max(c["bytes"] for c in costs),
-        "share": flops / sum(max(c["flops"], c["waits"]) for c in costs),
-        "seconds": STEP_SECONDS * steps + EXTRA_SECONDS,
-    }
-
-
-def _predict(c, config):
-    tokens = c["batch"] * config.positions_of(c["n"])
-    if not isinstance(config, model.TransformerConfig):
-        network = nnx.eval_shape(lambda: networks.make(config, rngs=nnx.Rngs(0)))
-        weights = sum(x.size for x in jax.tree.leaves(nnx.state(network)))
-        flops = 6 * weights * tokens * c["steps"]
-        return {"flops": flops, "bytes": 16 * weights, "waits": 0, "steps": c["steps"]}
-    calls = networks.calls(c, config)
-    costs = [m.cost(dims, causal=call["causal"]) for m, dims, call in calls]
-    layer = config.width * (4 * config.width + 2 * config.ff)
-    outputs = config.target_vocab or config.vocab or config.classes or 1
-    weights = len(calls) * layer + config.width * outputs
-    step = sum(cost.train_flops for cost in costs) + 6 * weights * tokens
-    kept = 4 * tokens * len(calls) * (10 * config.width + 3 * config.ff)
-    held = 16 * weights + kept + sum(cost.bytes for cost in costs)
-    mixing = sum(cost.train_bytes for cost in costs)
-    waits = c["steps"] * (KEPT_FLOPS * kept + MIXING_FLOPS * mixing)
-    return {"flops": step * c["steps"], "bytes": held, "waits": waits, "steps": c["steps"]}
+    return prediction.predict(_stages(_resolve(point)))
 
 
 def run_point(point: Mapping, out: Path, asked: Mapping[str, int] | None = None) -> dict:
@@ -182,9 +127,10 @@ def run_point(point: Mapping, out: Path, asked: Mapping[str, int] | None = None)
         "steps": progress.step,
         "tokens_per_step": round(progress.positions / progress.step),
         **_sizes(c, task),
-        "flops_per_step": round(progress.flops / progress.step),
+        "flops_per_step": done.flops,
         "bytes_compiled": done.programs.bytes,
-        "seconds_per_step": statistics.median(done.durations) if done.durations else None,
+        # a run that ended while its sequences grew took none at its own n
+        "seconds_per_step": statistics.median(progress.durations) if progress.durations else None,
         "train_seconds": progress.seconds,
         "compile_seconds": done.programs.compile_seconds,
         **task.oracles(),
@@ -219,7 +165,8 @@ class Trained:
     """Variables."""
     evaluate: Callable
     programs: steps.Programs
-    durations: list[float]
+    flops: int
+    """Of a step at the point's own n."""
 
 
 def _train(whole, number, out, name, stop, mesh, pretrained=None):
@@ -232,9 +179,10 @@ def _train(whole, number, out, name, stop, mesh, pretrained=None):
     if pretrained is not None:
         state = pretraining.transfer(pretrained, state)
     state, task = meshes.place(state, mesh), meshes.feed(task, mesh)
+    like = jax.eval_shape(lambda x: x, state)
 
     def evaluate(split, variables):
-        return steps.evaluate(sums, task, split, c["batch"], variables)
+        return steps.evaluate(sums, task, split, c["batch"], variables, stop.heed)
 
     folder = Path(out) / "checkpoints" / name
     with checkpointing.Checkpoints(folder) as checkpoints, curves.Curve(out, name) as curve:
@@ -243,8 +191,12 @@ def _train(whole, number, out, name, stop, mesh, pretrained=None):
         progress, best = run(state)
     if run.program is None:
         # a run that had ended before has taken no step here
-        programs.of(state, task.batch(c["seed"], c["steps"] - 1, c["batch"]))
-    return Trained(progress, best, evaluate, programs, run.durations)
+        programs.of(state, task.batch(c["seed"], progress.step - 1, c["batch"]))
+    if progress.whole:
+        work = round(progress.flops / progress.whole)
+    else:
+        work = programs.flops_of(like, next(task.held_out("val", c["batch"])))
+    return Trained(progress, best, evaluate, programs, work)
 
 
 def _otherwise(c, task, best, mesh):

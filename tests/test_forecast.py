@@ -6,7 +6,7 @@ import pytest
 
 from experiments import train
 from experiments.tasks import data, forecast, series
-from experiments.training import steps
+from experiments.training import prediction, steps
 from tests.test_real_tasks import folder, real
 
 __all__ = ["folder"]
@@ -38,6 +38,7 @@ def test_every_window_of_the_test_rows_is_scored_once(waves):
     targets = np.concatenate([batch["targets"] for batch in held])[real]
     # 80 test rows; the look-back of the first window lies before them
     assert len(targets) == 2 * (80 - HORIZON + 1) == 2 * task.facts["test_windows"]
+    assert len(targets) == prediction.examples(task, "test")
     np.testing.assert_allclose(targets[0], waves[320 : 320 + HORIZON, 0], rtol=1e-6)
     np.testing.assert_allclose(targets[-1], waves[400 - HORIZON :, 1], rtol=1e-6)
 
@@ -55,6 +56,7 @@ def test_training_windows_never_reach_the_other_splits(waves):
 
 def test_mixed_channels_are_the_same_windows_together(waves):
     task, alone = made(mixed=True), made()
+    assert prediction.examples(alone, "val") == 2 * prediction.examples(task, "val") > 0
     together = list(task.held_out("test", 7))
     real = np.concatenate([batch["weights"] for batch in together])
     targets = np.concatenate([batch["targets"] for batch in together])[real]

@@ -10,6 +10,7 @@ import pytest
 import attention_zoo as zoo
 from experiments import records, tasks, train
 from experiments.training import loop, networks, pretraining, steps
+from tests.test_labelled import tiny
 
 LISTOPS = {"train_examples": 60, "val_examples": 20, "test_examples": 20}
 POINT = {
@@ -117,6 +118,31 @@ def test_it_goes_on_to_the_bit(tmp_path, monkeypatch, undisturbed, stop):
     assert not list((tmp_path / "checkpoints").iterdir())
 
 
+@pytest.mark.parametrize("objective", ["masked", "causal"])
+def test_a_labelled_task_is_pretrained_without_its_own_scores(tmp_path, monkeypatch, objective):
+    monkeypatch.setattr(tasks, "make", lambda name, n, **args: tiny(n))
+    pretrain = {"objective": objective, "steps": 2}
+    found = train.run_point(POINT | {"n": 5, "steps": 2, "pretrain": pretrain}, tmp_path)
+    assert found["pretrain_nats"] > 0
+    assert np.sum(found["test_confusion"]) == 11
+
+
+def test_a_kill_in_the_second_stage_costs_nothing_of_the_first(tmp_path, monkeypatch):
+    steps_of, step = [], loop.Run.step
+
+    def killed(run, progress, state):
+        steps_of.append(run.task.name)
+        if not run.task.name.endswith("pretraining"):
+            raise KeyboardInterrupt
+        return step(run, progress, state)
+
+    monkeypatch.setattr(loop.Run, "step", killed)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            train.run_point(POINT | {"checkpoint_every": 3}, tmp_path)
+    assert steps_of == ["listops, pretraining"] * 5 + ["listops"] * 2
+
+
 def test_a_mechanism_that_cannot_is_objected_to():
     causal = POINT | {"pretrain": {"objective": "causal", "steps": 5}}
     assert train.objections(causal) == []
@@ -136,6 +162,10 @@ def test_a_mechanism_that_cannot_is_objected_to():
         ),
         ({"objective": "masked", "steps": 0}, "steps must be a whole number from 1 up, got 0"),
         ({"objective": "masked", "steps": 2, "share": 1.0}, "share must be above 0 and below 1"),
+        (
+            {"objective": "masked", "steps": 2, "lr": -1},
+            "pretrain.lr must be a number from 0 up, got -1",
+        ),
         ({"objective": "masked", "steps": 2, "warmup": 3}, r"warmup must be within 0\.\.steps=2"),
     ],
 )

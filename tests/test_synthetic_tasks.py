@@ -11,7 +11,7 @@ from flax import nnx
 import attention_zoo as zoo
 from experiments import tasks, train
 from experiments.tasks import drawn, mqar
-from experiments.training import networks, steps
+from experiments.training import networks, prediction, steps
 
 HELD = 50
 TASKS = {
@@ -63,6 +63,7 @@ def test_every_held_out_example_comes_once(name, split, size):
     batches = list(task.held_out(split, size))
     assert all(batch["inputs"].shape == (size, task.n) for batch in batches)
     assert len(batches) == -(-HELD // size)
+    assert prediction.examples(task, split) == HELD
     last = batches[-1]
     assert last["mask"].any(1).sum() == HELD - size * (len(batches) - 1)
     assert not last["weights"][~last["mask"].any(1)].any()

@@ -1,3 +1,4 @@
+import dataclasses
 import gc
 import json
 import os
@@ -15,7 +16,7 @@ from configs import language as language_config
 from experiments import records, run, tasks, train
 from experiments.measuring import environment
 from experiments.running import progress, worker
-from experiments.training import loop
+from experiments.training import loop, prediction
 from tests.alphabet import POINT, alphabet
 
 # a write that was interrupted may leave coroutines of orbax behind
@@ -284,12 +285,39 @@ def test_bfloat16_trains(tmp_path):
 
 def test_the_prediction_is_near_the_count(undisturbed):
     predicted = train.predict(POINT)
-    counted = undisturbed[0]["flops_per_step"] * POINT["steps"]
-    assert predicted["flops"] == pytest.approx(counted, rel=0.1)
+    # three validations and a test, each of 500 bytes in batches of 78, go forward only
+    whole = POINT["steps"] + 4 * 7 / 3
+    assert predicted["flops"] == pytest.approx(undisturbed[0]["flops_per_step"] * whole, rel=0.1)
     assert predicted["bytes"] > 0
 
 
-def test_committed_trainings_took_about_as_long_as_predicted():
+@pytest.mark.parametrize(("steps", "evaluated"), [(4, [4]), (5, [5]), (12, [5, 12])])
+def test_as_many_batches_are_evaluated_as_predicted(tmp_path, monkeypatch, steps, evaluated):
+    point, seen = POINT | {"eval_every": 5, "steps": steps}, []
+
+    def make(name, n, **args):
+        task = alphabet(n)
+
+        def held_out(split, size):
+            for batch in task.held_out(split, size):
+                seen.append(split)
+                yield batch
+
+        return dataclasses.replace(task, held_out=held_out)
+
+    monkeypatch.setattr(tasks, "make", make)
+    train.run_point(point, tmp_path)
+    found = prediction.evaluated({**train.OPTIONAL, **point}, alphabet(POINT["n"]), tests=True)
+    assert found == len(seen)
+    # none is closer to the last than they are apart
+    assert [line["step"] for line in curve(tmp_path, point)] == (
+        [5, 12] if steps == 12 else [steps]
+    )
+
+
+def test_committed_trainings_took_about_as_long_as_predicted(monkeypatch):
+    # these records tell the seconds of training and compiling alone
+    monkeypatch.setattr(prediction, "evaluated", lambda *_, tests: 0)
     # a core of that machine multiplies matrices at 118 GFLOP/s
     folder = environment.ROOT / "results" / "accuracy-mqar" / "cpu-intel-xeon-1c"
     ratios = []
@@ -335,6 +363,16 @@ def test_a_length_past_the_tokens_of_a_step_is_refused():
         ({"eval_hparams": {"a": {"windw": 3}}}, "full has no hyperparameter 'windw'"),
         ({"schedule": "linear"}, "schedule must be one of cosine, rsqrt, got 'linear'"),
         ({"lr": -1.0}, "lr must be a number from 0 up, got -1.0"),
+        ({"seed": -1}, "seed must be a whole number from 0 to 4294967295, got -1"),
+        ({"patience": 0}, "patience must be a whole number from 1 up, got 0"),
+        ({"checkpoint_every": 0}, "checkpoint_every must be a whole number from 1 up, got 0"),
+        ({"target": float("nan")}, "target must be a number that is finite, or None, got nan"),
+        ({"target": "all"}, "target must be a number that is finite, or None, got 'all'"),
+        ({"clip": -1.0}, r"clip must be a number above 0, got -1\.0"),
+        ({"clip": float("nan")}, "clip must be a number above 0, got nan"),
+        ({"weight_decay": -0.1}, r"weight_decay must be a number from 0 up, got -0\.1"),
+        ({"final_lr": 2}, "final_lr must be a number from 0 to 1, got 2"),
+        ({"beta2": 1.0}, r"beta2 must be a number from 0 up and below 1, got 1\.0"),
         ({"warmup": 13}, r"warmup must be within 0\.\.steps=12, got 13"),
         ({"microbatches": 4}, "microbatches=4 must divide batch=6"),
         ({"mechanism": "fulll"}, "unknown mechanism 'fulll'.*did you mean 'full'"),

@@ -30,14 +30,20 @@ def grid_of(point: Mapping) -> list[dict]:
 def check(rate: Any) -> None:
     """ValueError unless it is a learning rate, or a grid of them."""
     if not isinstance(rate, Mapping):
-        _check_rate("lr", rate)
+        check_rate("lr", rate)
         return
     if set(rate) != {"grid", "at"} or not isinstance(rate["at"], Mapping):
         raise ValueError(f'lr must be a number or {{"grid": numbers, "at": fields}}, got {rate!r}')
     if not rate["grid"]:
         raise ValueError("lr's grid must have a number, got none")
     for number in rate["grid"]:
-        _check_rate("lr's grid", number)
+        check_rate("lr's grid", number)
+
+
+def check_rate(name: str, rate: Any) -> None:
+    """ValueError says that the rate of this name is no number from 0 up."""
+    if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate < math.inf:
+        raise ValueError(f"{name} must be a number from 0 up, got {rate!r}")
 
 
 def choose(
@@ -88,8 +94,3 @@ def same_training(point: Mapping, lr: float, out: Path) -> dict | None:
 
 def _but_role(point):
     return records.point_id({**point, "role": None})
-
-
-def _check_rate(name, rate):
-    if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate < math.inf:
-        raise ValueError(f"{name} must be a number from 0 up, got {rate!r}")

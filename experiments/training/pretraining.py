@@ -18,6 +18,7 @@ import numpy as np
 from flax import nnx
 
 from experiments.tasks import Batch, Task, drawn, language, tinyshakespeare
+from experiments.training import choice
 
 FIELDS = {"objective", "steps", "lr", "warmup", "share", "text_n", "text_batch"}
 SHARE = 0.15
@@ -35,6 +36,8 @@ def check(pretrain: Any) -> None:
         known = ", ".join(OBJECTIVES)
         raise ValueError(f"objective must be one of {known}, got {pretrain['objective']!r}")
     drawn.check_whole(steps=pretrain["steps"])
+    if "lr" in pretrain:
+        choice.check_rate("pretrain.lr", pretrain["lr"])
     if not 0 < pretrain.get("share", SHARE) < 1:
         raise ValueError(f"share must be above 0 and below 1, got {pretrain['share']!r}")
 
@@ -152,6 +155,8 @@ def _pretext(task, change, model):
         batch=lambda seed, step, size: change(task.batch(seed, step, size), (seed, step)),
         held_out=held_out,
         sums=language.sums,
+        # the task's are of its own sums
+        extra=lambda totals: {},
         score=lambda totals: totals["loss"] / totals["count"] if totals["count"] else math.nan,
         metric="nats",
         higher_is_better=False,

@@ -155,6 +155,10 @@ class Programs:
             self._known[shape] = Program(run, work, held, seconds)
         return self._known[shape]
 
+    def flops_of(self, state: Mapping, batch: Mapping) -> int:
+        """Of a step that need not be compiled; the state's arrays may be ShapeDtypeStructs."""
+        return flops.count_jaxpr(self._step.trace(state, batch, np.int32(0)).jaxpr).flops
+
 
 def held_out_sums(graph, task: tasks.Task) -> Callable:
     """`sums(params, buffers, batch)`: the task's."""
@@ -165,11 +169,19 @@ def held_out_sums(graph, task: tasks.Task) -> Callable:
     return sums
 
 
-def evaluate(sums: Callable, task: tasks.Task, split: str, size: int, state: Mapping) -> dict:
+def evaluate(
+    sums: Callable,
+    task: tasks.Task,
+    split: str,
+    size: int,
+    state: Mapping,
+    between: Callable[[], None] = lambda: None,
+) -> dict:
     """The task's metric, `extra` ones and the mean `loss`, by name, on a whole held-out split,
-    `size` examples at a time."""
+    `size` examples at a time; `between()` is called before each of these batches."""
     totals = {}
     for batch in task.held_out(split, size):
+        between()
         for name, value in sums(state["params"], state["buffers"], batch).items():
             totals[name] = totals.get(name, 0.0) + np.asarray(value, np.float64)
     totals = {name: total if total.ndim else float(total) for name, total in totals.items()}
