@@ -22,8 +22,11 @@ from experiments.running import distributed
 log = logging.getLogger(__name__)
 # an odd number of random bits
 SPREAD = np.uint64(0x9E3779B97F4A7C15)
-# what tensorstore begins with where files lack something or hold another thing than was written
-DAMAGE = ("DATA_LOSS", "NOT_FOUND")
+# what tensorstore begins with where files are absent, cut or hold another thing than was written
+ABSENT = "NOT_FOUND"
+DAMAGE = ("DATA_LOSS", "OUT_OF_RANGE", "FAILED_PRECONDITION", "INVALID_ARGUMENT")
+# what it adds where it was the system that failed
+SYSTEM = "os_error_code"
 
 
 class DamagedError(ValueError):
@@ -73,7 +76,7 @@ class Checkpoints:
             try:
                 found = self._read(step, like)
             except Exception as error:
-                failure = error
+                failure = _root(error)
             if not distributed.total(failure is not None):
                 return step, *found
             doubtful = failure is not None and not _is_damage(failure)
@@ -121,10 +124,15 @@ def remove(folder: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def _root(error):
+    return error if error.__cause__ is None else _root(error.__cause__)
+
+
 def _is_damage(error):
     """Whether it is proof of files that are absent, or hold what was never written."""
-    told = isinstance(error, ValueError) and str(error).startswith(DAMAGE)
-    return told or isinstance(
+    text = str(error)
+    told = text.startswith(ABSENT) or (text.startswith(DAMAGE) and SYSTEM not in text)
+    return (told and isinstance(error, ValueError)) or isinstance(
         error, DamagedError | FileNotFoundError | json.JSONDecodeError | UnicodeDecodeError
     )
 

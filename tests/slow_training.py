@@ -8,8 +8,8 @@ from experiments import tasks, train
 from tests.alphabet import POINT, alphabet
 
 SLOW = POINT | {"kind": "tests.slow_training", "batch": 2}
-# a validation has 20 batches
-SECONDS = 1.5
+# a validation has 10 batches
+SECONDS = 3.0
 
 
 def run_point(point, out):

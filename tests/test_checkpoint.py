@@ -127,7 +127,7 @@ NOTES_DAMAGE = {
 @pytest.mark.parametrize("damage", NOTES_DAMAGE.values(), ids=NOTES_DAMAGE)
 def test_damaged_notes_are_passed_over(tmp_path, caplog, damage):
     write(tmp_path)
-    (path,) = (path for path in (tmp_path / "9" / "notes").rglob("*") if path.is_file())
+    path = tmp_path / "9" / "notes" / "metadata"
     path.write_text(damage(path.read_text()), encoding="latin-1")
     with caplog.at_level(logging.WARNING), Checkpoints(tmp_path) as checkpoints:
         step, _, notes = checkpoints.restore(tree(0))
@@ -136,6 +136,7 @@ def test_damaged_notes_are_passed_over(tmp_path, caplog, damage):
 
 
 def test_whichever_file_is_damaged_what_comes_back_is_whole(tmp_path):
+    """But of the names and shapes: one that is flipped there could be another model's."""
     write(tmp_path / "whole")
     files = sorted(path for path in (tmp_path / "whole" / "9").rglob("*") if path.is_file())
     assert len(files) > 5
@@ -146,7 +147,11 @@ def test_whichever_file_is_damaged_what_comes_back_is_whole(tmp_path):
             path = folder / file.relative_to(tmp_path / "whole")
             path.write_bytes(change(path.read_bytes())) if change else path.unlink()
             with Checkpoints(folder) as checkpoints:
-                step, found, notes = checkpoints.restore(tree(0))
+                try:
+                    step, found, notes = checkpoints.restore(tree(0))
+                except UnreadableError:
+                    assert (path.name, damage) == ("_METADATA", "flipped")
+                    continue
             assert notes == {"curve": [0.1, step]}, folder
             assert_same(found, tree(step))
 
@@ -154,6 +159,7 @@ def test_whichever_file_is_damaged_what_comes_back_is_whole(tmp_path):
 TRANSIENT = {
     "a file server": OSError(errno.EIO, os.strerror(errno.EIO)),
     "tensorstore": ValueError("UNKNOWN: Error reading local file: Input/output error"),
+    "a mount": ValueError("FAILED_PRECONDITION: Error reading local file [os_error_code='16']"),
     "a device": RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes"),
 }
 
