@@ -116,6 +116,19 @@ def test_a_stop_while_validating_is_heeded_at_once(tmp_path, strikes, undisturbe
     assert_same_run(tmp_path, metrics, undisturbed)
 
 
+def test_a_kill_in_the_last_validation_costs_no_step(tmp_path, strikes, monkeypatch):
+    def kill(*_):
+        raise KeyboardInterrupt
+
+    point, strikes.after = POINT | {"checkpoint_every": 5}, 10
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(os, "kill", kill)
+        train.run_point(point, tmp_path)
+    strikes.trained = []
+    train.run_point(point, tmp_path)
+    assert strikes.trained == [11]
+
+
 def test_a_stop_while_testing_costs_no_step(tmp_path, strikes, undisturbed):
     strikes.after = 14
     with pytest.raises(stopping.Stopped), stopping.heeded(signal.SIGTERM):

@@ -109,6 +109,14 @@ def test_a_run_reports_what_it_did(undisturbed):
     json.dumps(metrics, allow_nan=False)
 
 
+def test_the_kept_checkpoint_has_the_best_model(undisturbed):
+    metrics, _, found = undisturbed
+    assert metrics["best_step"] == 12
+    for name in (name for name in found if name.startswith("best.")):
+        last = found[name.replace("best.", "state.", 1)]
+        np.testing.assert_array_equal(np.asarray(found[name]), np.asarray(last), err_msg=name)
+
+
 def test_a_model_that_learns_beats_counting(tmp_path):
     point = POINT | {"steps": 80, "eval_every": 40, "lr": 2e-2, "keep_checkpoints": False}
     metrics = train.run_point(point, tmp_path)
