@@ -86,8 +86,8 @@ class Checkpoints:
                 if isinstance(failure, MemoryError):
                     raise failure
                 raise UnreadableError(
-                    f"checkpoint {where} could not be read and is left as it is: {reason}; --retry "
-                    "reads it again, without it the run goes on from the one before"
+                    f"checkpoint {where} could not be read and is left as it is: {reason}; run "
+                    "again with --retry, or delete it to go on from the one before"
                 ) from failure
             log.warning("checkpoint %s is damaged, passed over: %s", where, reason)
             self._discard(step)

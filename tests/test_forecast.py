@@ -4,7 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import train
+from experiments import records, run, train
+from experiments.measuring.environment import ROOT
 from experiments.tasks import data, forecast, series
 from experiments.training import prediction, steps
 from tests.test_real_tasks import folder, real
@@ -171,3 +172,18 @@ def test_the_published_linear_figure_comes_out(folder):
     rules = forecast.make(336, series="ETTh1", horizon=96).oracles()
     assert rules["linear_mse"] == pytest.approx(0.375, abs=0.02)
     assert rules["last_value_mse"] == pytest.approx(1.295, abs=0.01)
+
+
+@real
+def test_committed_forecasts_took_about_as_long_as_predicted(folder):
+    """From their start to their record: much of that they evaluate."""
+    series.read.cache_clear()
+    # a core of those machines multiplies matrices at 118 GFLOP/s
+    ratios = []
+    for found in records.load(ROOT / "results" / "accuracy-forecast"):
+        point, took = found["config"], found["metrics"]
+        whole = took.get("steps") == point["steps"] and "same_training" not in took
+        if whole and "elapsed" in found["env"]:
+            ratios.append(run.predicted(point, 118e9)[1] / found["env"]["elapsed"])
+    assert len(ratios) > 20
+    assert 0.75 < np.median(ratios) < 1.5

@@ -121,10 +121,10 @@ def test_a_kill_in_the_last_validation_costs_no_step(tmp_path, strikes, monkeypa
         raise KeyboardInterrupt
 
     point, strikes.after = POINT | {"checkpoint_every": 5}, 10
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(os, "kill", kill)
+    monkeypatch.setattr(os, "kill", kill)
+    with pytest.raises(KeyboardInterrupt):
         train.run_point(point, tmp_path)
-    strikes.trained = []
+    strikes.after, strikes.trained = None, []
     train.run_point(point, tmp_path)
     assert strikes.trained == [11]
 
