@@ -22,6 +22,11 @@ def settings(experiment: str, **fields: Any) -> ConfigDict:
     return ConfigDict(common | fields)
 
 
+def check_seeds(seeds: tuple[int, ...]) -> None:
+    if not seeds or min(seeds) < 0:
+        raise ValueError(f"seeds must be whole numbers from 0 up, one or more, got {tuple(seeds)}")
+
+
 def powers(first: int, last: int) -> tuple[int, ...]:
     """Powers of two from first to last."""
     return tuple(2**e for e in range(first.bit_length() - 1, last.bit_length()) if 2**e >= first)

@@ -1,5 +1,8 @@
 """Language: bits a byte of byte language models against context length, one row a mechanism.
 
+The short form, which the demo takes: five mechanisms at one rate. All of them, each at the rate
+that validates best, are in configs/accuracy/language.py.
+
     python -m experiments.run --config configs/language.py
 
 90 points of 1 to 2 minutes on two CPU cores. Expect every model well below
@@ -40,6 +43,7 @@ def get_config():
 
 
 def get_sweep(config):
+    base.check_seeds(config.seeds)
     for n in config.lengths:
         if n > config.tokens:
             raise ValueError(f"lengths must be at most tokens={config.tokens} a step, got {n}")

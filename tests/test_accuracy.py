@@ -3,6 +3,7 @@
 import functools
 import importlib
 import pkgutil
+import re
 import types
 
 import pytest
@@ -13,7 +14,7 @@ from attention_zoo import model
 from configs import accuracy
 from experiments import tasks, train
 from experiments.running import configuration
-from experiments.training import choice, networks
+from experiments.training import choice, networks, pretraining
 
 CONFIGS = sorted(module.name for module in pkgutil.iter_modules(accuracy.__path__))
 SIZES = ("small", "medium", "full")
@@ -71,24 +72,36 @@ def test_rates_are_chosen_alike(name, size):
             assert other["role"] == "grid"
             assert other["seed"] == config.seeds[0]
             # colour has its own length, and so has each data set of series
-            alone = {"colour", "dataset"} & set(other["task_args"])
+            alone = {"colour", "dataset"} & set(other["task_args"]) or config.lr_length is None
             assert other["n"] == (point["n"] if alone else config.lr_length)
-        label = point["label"], point["model"].get("width"), str(point["task_args"])
+        label = point["label"], point["model"].get("width"), str(point["task_args"]), grid[0]["n"]
         # all lengths and seeds of a mechanism read the same records
         assert grids.setdefault(label, grid) == grid
-    steps = {grid[0]["steps"] for grid in grids.values()}
-    assert len(steps) == 1
+    steps = {(grid[0]["n"], grid[0]["steps"]) for grid in grids.values()}
+    assert len(steps) == len({n for n, _ in steps})
+
+
+def said_of(name, size):
+    """What a config's docstring says of a size: from its name and a colon to the next one's."""
+    words = " ".join(importlib.import_module(f"configs.accuracy.{name}").__doc__.split())
+    _, *parts = re.split(rf"\b({'|'.join(SIZES)}): ", words)
+    said = dict(zip(parts[::2], parts[1::2], strict=True))
+    assert len(said) == len(parts) / 2 == len(SIZES)
+    return said[size]
 
 
 @each
-def test_few_seeds_are_said(name, size):
-    config, points = loaded(name, size)
+def test_seeds_of_a_size_are_said(name, size):
+    _, points = loaded(name, size)
     seeds = {}
     for point in points:
-        seeds.setdefault((point["label"], point["n"]), set()).add(point["seed"])
-    said = importlib.import_module(f"configs.accuracy.{name}").__doc__
-    assert all(len(found) >= 3 for found in seeds.values()) or "one seed" in " ".join(said.split())
-    assert len({len(found) for (_, n), found in seeds.items() if n == config.lengths[0]}) == 1
+        cell = point["experiment"], point["label"], point["model"].get("width"), point["n"]
+        seeds.setdefault(cell, set()).add(point["seed"])
+    said, counts = said_of(name, size), {len(found) for found in seeds.values()}
+    assert counts <= {1, 3}
+    assert ("one seed" in said) == (1 in counts), said
+    assert ("3 seeds" in said or "as medium" in said) == (3 in counts), said
+    assert size == "small" or counts == {3}
 
 
 def bytes_of(classes, vocab=257):
@@ -138,19 +151,19 @@ def test_parameters_are_within_a_tenth_of_full_attention(name, size):
     config, points = loaded(name, size)
     found = {}
     for point in points:
-        known = (point["label"], point["model"].get("width")) in found
-        if not known and (point["seed"], point["n"]) == (config.seeds[0], config.lengths[0]):
+        at = found.setdefault(point["n"], {})
+        key = point["label"], point["model"].get("width")
+        if key not in at and point["seed"] == config.seeds[0]:
             c, made = resolved(point)
             if able(c, made):
-                found[point["label"], getattr(made, "width", None)] = parameters(made)
-    first = next(iter(found))
-    reference = first[0]
-    assert reference.startswith("full")
-    # what is no transformer has a width of its own
-    like = {key: found.get((reference, key[1]), found[first]) for key in found}
-    ratios = {key: count / like[key] for key, count in found.items()}
-    unequal = {label for (label, _), ratio in ratios.items() if not 0.9 <= ratio <= 1.1}
-    assert unequal == set(config.unequal), ratios
+                at[key] = parameters(made)
+    for n, counts in found.items():
+        (reference, _), first = next(iter(counts.items()))
+        assert reference.startswith("full")
+        # what is no transformer has a width of its own
+        ratios = {key: x / counts.get((reference, key[1]), first) for key, x in counts.items()}
+        unequal = {label for (label, _), ratio in ratios.items() if not 0.9 <= ratio <= 1.1}
+        assert unequal == set(accuracy.at_length(config, n).unequal), (n, ratios)
 
 
 @each
@@ -163,3 +176,93 @@ def test_every_mechanism_is_there(name, size):
 def test_a_size_that_is_none_names_those_there_are():
     with pytest.raises(ValueError, match="size must be one of small, medium, full, got 'huge'"):
         importlib.import_module("configs.accuracy.mqar").get_config("huge")
+
+
+# a field that a point has only where it is asked for, as typed, and its value
+ASKED = {
+    "pretrain.objective": "masked",
+    "pretrain.steps": 20,
+    "microbatches": 4,
+    "model.remat": True,
+    "model.dropout": 0.1,
+    "checkpoint_every": 7,
+    "keep_checkpoints": True,
+    "final_lr": 0.0,
+    "beta2": 0.98,
+}
+
+
+def asked_of(name, **fields):
+    """The final points of a small config that is asked for these by the command line."""
+    module, config = configuration.load(f"accuracy/{name}:small")
+    configuration.override(config, [(key, str(value)) for key, value in fields.items()])
+    return [configuration._plain(point) for point in module.get_sweep(config)]
+
+
+def test_what_is_asked_for_is_in_every_point():
+    pretrain = {"objective": "masked", "steps": 20}
+    for point in asked_of("listops", **ASKED):
+        for each in (point, *choice.grid_of(point)):
+            found = {**each, **{f"model.{name}": value for name, value in each["model"].items()}}
+            for name, value in ASKED.items():
+                assert name.startswith("pretrain.") or found[name] == value, name
+            assert each["pretrain"] == pretrain
+            train.check_point(each)
+
+
+@pytest.mark.parametrize("asked", [{"microbatches": 1}, {"final_lr": 0.1}, {"model.remat": False}])
+def test_what_is_so_anyway_is_in_no_point(asked):
+    assert asked_of("listops", **asked) == loaded("listops", "small")[1]
+
+
+def test_what_a_point_leaves_out_is_what_training_takes():
+    assert accuracy.UNSAID.items() <= train.OPTIONAL.items()
+    config = model.TransformerConfig(vocab=2, classes=2)
+    assert {name: getattr(config, name) for name in accuracy.UNSAID_MODEL} == accuracy.UNSAID_MODEL
+    assert set(accuracy.PRETRAIN) < pretraining.FIELDS
+
+
+def test_an_n_may_have_fields_of_its_own():
+    config = accuracy.changed(
+        loaded("listops", "small")[0],
+        {"mechanisms": ("full",), "by_length": {"128": {"microbatches": 2, "model": {"width": 8}}}},
+    )
+    points = accuracy.sweep(config)
+    found = {p["n"]: (p["microbatches"], p["model"]["width"], p["model"]["depth"]) for p in points}
+    assert found == {64: (1, 64, 2), 128: (2, 8, 2)}
+    # what a rate is chosen from knows nothing of it
+    grids = [choice.grid_of(point) for point in points]
+    assert grids == [grids[0]] * len(points)
+
+
+def test_the_short_form_of_language_names_seeds_below_0():
+    module, config = configuration.load("language")
+    config.seeds = (0, -1)
+    with pytest.raises(ValueError, match="seeds must be whole numbers from 0 up"):
+        module.get_sweep(config)
+
+
+def test_each_n_may_choose_its_own_rate():
+    config = accuracy.changed(loaded("listops", "small")[0], {"lr_length": None})
+    for point in accuracy.sweep(config):
+        assert {other["n"] for other in choice.grid_of(point)} == {point["n"]}
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"evals": 0}, "evals must be from 1 up, got 0"),
+        ({"seeds": -1}, r"seeds must be whole numbers from 0 up, one or more, got \(-1,\)"),
+        ({"seeds": ""}, r"seeds must be whole numbers from 0 up, one or more, got \(\)"),
+    ],
+)
+def test_counts_below_the_least_are_named(asked, message):
+    with pytest.raises(ValueError, match=message):
+        asked_of("listops", **asked)
+
+
+@pytest.mark.parametrize("text", ["wikitext2", "stdlib"])
+def test_language_takes_other_texts_by_the_same_rules(text):
+    shakespeare = loaded("language", "small")[1]
+    for point, other in zip(asked_of("language", task=text), shakespeare, strict=True):
+        assert point == {**other, "task": text}

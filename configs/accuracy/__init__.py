@@ -3,7 +3,21 @@
 A size is chosen by `--config=configs/accuracy/mqar.py:small`, or `:medium` or `:full`. Within one
 (task, N) every mechanism has the same backbone, optimiser, batch and steps. Its learning rate is
 the one of `lrs` that validates best at N = `lr_length` with the first seed, carried over to every
-other N: those runs have the role "grid", what is reported has the role "final".
+other N, or at each N where `lr_length` is None: those runs have the role "grid", what is reported
+has the role "final".
+
+`small` is for two CPU cores; `medium` is meant for one GPU and `full` for days of several: neither
+has been run. Hours of a GPU are estimates, at 20 TFLOP/s, 5 ms a step and 20 s a compilation.
+
+Every config takes these too, and its points have only what is set:
+
+    --config.pretrain.objective=masked --config.pretrain.steps=2000
+    --config.microbatches=4 --config.model.remat=True
+    --config.checkpoint_every=100 --config.keep_checkpoints=True
+
+Pretraining (or "causal") is on the task's own inputs and takes lr, warmup and share as well; the
+second line is the same training in less memory. There are final_lr (a share of the peak), beta2,
+model.dropout and model.scan.
 """
 
 from typing import Any
@@ -120,6 +134,17 @@ def evened(width: int, heads: int, ff: int, depth: int = 1) -> dict[str, int]:
     return {name: max(ff + more, 1) for name, more in fewer.items()}
 
 
+# what a training has unless it is asked for something else: a point has only what differs
+UNSAID = {
+    "microbatches": 1,
+    "checkpoint_every": None,
+    "keep_checkpoints": False,
+    "final_lr": 0.1,
+    "beta2": 0.95,
+    "pretrain": None,
+}
+UNSAID_MODEL = {"remat": False, "scan": False, "dropout": 0.0}
+PRETRAIN = dict.fromkeys(("objective", "steps", "lr", "warmup", "share"))
 # the model of most tasks, and the rates it is tried with
 SMALL = {
     "model": {"width": 64, "depth": 2, "heads": 4, "ff": 256, "positions": "sinusoidal"},
@@ -130,7 +155,7 @@ MEDIUM = {
     "model": {"width": 128, "depth": 4, "heads": 4, "ff": 512, "positions": "sinusoidal"},
     "ff": evened(128, 4, 512, depth=4),
     "lrs": (3e-4, 1e-3, 3e-3),
-    "seeds": (0,),
+    "seeds": (0, 1, 2),
 }
 
 
@@ -138,9 +163,9 @@ def settings(experiment: str, size: str, sizes: dict[str, dict], **fields: Any) 
     """The config of a size: `fields`, and of `sizes` what is the size's own.
 
     `one_seed_from`: the N from which the first seed alone runs. A step takes `tokens` at every N,
-    or `batch` sequences; a run `steps`, or those that `more_steps` has by N, or as many as
-    `sequences` fill, and `lr_steps` where it is for the learning rate; validation comes `evals`
-    times. `ff` by mechanism: of what has more or fewer parameters elsewhere than full attention;
+    or `batch` sequences; a run `steps`, or as many as `sequences` fill, and `lr_steps` where it is
+    for the learning rate; validation comes `evals` times. `by_length`: fields that are others at
+    an N. `ff` by mechanism: of what has more or fewer parameters elsewhere than full attention;
     `unequal` are those that no ff evens out. `own`: the model's other fields of what has some of
     its own, `models` of what has another one altogether. Mechanisms are all the variants.
     """
@@ -160,7 +185,7 @@ def settings(experiment: str, size: str, sizes: dict[str, dict], **fields: Any) 
         # of these mechanisms alone
         "cheap": CHEAP,
         "cheap_lengths": (),
-        "more_steps": {},
+        "by_length": {},
         "lr_steps": None,
         "schedule": "cosine",
         # of all steps
@@ -175,9 +200,12 @@ def settings(experiment: str, size: str, sizes: dict[str, dict], **fields: Any) 
         "dtype": "float32",
         "target": None,
         "patience": None,
+        **UNSAID,
+        "pretrain": PRETRAIN,
     }
     common |= fields | sizes[size]
     common.setdefault("mechanisms", tuple(common["variants"]))
+    common["model"] = UNSAID_MODEL | common["model"]
     return base.settings(f"accuracy-{experiment}", **common)
 
 
@@ -186,29 +214,39 @@ def changed(config: ConfigDict, fields: dict) -> ConfigDict:
     return ConfigDict({**config.to_dict(), **fields})
 
 
+def at_length(config: ConfigDict, n: int) -> ConfigDict:
+    """The config with what it has of its own at this N."""
+    found = config.copy_and_resolve_references()
+    with found.ignore_type():
+        found.update(config.by_length.get(str(n), {}))
+    return found
+
+
 def sweep(config: ConfigDict, grid_config: ConfigDict | None = None) -> list[dict]:
     """A point a mechanism, N and seed; the runner adds those that their learning rate is from,
     which are of `grid_config` where it is given."""
-    grid_config = grid_config or config
+    base.check_seeds(config.seeds)
+    if config.evals < 1:
+        raise ValueError(f"evals must be from 1 up, got {config.evals}")
+    settings_at = {n: at_length(config, n) for n in (*config.lengths, *config.cheap_lengths)}
+    lr_lengths = {n: config.lr_length or n for n in settings_at}
+    grids_at = {n: at_length(grid_config or config, lr_lengths[n]) for n in settings_at}
     points = []
     for key in config.mechanisms:
-        for width in config.widths or (config.model.width,):
-            model = {**config.model, "width": width, "ff": config.ff.get(key, config.model.ff)}
-            model = {**config.models.get(key, model), **config.own.get(key, {})}
-            grid = _point(grid_config, key, config.lr_length, config.seeds[0], model, "grid")
+        for width in config.widths or (None,):
             for n in config.lengths + (config.cheap_lengths if key in config.cheap else ()):
+                grid = _point(grids_at[n], key, lr_lengths[n], config.seeds[0], width, "grid")
                 late = config.one_seed_from is not None and n >= config.one_seed_from
                 for seed in config.seeds[:1] if late else config.seeds:
-                    point = _point(config, key, n, seed, model, "final")
+                    point = _point(settings_at[n], key, n, seed, width, "final")
                     at = {name: value for name, value in grid.items() if point[name] != value}
                     points.append({**point, "lr": {"grid": config.lrs, "at": at}})
     return points
 
 
-def _point(config, key, n, seed, model, role):
+def _point(config, key, n, seed, width, role):
     batch = config.batch if "batch" in config else _share(config.tokens, n)
     steps = config.steps if "steps" in config else config.sequences // batch
-    steps = config.more_steps.get(str(n), steps)
     if role == "grid" and config.lr_steps is not None:
         steps = config.lr_steps
     return {
@@ -220,7 +258,7 @@ def _point(config, key, n, seed, model, role):
         "n": n,
         "task": config.task,
         "task_args": dict(config.task_args),
-        "model": model,
+        "model": _model(config, key, width),
         "batch": batch,
         "steps": steps,
         "eval_every": max(1, steps // config.evals),
@@ -232,7 +270,28 @@ def _point(config, key, n, seed, model, role):
         "clip": config.clip,
         "dtype": config.dtype,
         "seed": seed,
+        **_asked(config),
     }
+
+
+def _asked(config):
+    """What differs from UNSAID, here or at another N: a grid's point has the same fields."""
+    pretrain = {name: value for name, value in config.pretrain.items() if value is not None}
+    said = {name: config[name] for name in UNSAID} | {"pretrain": pretrain or None}
+    elsewhere = {name for own in config.by_length.values() for name in own}
+    return {
+        name: value for name, value in said.items() if name in elsewhere or value != UNSAID[name]
+    }
+
+
+def _model(config, key, width):
+    model = {
+        name: value
+        for name, value in config.model.items()
+        if name not in UNSAID_MODEL or value != UNSAID_MODEL[name]
+    }
+    model |= {"width": width or model["width"], "ff": config.ff.get(key, model["ff"])}
+    return {**config.models.get(key, model), **config.own.get(key, {})}
 
 
 def _share(tokens, n):

@@ -4,12 +4,12 @@
 
 PatchTST's model (arXiv:2211.14730) with each mechanism in its encoder: a channel by itself, patches
 of 16 steps every 8, a flat head. Beside it DLinear and NLinear, and Time-LLM, whose frozen text
-model is trained on tiny shakespeare first. small: ETTh1, look-backs 96 and 336, horizons 96 to 720,
-width 32, 3 seeds at horizon 96 and one beyond. medium: all series, 3 seeds; not yet run on a GPU.
-full: as medium, of the paper's size and patience. --config.series=weather,illness takes others;
+model is trained on tiny shakespeare first. --config.series=weather,illness takes other series;
 --config.lengths=96,336,720,1440,2880 with --config.horizons=96 asks which mechanisms use a longer
 past, one seed from 720 on, in four hours on two cores. A rate is chosen at look-back 336 and the
-first horizon.
+first horizon. small: ETTh1, look-backs 96 and 336, horizons 96 to 720, width 32, 3 seeds at horizon
+96 and one seed beyond. medium: all series, 3 seeds, two days of a GPU at most by estimate,
+not yet run. full: as medium, of the paper's size and patience.
 """
 
 from configs import accuracy
@@ -68,7 +68,7 @@ def get_config(size="small"):
             **{key: {"architecture": "linear", "form": key} for key in LINEAR},
             "time_llm": {"architecture": "reprogrammed", "text": TEXT, "dropout": 0.2},
         },
-        "pretrain": {"objective": "text", "steps": 800, "lr": 1e-2, "warmup": 80},
+        "text_pretrain": {"objective": "text", "steps": 800, "lr": 1e-2, "warmup": 80},
         **{"lr_length": 336, "lrs": (1e-3, 3e-3, 1e-2), "patience": 4},
     }
     return accuracy.settings("forecast", size, sizes, **common)
@@ -102,4 +102,4 @@ def _of(config, experiment, series, horizon, first):
 def _with_text(point, config):
     if point["label"] != TEXT_MODEL["label"]:
         return point
-    return {**point, "pretrain": config.pretrain.to_dict()}
+    return {**point, "pretrain": config.text_pretrain.to_dict()}
