@@ -84,6 +84,21 @@ def test_held_out_images_are_fixed_and_each_comes_once():
     assert not (splits["val"][:, None] == splits["test"]).all(-1).any()
 
 
+def test_a_number_of_images_comes_once_an_epoch():
+    task = tasks.make("pathfinder", 1024, train_examples=12)
+    first, second = (
+        np.concatenate([task.batch(3, step, 6)["inputs"] for step in steps])
+        for steps in ((0, 1), (2, 3))
+    )
+    assert len(np.unique(first, axis=0)) == 12
+    assert not np.array_equal(first, second)
+    np.testing.assert_array_equal(np.unique(first, axis=0), np.unique(second, axis=0))
+    held = [batch["inputs"] for split in ("val", "test") for batch in task.held_out(split, 500)]
+    assert len(np.unique(np.concatenate([first, *held]), axis=0)) == 12 + sum(map(len, held))
+    assert task.facts["train_examples"] == 12
+    assert "train_examples" not in tasks.make("pathfinder", 1024).facts
+
+
 def test_two_thirds_of_the_pixels_are_black(drawn):
     images, _ = drawn
     assert (images == 0).mean() == pytest.approx(2 / 3, abs=0.05)
@@ -221,6 +236,7 @@ def test_every_size_can_be_drawn(side, difficulty):
         (1000, {}, "n must be one of 1024, 4096, 16384, 65536, got 1000"),
         (1024, {"difficulty": "harder"}, "difficulty must be one of easy, intermediate, hard"),
         (1024, {"eval_examples": 0}, "eval_examples must be a whole number from 1 up, got 0"),
+        (1024, {"train_examples": 0}, "train_examples must be a whole number from 1 up, got 0"),
     ],
 )
 def test_bad_arguments_say_what_would_work(n, args, message):

@@ -169,6 +169,13 @@ def test_mqar_fillers_are_uniform():
     assert_share(np.bincount(fillers, minlength=24), np.full(24, 1 / 24), len(fillers))
 
 
+def test_mqar_fillers_may_be_zeros():
+    task = made("mqar", vocab=24, random_fillers=False)
+    for batch in (task.batch(0, 0, 50), *task.held_out("test", 50)):
+        inputs, queried = batch["inputs"][:, 8:], batch["weights"][:, 8:]
+        np.testing.assert_array_equal(inputs != 0, queried)
+
+
 @pytest.mark.parametrize(("count", "k"), [(5, 2), (4, 3), (9, 1)])
 def test_distinct_numbers_favour_none(count, k):
     found = mqar._distinct(drawn.generator("train"), count, 30000, k)

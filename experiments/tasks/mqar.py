@@ -6,7 +6,8 @@ key comes once more, as a query, at an even distance 2g after the pairs, where t
 are drawn one after the other, without repetition, with weights (g+1)^(power-1): pair i takes the
 i-th gap drawn. The target at a query is its value, which the input does not show; only queries are
 scored. All other positions are fillers, uniform over 0..V-1. A filler may repeat a key or a value:
-the answer is what followed the key where it first stood.
+the answer is what followed the key where it first stood. Without `random_fillers` they are 0, which
+is neither, as in the paper's figure 2.
 
 `grow` are steps at which training sequences double, from 64 tokens of 4 pairs up to n and `pairs`:
 they begin short, at as many tokens a batch, for on long ones alone a small model needs very many
@@ -37,6 +38,7 @@ def make(
     power: float = 0.01,
     eval_examples: int = 3000,
     grow: Sequence[int] = (),
+    random_fillers: bool = True,
 ) -> Task:
     if pairs is None:
         pairs = published(n)
@@ -65,7 +67,9 @@ def make(
         gaps = draw_gaps(generator, size, pairs, n)
         keys = 1 + _distinct(generator, vocab // 2 - 1, size, pairs)
         values = vocab // 2 + _distinct(generator, vocab // 2, size, pairs)
-        inputs = generator.integers(vocab, size=(size, n), dtype=np.int32)
+        inputs = np.zeros((size, n), np.int32)
+        if random_fillers:
+            inputs = generator.integers(vocab, size=(size, n), dtype=np.int32)
         inputs[:, : 2 * pairs : 2], inputs[:, 1 : 2 * pairs : 2] = keys, values
         targets, scored = np.zeros((size, n), np.int32), np.zeros((size, n), bool)
         rows, queries = np.arange(size)[:, None], 2 * pairs + 2 * gaps

@@ -1,7 +1,9 @@
 """Pathfinder: are the two discs at the ends of one dashed snake, or of two? arXiv:1805.08315.
 
 Long-Range Arena's is n = 1,024 "hard", its Path-X n = 16,384 "hard". Pixels in a row, a token of
-256 each; most are black, and none is padding. Images are generated, new ones in every step.
+256 each; most are black, and none is padding. Images are generated, new ones in every step, or of
+`train_examples` each once an epoch (the arena has 160,000): those are drawn when the first is asked
+for.
 
 Differs from the published images: a dash is tested against the other snake's newest one too, so
 snakes never cross; a distractor's tail is sought among 128 random pixels; the faint ripples of the
@@ -19,11 +21,11 @@ import math
 
 import numpy as np
 
-from experiments.tasks import Task, dashes, labelled, snakes
+from experiments.tasks import Task, dashes, drawn, labelled, snakes
 
 CONTOURS = {"easy": 6, "intermediate": 9, "hard": 14}
 # keys that no (seed, step) has; held-out images come in blocks, so fewer are the first of more
-HELD = {"val": 2**64 - 1, "test": 2**64 - 2}
+HELD = {"val": 2**64 - 1, "test": 2**64 - 2, "train": 2**64 - 3}
 BLOCK = 500
 
 
@@ -57,6 +59,7 @@ def make(
     bright_distractors: bool = False,
     continuous: bool = False,
     eval_examples: int = 2000,
+    train_examples: int | None = None,
 ) -> Task:
     """`continuous`: brightness from 0 to 1 instead of tokens. `eval_examples`: of each split."""
     side = math.isqrt(n)
@@ -65,12 +68,17 @@ def make(
         raise ValueError(f"n must be one of {known}, got {n}")
     if difficulty not in CONTOURS:
         raise ValueError(f"difficulty must be one of {', '.join(CONTOURS)}, got {difficulty!r}")
-    if isinstance(eval_examples, bool) or not isinstance(eval_examples, int) or eval_examples < 1:
-        raise ValueError(f"eval_examples must be a whole number from 1 up, got {eval_examples!r}")
+    drawn.check_whole(eval_examples=eval_examples)
+    pool = {}
+    if train_examples is not None:
+        drawn.check_whole(train_examples=train_examples)
+        pool = {"train_examples": train_examples}
     kind = (side, CONTOURS[difficulty], bool(bright_distractors))
     form = labelled.pixels(continuous)
 
     def batch(seed, step, size):
+        if pool:
+            return labelled.epochs(_held(kind, "train", train_examples), n, form)(seed, step, size)
         examples = _draw(kind, (seed, step), size)
         return labelled.batch_of(examples, np.arange(size), n, form)
 
@@ -87,6 +95,7 @@ def make(
         rules={"majority_accuracy": lambda: labelled.majority(held("val"), held("test"), n, 2)},
         facts={
             "data": f"pathfinder {side}, {difficulty}, generated",
+            **pool,
             "val_examples": eval_examples,
             "test_examples": eval_examples,
         },
