@@ -5,8 +5,8 @@
 Every model is trained with full attention of shared queries and keys, or with 1, 2, 4 or 8 rounds,
 and tested with all five: the columns test_accuracy@exact, @hashes=1 and so on. arXiv:2001.04451.
 small: 1 layer of width 64, N = 128 to 512 with 3 seeds, 1,024 with one seed.
-medium: width 128, one seed, within half an hour on one GPU; not yet run on one.
-full: the paper's layer, width and feed-forward 256, 4 heads, N = 1,024, 150,000 steps.
+medium: width 128, 3 seeds, half an hour of a GPU by estimate, not yet run.
+full: 3 seeds of the paper's layer, width and feed-forward 256, 4 heads, N = 1,024, 150,000 steps.
 """
 
 from configs import accuracy
@@ -28,7 +28,7 @@ SMALL = {
 MEDIUM = {
     **SMALL,
     "model": {**MODEL, "width": 128, "ff": 512},
-    "seeds": (0,),
+    "one_seed_from": None,
     "tokens": 16384,
     "steps": 3000,
 }

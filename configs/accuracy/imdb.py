@@ -4,14 +4,14 @@
 
 RNN, BiLSTM, CNN + LSTM and bags of unigrams and of bigrams are rows too.
 small: width 64, N = 256 to 1,024, and 2,048 and 4,096 of what is cheap there; one seed.
-medium: width 128, N = 1,024, one seed, within half an hour on one GPU; not yet run on one. Expect
+medium: width 128, N = 1,024, 3 seeds, 2.5 hours of a GPU by estimate, not yet run. Expect
 .64 or more of full attention.
-full: the Long-Range Arena's (arXiv:2011.04006): N = 1,000 to 4,000, here 1,024 to 4,096; 4 layers
-of width 256, 20,000 steps of 32 (remembered from its code: check before citing). Published at
-4,000: .64 of full attention.
+full: 3 seeds of the Long-Range Arena's training (configs/arena.py), 4 layers of width 256, 20,000
+steps of 32; N = 1,000 to 4,000 there, here 1,024 to 4,096. Published at 4,000: .64 of full
+attention.
 """
 
-from configs import accuracy
+from configs import accuracy, arena
 
 SMALL = {
     **accuracy.SMALL,
@@ -33,11 +33,16 @@ MEDIUM = {
     "steps": 3000,
 }
 FULL = {
-    "model": {"width": 256, "depth": 4, "heads": 4, "ff": 1024, "positions": "learned"},
+    **arena.ADAM,
+    "model": {
+        **{"width": 256, "depth": 4, "heads": 4, "ff": 1024},
+        **{"dropout": 0.1, "positions": "sinusoidal"},
+    },
     "ff": accuracy.evened(256, 4, 1024, depth=4),
     "lengths": (1024, 2048, 4096),
     "lr_length": 1024,
-    "lrs": (1e-4, 3e-4, 1e-3),
+    # the arena's 0.05 / sqrt(8,000)
+    "lrs": (1.9e-4, 5.6e-4, 1.7e-3),
     "batch": 32,
     "steps": 20_000,
     "warmup": 0.4,

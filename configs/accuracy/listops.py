@@ -4,13 +4,13 @@
 
 RNN, BiLSTM, CNN + LSTM and bags of unigrams and of bigrams are rows too.
 The table's rows to beat: the commonest label; the root operator alone; exact to depth 1, depth 2.
-small: width 64, lengths from N/4 to N for N = 64, one seed at N = 128.
-medium: width 128, N = 512, one seed, within half an hour on one GPU; not yet run on one.
-full: the Long-Range Arena's (arXiv:2011.04006), 500 < length < 2,000, 6 layers of width 512, 5,000
-steps of 32 (remembered from its code: check before citing). Published: .36 to .37 and .16 to .18.
+small: width 64, lengths from N/4 to N for N = 64, 3 seeds, and for N = 128, one seed.
+medium: width 128, N = 512, 3 seeds, 1.5 hours of a GPU by estimate, not yet run.
+full: 3 seeds of the Long-Range Arena's training (configs/arena.py), 500 < length < 2,000, 6 layers
+of width 512, 5,000 steps of 32. Published: .36 to .37 and .16 to .18.
 """
 
-from configs import accuracy
+from configs import accuracy, arena
 
 EARLIER = {**accuracy.RECURRENT, **accuracy.BAGS}
 SMALL = {
@@ -33,12 +33,17 @@ MEDIUM = {
     "steps": 3000,
 }
 FULL = {
+    **arena.ADAM,
     "variants": {**accuracy.WIDE, **EARLIER},
-    "model": {"width": 512, "depth": 6, "heads": 8, "ff": 2048, "positions": "learned"},
+    "model": {
+        **{"width": 512, "depth": 6, "heads": 8, "ff": 2048},
+        **{"dropout": 0.1, "positions": "sinusoidal"},
+    },
     "ff": accuracy.evened(512, 8, 2048, depth=6),
     "lengths": (2000,),
     "lr_length": 2000,
-    "lrs": (1e-4, 3e-4, 1e-3),
+    # the arena's 0.05 / sqrt(1,000)
+    "lrs": (5e-4, 1.6e-3, 5e-3),
     "batch": 32,
     "steps": 5000,
     "warmup": 0.2,

@@ -3,17 +3,23 @@
     python -m experiments.run --config configs/accuracy/mqar.py:small
 
 small: width 64, 256 symbols, 3 seeds at (N, pairs) = (64, 4) (128, 8) (256, 16) and one seed at
-(512, 64): 195 trainings of about a minute, 3.5 hours of one CPU core. Sequences grow while
-training: of long ones from the first nothing is learned in so few steps. Expect 1.00 of full
-attention at every N, and less and less of what has a state of constant size.
-medium: width 128, 8,192 symbols, one seed, within half an hour on one GPU; not yet run on one.
-full: what Zoology published (arXiv:2312.04927, figure 2): widths 64 to 512, 6,400,000 sequences in
-batches of 16,384 tokens, rates logspace(-4, -2, 4), no feed-forward layers, learned positions; but
-sequences are drawn anew each step.
-`mixed` shares heads out, so it is refused where there is one.
+(512, 64): 247 trainings of 19 mechanisms, about 6 core-hours (42 took a minute and a half each, on
+one Intel core). Sequences grow while training: of long ones from the first nothing is learned in so
+few steps. Expect 1.00 of full attention at every N, and less and less of what has a state of
+constant size.
+medium: width 128, 8,192 symbols, 3 seeds, 2 hours of a GPU by estimate, not yet run.
+full: 3 seeds of figure 2 of Zoology (arXiv:2312.04927), after its code: widths 64 to 512, 6,400,000
+sequences in batches of 512, 512, 256 and 128, between pairs and queries zeros, rates
+logspace(-4, -2, 4) at every N and width, no warm-up, a cosine to 0, no clipping, no feed-forward
+layers, enough at .99. `mixed` shares heads out, so it is refused where there is one.
+
+Differs: sequences are drawn anew each step (there 100,000 in 64 passes); validation is apart from
+the test; every mechanism has learned positions and 2 layers (there attention alone has positions,
+and in one version of its code the rest 4 layers); no dropout (there 0.1 of embeddings and of
+attention's weights); the embedding is not the output too; norms and biases do not decay.
 """
 
-from configs import accuracy
+from configs import accuracy, arena
 
 MODEL = {"depth": 2, "heads": 1, "positions": "sinusoidal"}
 SMALL = {
@@ -23,7 +29,7 @@ SMALL = {
     "lrs": (1e-3, 3e-3, 1e-2),
     "tokens": 2048,
     "steps": 1000,
-    "more_steps": {"256": 1200, "512": 1500},
+    "by_length": {"256": {"steps": 1200}, "512": {"steps": 1500}},
     # compressed has 49,152 parameters in its convolutions, half of the rest of the model
     "ff": {
         **{"lsh": 160, "spatial_gating": 160, "sinkhorn": 64, "compressed": 32},
@@ -34,20 +40,27 @@ SMALL = {
 MEDIUM = {
     "task_args": {"grow": (450, 600, 750, 950)},
     "model": {**MODEL, "width": 128, "ff": 256},
-    "seeds": (0,),
     "lrs": (1e-3, 3e-3, 1e-2),
     "tokens": 8192,
     "steps": 1500,
 }
 FULL = {
+    "task_args": {"random_fillers": False},
     "model": {**MODEL, "width": 64, "ff": 0, "positions": "learned"},
     "widths": (64, 128, 256, 512),
-    "lrs": (1e-4, 4.6e-4, 2.2e-3, 1e-2),
-    "tokens": 16384,
+    "lr_length": None,
+    "lrs": (1e-4, 4.64e-4, 2.15e-3, 1e-2),
+    "batch": 512,
+    "by_length": {"256": {"batch": 256}, "512": {"batch": 128}},
     "sequences": 6_400_000,
     # without a feed-forward layer nothing evens out what is more or less than projections
     "unequal": ("compressed", "recurrent", "RNN", "none"),
     "evals": 64,
+    "target": 0.99,
+    "warmup": 0.0,
+    "final_lr": 0.0,
+    "beta2": 0.999,
+    "clip": arena.NO_CLIP,
     "time_limit": 86400.0,
 }
 

@@ -4,8 +4,8 @@
 
 RNN, BiLSTM, CNN + LSTM and bags of unigrams and of bigrams are rows too.
 small: width 64, N = 128 with 3 seeds and N = 272, nearly the longest, with one seed.
-medium: width 128, one seed, within half an hour on one GPU; not yet run on one.
-full: as medium, 3 seeds and 10,000 steps.
+medium: width 128, 3 seeds, an hour of a GPU by estimate, not yet run.
+full: as medium, 10,000 steps of 64.
 """
 
 from configs import accuracy
@@ -20,8 +20,15 @@ SMALL = {
     "lr_steps": 200,
     "one_seed_from": 272,
 }
-MEDIUM = {**SMALL, **accuracy.MEDIUM}
-FULL = {**MEDIUM, "seeds": (0, 1, 2), "steps": 10_000, "time_limit": 86400.0}
+MEDIUM = {**SMALL, **accuracy.MEDIUM, "one_seed_from": None}
+FULL = {
+    **MEDIUM,
+    "batch": 64,
+    "steps": 10_000,
+    "lr_steps": 1000,
+    "evals": 50,
+    "time_limit": 86400.0,
+}
 
 
 def get_config(size="small"):

@@ -7,8 +7,9 @@ Multi30k by sub-words: a recurrent encoder-decoder without attention, with Bahda
 efficient encoders. It differs from the paper: GELU, but for `full_relu`, embeddings tied neither to
 each other nor to the output, no label smoothing, AdamW with a cosine schedule. small: width 128, 2
 layers, 2,000 sub-words, 4 epochs, 3 seeds; parameters of the recurrent ones alike by width 176;
-about ten minutes of a core a run. medium: width 256, 3 layers, 4,000 sub-words, 30 epochs. full:
-the published base model, width 512 and 6 layers. Neither has been run on a GPU.
+about ten minutes of a core a run. medium: width 256, 3 layers, 4,000 sub-words, 30 epochs, 3 seeds,
+2 hours of a GPU by estimate, not yet run. full: 3 seeds of the published base model, width 512 and
+6 layers.
 """
 
 from configs import accuracy
