@@ -33,7 +33,7 @@ def get_config():
         "variants": small.variants,
         "mechanisms": ("full", "local", "linear", "rnn", "bahdanau", "luong_general"),
         "lengths": base.powers(64, 512),
-        "model": {**small.model, "kind": "encoder_decoder"},
+        "model": {**translation.SMALL["model"], "kind": "encoder_decoder"},
         "models": small.models,
     }
     return config

@@ -36,6 +36,7 @@ MEDIUM = {
     "steps": 3000,
     "evals": 10,
 }
+NARROW = ("query_reduction", "fourier_enhanced", "recurrent")
 FULL = {
     **arena.IMAGES,
     "task_args": {"train_examples": 160_000, "eval_examples": 20_000},
@@ -47,8 +48,8 @@ FULL = {
         **{"dropout": 0.2, "positions": "sinusoidal"},
     },
     "ff": accuracy.evened(128, 4, 128),
-    # an LSTM alone is more than attention and a feed-forward layer so narrow
-    "unequal": ("recurrent",),
+    # an LSTM, modes and latents are more than attention and a feed-forward layer so narrow
+    "unequal": ("fourier_enhanced", "recurrent"),
     "batch": 512,
     "steps": 62_400,
     "lr_steps": 6000,
@@ -59,9 +60,9 @@ FULL = {
                 **{"dropout": 0.1, "positions": "learned"},
             },
             "ff": accuracy.evened(32, 4, 32),
-            "unequal": ("recurrent",),
+            "unequal": NARROW,
             "batch": 256,
-            "microbatches": 8,
+            "microbatches": 2,
             "steps": 125_000,
             "lr_steps": 12_500,
         },
@@ -71,9 +72,9 @@ FULL = {
                 **{"dropout": 0.1, "positions": "learned"},
             },
             "ff": accuracy.evened(32, 2, 32),
-            "unequal": ("recurrent",),
+            "unequal": NARROW,
             "batch": 64,
-            "microbatches": 16,
+            "microbatches": 4,
             "steps": 500_000,
             "lr_steps": 50_000,
             "clip": 1.0,
