@@ -9,6 +9,7 @@ import pytest
 from experiments import plots
 from experiments.analysis import formats, frames, published, quality, reading
 from experiments.figures import palette, ranking
+from experiments.records import point_id
 from experiments.reporting import closing, latex, quality_tables, tables
 from experiments.tasks import metric
 from tests import synthetic_records as synthetic
@@ -216,6 +217,7 @@ def test_sizes_of_the_arena_have_no_mean_over_them(tmp_path):
     records = training.arena()
     for record in records:
         record["config"]["size"] = "full" if record["config"]["task"] == "imdb" else "small"
+        record["id"] = point_id(record["config"])
     found, _ = sections(records, tmp_path)
     assert closing.sections([*found.values()]) == []
 
