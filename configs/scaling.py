@@ -2,7 +2,9 @@
 
     python -m experiments.run --config configs/scaling.py
 
-With --config.isolate=mechanism about an hour on two CPU cores, more without. Expect exponents in N
+With --config.isolate=mechanism 70 minutes on two CPU cores, more without; at once and with nothing
+beside it, or the times of neighbouring N are of different machines. The other forms:
+--config.causal=True, --config.dtype=bfloat16. Expect exponents in N
 of 2 for full, compressed, synthesizer, spatial_gating, mixed and strided query reduction, 1.5 for
 strided, routing and sinkhorn, N log N for fourier, probsparse and auto_correlation, 1 for the
 others. What is quadratic ends at the N of `longest`; plain full attention does not fit or end in
