@@ -4,11 +4,11 @@
 
 With --config.isolate=mechanism 70 minutes on two CPU cores, more without; at once and with nothing
 beside it, or the times of neighbouring N are of different machines. The other forms:
---config.causal=True, --config.dtype=bfloat16. Expect exponents in N
-of 2 for full, compressed, synthesizer, spatial_gating, mixed and strided query reduction, 1.5 for
-strided, routing and sinkhorn, N log N for fourier, probsparse and auto_correlation, 1 for the
-others. What is quadratic ends at the N of `longest`; plain full attention does not fit or end in
-time there. Chunked, forward, goes on: --config.mechanisms=full_chunked --config.modes=forward
+--config.causal=True, --config.dtype=bfloat16. Expect exponents in N of 2 for full, compressed,
+synthesizer, spatial_gating, mixed and strided query reduction, 1.5 for strided, routing and
+sinkhorn, N log N for fourier, probsparse and auto_correlation, 1 for the others. What is quadratic
+ends at the N of `longest`; plain full attention does not fit or end in time there. Chunked,
+forward, goes on: --config.mechanisms=full_chunked --config.modes=forward
 --config.longest.full_chunked=65536 --config.time_limit=600. Other lengths and hyperparameters:
 --config.lengths=256,1000 --config.mechanisms=local,linear --config.variants.local.window=64.
 """
