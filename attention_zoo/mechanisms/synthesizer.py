@@ -8,8 +8,8 @@ Kinds, each an [N, N] matrix of logits a head:
 - "factorised_random": R₁ R₂ᵀ with R₁ and R₂ [N, rank];
 - "dot": q kᵀ / sqrt(D), to mix with.
 A tuple of kinds is mixed before the softmax by learned weights a head that sum to 1. Costs N² E and
-more, in O(N) memory beside the parameters: rows are taken `chunk` at a time, head by head. In
-training a head's truth values of who sees whom are kept too, N² bytes once or twice a sequence.
+more, in O(N) memory beside the parameters: rows are taken `chunk` at a time, head by head. Causal
+training keeps a head's truth values of who sees whom too, N² bytes once or twice a sequence.
 Differs from the paper: a head reads its own D features of the projected input, not all of it.
 """
 
@@ -199,7 +199,7 @@ def make(
         # gradients; JAX keeps of the forward pass what reads rows, and of a head its masks, bytes
         kept = 2 * sum(numbers[kind] for kind in learns) + 3 * values + 2 * chunks + 3 * others
         kept += 2 * tile + max(tile + weights, 2 * matrix) + one
-        masks = rows * N * (2 * each if each > 1 else 1)
+        masks = causal * rows * N * (2 * each if each > 1 else 1)
         return Cost(
             flops=2 * rows * (scores + out),
             train_flops=2 * rows * (scores + out + backward),
