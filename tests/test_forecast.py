@@ -6,7 +6,7 @@ import pytest
 
 from experiments import records, run, train
 from experiments.measuring.environment import ROOT
-from experiments.tasks import data, forecast, series
+from experiments.tasks import forecast, series, sources
 from experiments.training import prediction, steps
 from tests.test_real_tasks import folder, real
 
@@ -162,7 +162,7 @@ def test_files_have_the_published_shape(folder, name, shape):
     train_rows = values[slice(*splits["train"])]
     np.testing.assert_allclose(train_rows.mean(0), 0, atol=1e-9)
     np.testing.assert_allclose(train_rows.std(0), 1)
-    assert data.DATASETS[series.FILES[name][0]].citation
+    assert sources.DATASETS[series.FILES[name][0]].citation
 
 
 @real

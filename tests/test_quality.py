@@ -9,8 +9,7 @@ import pytest
 from experiments import plots
 from experiments.analysis import formats, frames, published, quality, reading
 from experiments.figures import palette, ranking
-from experiments.records import point_id
-from experiments.reporting import closing, latex, quality_tables, tables
+from experiments.reporting import latex, quality_tables, tables
 from experiments.tasks import metric
 from tests import synthetic_records as synthetic
 from tests import synthetic_training as training
@@ -196,30 +195,6 @@ def test_evaluations_otherwise_than_trained_are_columns(tmp_path):
     assert rows["lsh-4"][2:5] == ["90.00 ± 0.00 (2)", "98.50 ± 0.50 (2)", "89.50 ± 0.50 (2)"]
     assert rows["LSH-4 (arXiv:2001.04451)"][3:8] == ["", "100.00", "99.90", "99.40", "91.90"]
     assert rows["LSH-4 (arXiv:2001.04451)"][-1] == "as remembered, not checked: table 2"
-
-
-def test_two_tasks_of_the_arena_have_a_mean(tmp_path):
-    found, _ = sections(training.arena(), tmp_path)
-    (section,) = closing.sections([*found.values()])
-    lines = {line["label"]: line for line in closing.over_tasks(section)}
-    assert lines["full"]["score"] == pytest.approx(0.505)
-    assert lines["local"].get("score") is None
-    assert lines["full"]["memory"] == 2e8
-    assert lines["Transformer (arXiv:2011.04006)"]["score"] == pytest.approx(0.5032)
-
-
-def test_one_task_of_the_arena_has_no_mean(tmp_path):
-    found, _ = sections(training.arena()[:3], tmp_path)
-    assert closing.sections([*found.values()]) == []
-
-
-def test_sizes_of_the_arena_have_no_mean_over_them(tmp_path):
-    records = training.arena()
-    for record in records:
-        record["config"]["size"] = "full" if record["config"]["task"] == "imdb" else "small"
-        record["id"] = point_id(record["config"])
-    found, _ = sections(records, tmp_path)
-    assert closing.sections([*found.values()]) == []
 
 
 def test_a_table_says_what_data_it_is_of(tmp_path):

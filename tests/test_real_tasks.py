@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from experiments import tasks
-from experiments.tasks import cifar10, data, imdb, mnist, splice, sst2
+from experiments.tasks import cifar10, data, imdb, mnist, sources, splice, sst2
 
 FOLDER = Path(
     os.environ.get(data.VARIABLE) or Path(__file__).parents[2] / "shared" / "data"
@@ -53,7 +53,7 @@ def test_archives_are_read_and_never_unpacked(tmp_path, monkeypatch):
 
 # those whose digest is known
 FILES = [
-    (name, file) for name, known in data.DATASETS.items() for file in known.files if file.sha256
+    (name, file) for name, known in sources.DATASETS.items() for file in known.files if file.sha256
 ]
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from experiments import tasks
-from experiments.tasks import data, language, ngrams, stdlib
+from experiments.tasks import data, language, ngrams, sources, stdlib
 
 TEXT = bytes(range(97, 123)) * 40 + b"the end"
 
@@ -164,8 +164,8 @@ def poem(tmp_path, monkeypatch):
     """A data set of one file, an empty user's folder and an empty cache."""
     text = b"o mistress mine\n" * 9
     digest = hashlib.sha256(text).hexdigest()
-    file = data.File("poem.txt", digest, len(text), "https://example.org/poem.txt")
-    monkeypatch.setitem(data.DATASETS, "poem", data.Dataset((file,), "none", "none"))
+    file = sources.File("poem.txt", digest, len(text), "https://example.org/poem.txt")
+    monkeypatch.setitem(sources.DATASETS, "poem", sources.Dataset((file,), "none", "none"))
     monkeypatch.setenv(data.VARIABLE, str(tmp_path / "given"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     (tmp_path / "given" / "poem").mkdir(parents=True)

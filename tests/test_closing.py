@@ -1,0 +1,36 @@
+"""Tasks of the Long-Range Arena: one section over those of one device, dtype and size."""
+
+import pytest
+
+from experiments.analysis import frames, reading
+from experiments.records import point_id
+from experiments.reporting import closing
+from tests import synthetic_records as synthetic
+from tests import synthetic_training as training
+
+
+def sections(records, tmp_path):
+    found = reading.read([synthetic.write(tmp_path / "in", records)])
+    assert not found.notes
+    return closing.sections(frames.sections(found.frame))
+
+
+def test_two_tasks_of_the_arena_have_a_mean(tmp_path):
+    (section,) = sections(training.arena(), tmp_path)
+    lines = {line["label"]: line for line in closing.over_tasks(section)}
+    assert lines["full"]["score"] == pytest.approx(0.505)
+    assert lines["local"].get("score") is None
+    assert lines["full"]["memory"] == 2e8
+    assert lines["Transformer (arXiv:2011.04006)"]["score"] == pytest.approx(0.5032)
+
+
+def test_one_task_of_the_arena_has_no_mean(tmp_path):
+    assert sections(training.arena()[:3], tmp_path) == []
+
+
+def test_sizes_of_the_arena_have_no_mean_over_them(tmp_path):
+    records = training.arena()
+    for record in records:
+        record["config"]["size"] = "full" if record["config"]["task"] == "imdb" else "small"
+        record["id"] = point_id(record["config"])
+    assert sections(records, tmp_path) == []
