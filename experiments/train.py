@@ -32,7 +32,6 @@ from experiments.training import (
 )
 from experiments.training import mesh as meshes
 
-OPTIONAL = fields.OPTIONAL
 # what does not change the program that a point compiles
 UNCOMPILED = {
     *("experiment", "label", "role", "size", "seed", "lr", "patience", "target", "eval_hparams"),
@@ -250,7 +249,7 @@ def _judged(task, c, best):
 
 
 def _resolve(point):
-    return {**OPTIONAL, **point}
+    return {**fields.OPTIONAL, **point}
 
 
 def _task(point):

@@ -14,7 +14,7 @@ from attention_zoo import model
 from configs import accuracy
 from experiments import tasks, train
 from experiments.running import configuration
-from experiments.training import choice, networks, pretraining
+from experiments.training import choice, fields, networks, pretraining
 
 CONFIGS = sorted(module.name for module in pkgutil.iter_modules(accuracy.__path__))
 SIZES = ("small", "medium", "full")
@@ -128,13 +128,13 @@ READ = {
 def resolved(point):
     """The point, and the model that its task makes of it."""
     task, n = point["task"], point["n"]
-    fields = READ.get(task) or tasks.make(task, n, **point["task_args"]).model
+    of_data = READ.get(task) or tasks.make(task, n, **point["task_args"]).model
     if point["task_args"].get("continuous"):
-        fields = {"kind": "encoder", "inputs": "continuous", "features": 1, "classes": 10}
+        of_data = {"kind": "encoder", "inputs": "continuous", "features": 1, "classes": 10}
     if "vocab" in point["task_args"]:
-        fields = fields | dict.fromkeys(("vocab", "target_vocab"), point["task_args"]["vocab"])
-    c = {**train.OPTIONAL, **point}
-    return c, networks.config_of(c, types.SimpleNamespace(model=fields))
+        of_data = of_data | dict.fromkeys(("vocab", "target_vocab"), point["task_args"]["vocab"])
+    c = {**fields.OPTIONAL, **point}
+    return c, networks.config_of(c, types.SimpleNamespace(model=of_data))
 
 
 def able(c, config):
@@ -223,7 +223,7 @@ def test_what_is_so_anyway_is_in_no_point(asked):
 
 
 def test_what_a_point_leaves_out_is_what_training_takes():
-    assert accuracy.UNSAID.items() <= train.OPTIONAL.items()
+    assert accuracy.UNSAID.items() <= fields.OPTIONAL.items()
     config = model.TransformerConfig(vocab=2, classes=2)
     assert {name: getattr(config, name) for name in accuracy.UNSAID_MODEL} == accuracy.UNSAID_MODEL
     assert set(accuracy.PRETRAIN) < pretraining.FIELDS

@@ -10,9 +10,8 @@ from flax import nnx
 
 from configs import accuracy
 from configs.accuracy import splice
-from experiments import train
 from experiments.tasks import labelled
-from experiments.training import networks
+from experiments.training import fields, networks
 
 CONFIG = splice.get_config()
 N, VOCAB, REAL = 60, 8, 47
@@ -29,11 +28,13 @@ OTHER = np.where(np.arange(N) == 9, (TEXT + 1) % VOCAB, TEXT)
 @pytest.fixture(scope="module", params=[*accuracy.BAGS, "recurrent"])
 def changes(request):
     """(the config's key, how far the logits of a changed text are from those of TEXT)."""
-    fields = {"mechanisms": (request.param,), "seeds": (0,)}
-    (point,) = splice.get_sweep(accuracy.changed(CONFIG, fields))
+    only = {"mechanisms": (request.param,), "seeds": (0,)}
+    (point,) = splice.get_sweep(accuracy.changed(CONFIG, only))
     form = labelled.Form(vocab=VOCAB)
     task = labelled.classification(N, "made up", None, None, 3, form, rules={}, facts={})
-    network = networks.make(networks.config_of({**train.OPTIONAL, **point}, task), rngs=nnx.Rngs(0))
+    network = networks.make(
+        networks.config_of({**fields.OPTIONAL, **point}, task), rngs=nnx.Rngs(0)
+    )
     # what stands behind the end is not the same, and hidden
     texts = np.stack([TEXT, SWAPPED, SHUFFLED, OTHER])
     texts[1:, REAL:] = 0

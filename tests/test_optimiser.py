@@ -9,7 +9,7 @@ from flax import nnx
 import attention_zoo as zoo
 from attention_zoo.layers import Buffer
 from experiments import train
-from experiments.training import networks, steps
+from experiments.training import fields, networks, steps
 from tests.alphabet import POINT, alphabet
 
 
@@ -24,7 +24,7 @@ def test_schedules_rise_and_fall():
 
 def one_step(**changes):
     """(state before, state after, loss) of a step on a fresh model."""
-    point = {**train.OPTIONAL, **POINT, **changes}
+    point = {**fields.OPTIONAL, **POINT, **changes}
     point["model"] = {**point["model"], "dropout": 0.0}
     task = alphabet(point["n"])
     model = zoo.Transformer(networks.config_of(point, task), rngs=nnx.Rngs(0))
@@ -47,7 +47,7 @@ def test_microbatches_add_up_to_the_batch(parts):
 @pytest.mark.parametrize("scan", [False, True])
 def test_only_matrices_decay(scan):
     task = alphabet(13)
-    point = {**train.OPTIONAL, **POINT, "warmup": 0, "lr": 0.5, "weight_decay": 0.5}
+    point = {**fields.OPTIONAL, **POINT, "warmup": 0, "lr": 0.5, "weight_decay": 0.5}
     point["model"] = {**point["model"], "scan": scan}
     model = zoo.Transformer(networks.config_of(point, task), rngs=nnx.Rngs(0))
     params = nnx.state(model, nnx.Param)

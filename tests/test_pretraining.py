@@ -9,7 +9,7 @@ import pytest
 
 import attention_zoo as zoo
 from experiments import records, tasks, train
-from experiments.training import loop, networks, pretraining, steps
+from experiments.training import fields, loop, networks, pretraining, steps
 from tests.test_labelled import tiny
 
 LISTOPS = {"train_examples": 60, "val_examples": 20, "test_examples": 20}
@@ -33,7 +33,12 @@ pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptio
 
 
 def pretext(objective="masked", **changes):
-    point = {**train.OPTIONAL, **POINT, **changes, "pretrain": {"objective": objective, "steps": 5}}
+    point = {
+        **fields.OPTIONAL,
+        **POINT,
+        **changes,
+        "pretrain": {"objective": objective, "steps": 5},
+    }
     task = tasks.make(point["task"], point["n"], **point["task_args"])
     (_, first), (_, second) = pretraining.stages(point, task)
     return task, first, second
@@ -67,7 +72,7 @@ def test_all_but_the_head_goes_over():
     _, first, second = pretext()
     states = [
         steps.start(zoo.Transformer(networks.config_of(POINT | {"dtype": "float32"}, t),
-                                    rngs=train.nnx.Rngs(seed)), {**train.OPTIONAL, **POINT})[2]
+                                    rngs=train.nnx.Rngs(seed)), {**fields.OPTIONAL, **POINT})[2]
         for seed, t in ((0, first), (1, second))
     ]  # fmt: skip
     found = pretraining.transfer(*states)

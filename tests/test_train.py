@@ -15,7 +15,7 @@ import pytest
 from experiments import records, run, tasks, train
 from experiments.measuring import environment
 from experiments.running import progress, worker
-from experiments.training import loop, prediction
+from experiments.training import fields, loop, prediction
 from tests.alphabet import POINT, alphabet
 
 # a write that was interrupted may leave coroutines of orbax behind
@@ -314,7 +314,7 @@ def test_as_many_batches_are_evaluated_as_predicted(tmp_path, monkeypatch, steps
 
     monkeypatch.setattr(tasks, "make", make)
     train.run_point(point, tmp_path)
-    found = prediction.evaluated({**train.OPTIONAL, **point}, alphabet(POINT["n"]), tests=True)
+    found = prediction.evaluated({**fields.OPTIONAL, **point}, alphabet(POINT["n"]), tests=True)
     assert found == len(seen)
     # none is closer to the last than they are apart
     assert [line["step"] for line in curve(tmp_path, point)] == (

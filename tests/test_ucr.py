@@ -4,10 +4,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import tasks, train
+from experiments import tasks
 from experiments.running import configuration
 from experiments.tasks import confusion, data, labelled, ucr
-from experiments.training import networks
+from experiments.training import fields, networks
 from tests.test_real_tasks import folder, real
 
 __all__ = ["folder"]
@@ -189,6 +189,6 @@ def test_long_series_are_cut_into_patches(folder):
     found = {}
     for point in module.get_sweep(config):
         task = tasks.make("ucr", point["n"], **point["task_args"])
-        made = networks.config_of({**train.OPTIONAL, **point}, task)
+        made = networks.config_of({**fields.OPTIONAL, **point}, task)
         found[point["task_args"]["dataset"]] = made.inputs, made.max_len
     assert found == {"OSULeaf": ("patches", 54), "JapaneseVowels": ("continuous", 29)}

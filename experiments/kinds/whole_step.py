@@ -17,10 +17,10 @@ from flax import nnx
 import attention_zoo as zoo
 from attention_zoo import ops
 from attention_zoo.types import Mechanism
-from experiments import tasks, train
+from experiments import tasks
 from experiments.measure import measure
 from experiments.tasks import drawn, labelled
-from experiments.training import networks, steps
+from experiments.training import fields, networks, steps
 
 # what a step without attention has in columns of its own
 APART = (
@@ -65,7 +65,7 @@ def run_point(point: Mapping, out: Path) -> dict:
 
 def program(point: Mapping, *, attention: bool = True) -> tuple:
     """(step, its arguments)."""
-    c = {**train.OPTIONAL, "lr": 1e-3, "steps": 1, **point}
+    c = {**fields.OPTIONAL, "lr": 1e-3, "steps": 1, **point}
     task = noise(c)
     network = zoo.Transformer(_config(c), rngs=nnx.Rngs(c["seed"]))
     for block in network.stack.blocks:
