@@ -12,8 +12,8 @@ from flax import nnx
 import attention_zoo as zoo
 from configs import accuracy, base
 from configs.accuracy import ucr
-from experiments import tasks, train
-from experiments.training import networks
+from experiments import tasks
+from experiments.training import fields, networks
 from tests.test_real_tasks import folder, real
 
 __all__ = ["folder"]
@@ -52,10 +52,10 @@ class Noise(nnx.Module):
 def logits(name, key):
     """Of series cut after their steps, padded to their set, and with noise in the padding."""
     short, n = SETS[name]
-    fields = {"sets": (name,), "mechanisms": (key,), "seeds": (0,)}
-    (point,) = ucr.get_sweep(accuracy.changed(CONFIG, fields))
+    chosen = {"sets": (name,), "mechanisms": (key,), "seeds": (0,)}
+    (point,) = ucr.get_sweep(accuracy.changed(CONFIG, chosen))
     task = tasks.make("ucr", n, **point["task_args"])
-    config = networks.config_of({**train.OPTIONAL, **point}, task)
+    config = networks.config_of({**fields.OPTIONAL, **point}, task)
     # one block compiles, but for an output that is shorter
     config = dataclasses.replace(config, scan=point["mechanism"] != "query_reduction")
     network = networks.make(config, rngs=nnx.Rngs(0))

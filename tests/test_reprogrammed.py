@@ -13,7 +13,7 @@ from attention_zoo.model import Transformer, TransformerConfig
 from attention_zoo.reprogrammed import ReprogrammedConfig, ReprogrammedForecaster
 from experiments import tasks, train
 from experiments.tasks import data
-from experiments.training import networks, pretraining, steps
+from experiments.training import fields, networks, pretraining, steps
 
 N, HORIZON = 40, 3
 TEXT = TransformerConfig(kind="decoder", vocab=11, width=16, depth=1, heads=2, ff=24, max_len=9)
@@ -134,7 +134,7 @@ def test_a_point_trains_the_text_model_first(small_data, tmp_path):
 
 
 def test_training_reads_the_trained_text_model_and_moves_all_but_it(small_data):
-    stages = pretraining.stages({**train.OPTIONAL, **POINT}, tasks.make("wave", N))
+    stages = pretraining.stages({**fields.OPTIONAL, **POINT}, tasks.make("wave", N))
     _, (_, task) = stages
     built = [
         steps.start(networks.make(networks.config_of(c, t), rngs=nnx.Rngs(seed)), c)

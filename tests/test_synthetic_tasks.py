@@ -9,9 +9,9 @@ import pytest
 from flax import nnx
 
 import attention_zoo as zoo
-from experiments import tasks, train
+from experiments import tasks
 from experiments.tasks import drawn, mqar
-from experiments.training import networks, prediction, steps
+from experiments.training import fields, networks, prediction, steps
 
 HELD = 50
 TASKS = {
@@ -107,7 +107,7 @@ def test_the_right_answers_score_one(name):
 def test_a_small_transformer_learns_something(name):
     task = made(name)
     point = {
-        **train.OPTIONAL,
+        **fields.OPTIONAL,
         "n": task.n,
         "mechanism": "full",
         "hparams": {},
