@@ -45,9 +45,10 @@ gallery: setup
 	$(BIN)/python -m experiments.gallery
 
 # the committed reports and calibrations again, from the committed records
+# a score is the same on every device: of trainings one report is of all devices, of the rest one of each
 results: setup
-	for file in results/*/*/records.jsonl; do \
-		$(BIN)/python -m experiments.report $$(dirname $$file) --out $$(dirname $$file)/report --figures= || exit; \
+	for folder in results/accuracy-* $$(dirname results/*/*/records.jsonl | grep -v /accuracy-); do \
+		$(BIN)/python -m experiments.report $$folder --out $$folder/report --figures= || exit; \
 	done
 	for folder in results/scaling/*/; do $(BIN)/python -m experiments.calibrate $$folder > /dev/null || exit; done
 

@@ -84,9 +84,11 @@ def find(table: str) -> Path:
 
 
 def home(file: Path) -> Path:
-    """The nearest folder above that has records."""
+    """The nearest folder above that has records, or whose folders, one a device, have."""
     for folder in file.resolve().parents:
-        if (folder / "records.jsonl").is_file() or (folder / "points").is_dir():
+        if any((*folder.glob("records.jsonl"), *folder.glob("*/records.jsonl"))):
+            return folder
+        if (folder / "points").is_dir():
             return folder
     raise ValueError(f"no records.jsonl in a folder above {file}")
 

@@ -4,6 +4,7 @@ python -m experiments.gallery        # rewrites docs/gallery and the gallery in 
 """
 
 import dataclasses
+import os
 import sys
 from pathlib import Path
 
@@ -62,8 +63,8 @@ def _picture(name, words, section, drawing, records):
     if drawing.name.endswith("-speed") and quality.memory_of(section.frame):
         line += ", the area is memory"
     line += f". {section.title}."
-    first = section.frame.iloc[0]
-    folder = records.folders[first["id"], str(first["env.device"])].resolve()
+    keys = section.frame[["id", "env.device"]].itertuples(index=False, name=None)
+    folder = Path(os.path.commonpath({records.folders[key].resolve() for key in keys}))
     return Picture(name, line, folder.relative_to(ROOT).as_posix(), drawing)
 
 

@@ -16,7 +16,7 @@ from experiments.running import again
 from tests import synthetic_records as synthetic
 
 RESULTS = Path(__file__).parents[1] / "results"
-FOLDERS = sorted(file.parent for file in RESULTS.rglob("records.jsonl"))
+FOLDERS = sorted(report.parent for report in RESULTS.rglob("report"))
 
 
 def test_entries_are_whole():

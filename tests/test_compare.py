@@ -36,6 +36,26 @@ def run(tmp_path, capsys):
     return call
 
 
+def elsewhere(record):
+    return record | {"env": record["env"] | {"device": "gpu-x"}}
+
+
+def test_what_two_devices_have_is_compared_with_the_same_one_where_there_is_one(run):
+    """A folder of scores is of all devices; a new one is of the machine at hand."""
+    found = training.language()
+    worse = copy.deepcopy(found)
+    for record in worse:
+        if record["metrics"].get("test_bpb"):
+            record["metrics"]["test_bpb"] *= 2
+    both = [*found, *map(elsewhere, worse)]
+    for again in (found, list(map(elsewhere, worse))):
+        code, said, _, _ = run(both, again)
+        assert (code, "none moved" in said) == (0, True)
+    only_there = list(map(elsewhere, found))
+    code, said, _, _ = run(only_there, worse)
+    assert (code, "worse" in said) == (0, True)
+
+
 SCALING = [r for r in synthetic.scaling() if r["config"]["label"] in ("full", "local")]
 
 

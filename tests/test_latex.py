@@ -123,7 +123,7 @@ def test_tables_compile(tmp_path):
 @needs_tex
 @pytest.mark.slow
 def test_committed_tables_fit_their_pages(tmp_path):
-    files = sorted(RESULTS.glob("*/*/report/*.tex"))
+    files = sorted(RESULTS.glob("**/report/*.tex"))
     said = compiled(
         [rf"\message{{^^J{i}:^^J}}\input{{{file}}}\clearpage" for i, file in enumerate(files)],
         tmp_path,

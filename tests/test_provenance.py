@@ -17,13 +17,18 @@ from experiments.analysis import formats, frames, reading
 from experiments.reporting import overviews, tables
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = sorted(file.parent for file in (ROOT / "results").rglob("records.jsonl"))
+FOLDERS = sorted(report.parent for report in (ROOT / "results").rglob("report"))
 FIGURES = sorted(set(re.findall(r"!\[[^]]*\]\(([^)]+)\)", (ROOT / "README.md").read_text())))
 AGAIN = "run make results, look at what differs, and commit it"
 
 
 def sections(records):
     return overviews.with_overviews(frames.sections(records.frame))
+
+
+def test_every_record_is_in_one_report():
+    for file in (ROOT / "results").rglob("records.jsonl"):
+        assert len({*file.parents} & {*FOLDERS}) == 1, file
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda path: "-".join(path.parts[-2:]))
@@ -61,7 +66,8 @@ def test_what_stands_first_on_the_page_links_to_its_records(folder):
     for section in sections(reading.read([folder])):
         for line in page.headlines(section):
             ids, device = line["target"].removeprefix("records=").split("@")
-            known = section.frame[section.frame["env.device"] == device]
+            assert device == section.device
+            known = section.frame
             assert set(ids.split(",")) <= set(known.id), line
 
 
@@ -112,8 +118,7 @@ def test_the_answer_of_the_lectures_lab_is_that_of_its_table():
 @pytest.mark.parametrize("figure", [name for name in FIGURES if name.startswith("results/")])
 def test_figures_of_the_readme_are_those_of_their_records(figure):
     file = ROOT / figure
-    home = next(folder for folder in file.parents if (folder / "records.jsonl").is_file())
-    records = reading.read([home])
+    records = reading.read([file.parents[1]])
     mine = [section for section in sections(records) if file.stem.startswith(section.name)]
     drawn = plots.draw(max(mine, key=lambda section: len(section.name)), records.curves)
     drawing = next(drawing for drawing in drawn if drawing.name == file.stem)

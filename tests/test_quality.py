@@ -9,6 +9,7 @@ import pytest
 from experiments import plots
 from experiments.analysis import formats, frames, published, quality, reading
 from experiments.figures import palette, ranking
+from experiments.page import charts
 from experiments.reporting import latex, quality_tables, tables
 from experiments.tasks import metric
 from tests import synthetic_records as synthetic
@@ -130,6 +131,64 @@ def test_no_accuracy_without_parameters_steps_seeds_and_device(recall):
         assert not local[["params", "steps", "device", "commit", "date"]].isna().any()
     assert table(recall["mqar"], "mqar-by-n").frame.n64_seeds[0] == 3
     assert "device cpu-synthetic-2c" in table(recall["mqar"], "mqar-by-n").caption
+
+
+def elsewhere(record, date="2027-01-01", **changes):
+    """The same point, measured later on another device."""
+    return record | {"env": record["env"] | {"device": "gpu-x", "date": date}} | changes
+
+
+@pytest.fixture
+def of_two_devices(tmp_path):
+    """local on both, performer on the second: (section, the records of local, seeds 0 to 2)."""
+    full, performer = (
+        training.train(label, 64, 0, 0.9, task="mqar") for label in ("full", "performer")
+    )
+    local = [training.train("local", 64, seed, 0.5 + seed / 10, task="mqar") for seed in range(3)]
+    again = elsewhere(local[0], metrics=local[0]["metrics"] | {"test_accuracy": 0.1})
+    synthetic.write(tmp_path / "a", [full, *local[:2]])
+    synthetic.write(tmp_path / "b", [again, elsewhere(local[2]), elsewhere(performer)])
+    (section,) = frames.sections(reading.read([tmp_path]).frame)
+    return section, local
+
+
+def test_devices_share_a_table_of_scores_and_a_point_of_both_counts_once(of_two_devices):
+    section, local = of_two_devices
+    assert (section.name, section.device) == ("mqar", "cpu-synthetic-2c and gpu-x")
+    rows = by(quality.variants(section, quality.metric_of(section)))
+    row = rows["local", 64]
+    assert (row["score"], row["seeds"]) == (pytest.approx(0.6), 3)
+    assert row["records"] == frames.sources(record["id"] for record in local)
+    found = table(section, "mqar-by-n")
+    places = {line[0]: line[[c.header for c in found.columns if c.shown].index("device")]
+              for line in found.text()}  # fmt: skip
+    assert places["local"] == "cpu-synthetic-2c, gpu-x"
+    assert places["performer"] == "gpu-x"
+
+
+def test_a_point_that_failed_on_one_device_counts_where_it_came_through(tmp_path):
+    failed = training.train("local", 64, 0, 0.5, "oom", "no room", task="mqar")
+    synthetic.write(tmp_path / "a", [failed])
+    synthetic.write(tmp_path / "b", [elsewhere(training.train("local", 64, 0, 0.5, task="mqar"))])
+    (section,) = frames.sections(reading.read([tmp_path]).frame)
+    (row,) = quality.variants(section, quality.metric_of(section))
+    assert (row["status"], row["device"]) == ("ok", "gpu-x")
+
+
+def test_times_of_several_devices_are_never_mixed(of_two_devices):
+    section, _ = of_two_devices
+    models = quality.variants(section, quality.metric_of(section))
+    assert by(models)["local", 64]["seconds_per_step"] is None
+    timed, others = quality.of_one_device(models)
+    assert [row["label"] for row in timed] == ["full"]
+    assert others == ["local", "performer"]
+    (drawing,) = (d for d in plots.draw(section, {}) if d.name == "mqar-speed")
+    texts = " ".join(text.get_text() for text in drawing.figure.axes[0].texts)
+    assert "of another device: local, performer" in " ".join(texts.split())
+    (chart,) = (c for c in charts.build([section], {}) if c["name"] == "accuracy")
+    speeds = {row["label"] for row in chart["rows"] if "speed" in row}
+    assert speeds == {"full"}
+    assert {row["device"] for row in chart["rows"]} == {section.device}
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,7 @@ def test_one_label_of_two_configs_is_two_curves(tmp_path):
     assert look["local window=8"] != look["local window=16"]
 
 
-def test_devices_are_never_mixed(tmp_path):
+def test_devices_of_measured_times_are_never_mixed(tmp_path):
     found = synthetic.scaling()
     other = [record | {"env": record["env"] | {"device": "gpu-x"}} for record in found]
     synthetic.write(tmp_path / "a", found)

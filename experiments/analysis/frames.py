@@ -20,14 +20,15 @@ KINDS = {
     "sharding": "traffic",
     "plan": "plan",
 }
+DEVICE, AND = "env.device", " and "
 # parts of names that are written so
 ACRONYMS = ("cifar10", "fsdd", "imdb", "mnist", "mqar", "sst2", "tpu", "ucr")
 
+# what must agree before two points may share a figure; a score is the same on every device
 TRAINING = (
-    *("env.device", "config.dtype", "config.task", "config.size"),
+    *("config.dtype", "config.task", "config.size"),
     *("config.model.width", "config.model.depth"),
 )
-# what must agree before two points may share a figure
 SETTINGS = {
     "kernel": ("env.device", "config.dtype", "config.batch", "config.heads", "config.head_dim",
                "config.value_dim", "config.causal"),
@@ -91,6 +92,11 @@ class Section:
     title: str
     frame: pd.DataFrame
 
+    @property
+    def device(self) -> str:
+        """The one it was measured on, or all of them in words."""
+        return devices(self.frame)
+
     @functools.cached_property
     def cells(self) -> pd.DataFrame:
         """See the function of this name, which hands out copies."""
@@ -120,13 +126,26 @@ def sections(frame: pd.DataFrame) -> list[Section]:
                 setting = dict(zip(columns, values, strict=True))
                 parts = [_short(c, setting[c]) for c in varying]
                 name = _slug("-".join([stem, *filter(None, parts)]))
-                where = f"{heading(stem)} on {setting['env.device']}"
-                rest = [_short(c, setting[c], spaced=True) for c in columns[1:]]
+                part = part if DEVICE in columns else _once(part)
+                where = f"{heading(stem)} on {devices(part)}"
+                rest = [_short(c, setting[c], spaced=True) for c in columns if c != DEVICE]
                 # an experiment named after its task says it once
                 rest = [part for part in rest if part and part not in stem.split("-")]
                 title = ", ".join([where, *rest])
                 found.append(Section(kind, name, title, _labelled(part, kind)))
     return sorted(found, key=lambda section: [*KINDS].index(section.kind))
+
+
+def devices(frame: pd.DataFrame) -> str:
+    """Those of the records: "a", or "a and b"."""
+    return AND.join(sorted(set(frame[DEVICE])))
+
+
+def _once(rows):
+    """Of a point that several devices have, the first record with a result: which one it is was
+    settled before the others were known."""
+    ranked = rows.assign(failed=rows.status != "ok").sort_values(["failed", "env.date"])
+    return rows.loc[rows.index.isin(ranked.drop_duplicates("id").index)]
 
 
 def heading(name: str) -> str:

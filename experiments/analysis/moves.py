@@ -64,7 +64,7 @@ def between(
     """ValueError where no point is in both."""
     if a.empty or b.empty:
         raise ValueError(f"no records in {'A' if a.empty else 'B'}")
-    apart = max(frame["env.device"].nunique() for frame in (a, b)) > 1
+    apart = min(frame["env.device"].nunique() for frame in (a, b)) > 1
     groups = [_points(frame, ignore, apart) for frame in (a, b)]
     shared = [key for key in groups[0] if key in groups[1]]
     if not shared:
@@ -73,10 +73,16 @@ def between(
         raise ValueError(f"no point is in both; {had}")
     found = []
     for key in shared:
-        found += _rows(groups[0][key], groups[1][key], ratio)
+        found += _rows(*_alike(groups[0][key], groups[1][key]), ratio)
     through = [{key for key, group in of.items() if _came(group)} for of in groups]
     missing = [_point(groups[0][key]) for key in groups[0] if key in through[0] - groups[1].keys()]
     return Moves(found, missing, len(through[0]), len(through[0] & through[1]))
+
+
+def _alike(*groups):
+    """Only what is of the devices that both have, where there are such."""
+    both = set.intersection(*(set(group["env.device"]) for group in groups))
+    return [group[group["env.device"].isin(both)] if both else group for group in groups]
 
 
 def _points(frame, ignore, apart):

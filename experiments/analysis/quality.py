@@ -69,6 +69,8 @@ def variant(label: str, n: int, group: pd.DataFrame, metric: Metric, held=None) 
     }
     found = {key: _mean(good, source or key) for key, source in keys.items()}
     row |= {key: value for key, value in found.items() if value is not None}
+    if column(good, frames.DEVICE).nunique() > 1:
+        row["seconds_per_step"] = None  # a mean over devices is no time of any
     if lost := _lost(good.loc[values.index], values, metric):
         row["status"] = lost if status == "ok" else f"{lost}; {status}"
     return row
@@ -187,6 +189,17 @@ def far(models: list[dict]) -> Callable[[float | None], bool]:
         return not missing(score) and not low - room <= score <= high + room
 
     return is_far
+
+
+def of_one_device(rows: Iterable[dict]) -> tuple[list[dict], list[str]]:
+    """The rows with a score and a time of the device that has most of them, for times of several
+    may not share an axis; and the labels of other devices' rows."""
+    scored = [row for row in rows if not missing(row.get("score"))]
+    timed = [row for row in scored if not missing(row.get("seconds_per_step"))]
+    devices = [row["device"] for row in timed]
+    most = max(sorted(set(devices)), key=devices.count, default=None)
+    others = [row["label"] for row in scored if devices and row["device"] != most]
+    return [row for row in timed if row["device"] == most], others
 
 
 def losses(rows: list[dict]) -> list[str]:

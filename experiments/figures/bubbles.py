@@ -7,7 +7,7 @@ import matplotlib.ticker as ticks
 from matplotlib.lines import Line2D
 
 from experiments.analysis import published
-from experiments.analysis.formats import missing, significant
+from experiments.analysis.formats import significant
 from experiments.analysis.quality import MEMORY, memory_of
 from experiments.figures import canvas, palette
 from experiments.figures.canvas import Drawing
@@ -34,7 +34,7 @@ class Bubble:
 
 
 def of_rows(rows, look) -> list[Bubble]:
-    """Of what has a score and a time."""
+    """Of rows with a score and a time, such as `quality.of_one_device` has."""
     return [
         Bubble(
             row["label"],
@@ -44,7 +44,6 @@ def of_rows(rows, look) -> list[Bubble]:
             row.get("memory"),
         )
         for row in rows
-        if not missing(row.get("score")) and row.get("seconds_per_step")
     ]
 
 

@@ -2,6 +2,7 @@
 
 import base64
 import dataclasses
+import functools
 import gzip
 import json
 import math
@@ -113,8 +114,7 @@ def _plain(value):
 def _tables(parts, failed) -> dict[str, dict]:
     found = {failed.name: _table(failed, "")}
     for part in parts:
-        device = str(part.section.frame["env.device"].iloc[0])
-        found |= {table.name: _table(table, device) for table in part.tables}
+        found |= {table.name: _table(table, part.section.device) for table in part.tables}
     return found
 
 
@@ -191,9 +191,9 @@ def headlines(section: Section) -> list[dict]:
         "sharding": messages.sharding_lines,
         "plan": messages.plan_lines,
     }
-    device = section.frame["env.device"].iloc[0]
+    target = functools.partial(_link, device=section.device)
     return [
-        {"figure": figure, "words": words, "where": section.title, "target": _link(ids, device)}
+        {"figure": figure, "words": words, "where": section.title, "target": target(ids)}
         for figure, words, ids in found[section.kind](section)
     ]
 

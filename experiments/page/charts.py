@@ -145,6 +145,8 @@ def _scores(section, facets, metric, styles):
     styles |= _styles(pd.DataFrame(models))
     scored = [row for row in models if not missing(row.get("score"))]
     is_far = quality.far(scored) if scored else lambda score: False
+    for n in lengths:
+        _speeds([row for row in models if row["n"] == n])
     for row in found:
         score, error = row.get("score"), row.get("stderr")
         if row["what"] == "rule" and row["label"] == "uniform":
@@ -154,8 +156,6 @@ def _scores(section, facets, metric, styles):
                 continue
             grey = _style(palette.style(row["mechanism"])) if row.get("mechanism") else {}
             styles[row["label"]] = RULE | ({"marker": grey["marker"]} if grey else {})
-        if not missing(row.get("seconds_per_step")):
-            row["speed"] = 1 / row["seconds_per_step"]
         if not missing(score):
             row["score"] = score / metric.scale
         for n in [row["n"]] if row["n"] else lengths:
@@ -165,6 +165,13 @@ def _scores(section, facets, metric, styles):
                 low, high = ((score + sign * error) / metric.scale for sign in (-1, 1))
                 point |= _bars("score", low, high)
             yield point
+
+
+def _speeds(rows):
+    """Adds `speed` to those that may be compared in it."""
+    timed, _ = quality.of_one_device(rows)
+    for row in timed:
+        row["speed"] = 1 / row["seconds_per_step"]
 
 
 LOSSES = {"train_loss": "training loss", "val_loss": "validation loss"}
@@ -229,9 +236,8 @@ def arena(sections, _) -> dict:
     for section, facets in _of(sections, "arena"):
         found = [row for row in closing.over_tasks(section) if row["what"] == "model"]
         styles |= _styles(pd.DataFrame(found))
+        _speeds(found)
         for row in found:
-            if not missing(row.get("seconds_per_step")):
-                row["speed"] = 1 / row["seconds_per_step"]
             if not missing(row.get("score")):
                 row["score"] /= metric.scale
             rows.append(_row(row, facets, ("speed", "score", "memory")))
@@ -270,7 +276,7 @@ def _of(sections: Iterable[Section], kind: str):
     """(section, its facets) of a kind."""
     for section in sections:
         if section.kind == kind:
-            device = str(section.frame["env.device"].iloc[0])
+            device = section.device
             yield section, {"device": device, "setting": section.title.replace(f" on {device}", "")}
 
 

@@ -5,7 +5,9 @@ async function unpack(id) {
 }
 
 let data, records, found_by_id, grid;
-const find_record = (id, device) => (found_by_id.get(id) ?? []).find((record) => !device || record["env.device"] === device);
+// of a device or, as scores are, of several: "a and b"
+const measured_on = (record, device) => !device || device.split(" and ").includes(record["env.device"]);
+const find_record = (id, device) => (found_by_id.get(id) ?? []).find((record) => measured_on(record, device));
 
 const FILTERS = ["config.experiment", "env.device", "config.mechanism", "config.mode", "config.n", "status"];
 
@@ -50,7 +52,7 @@ function filter_records() {
   const [ids, device] = location.hash.startsWith("#records=") ? parse_link(location.hash) : [null, ""];
   const shown = grid.filter((i) => {
     const record = records[i];
-    if (ids && !(ids.has(record.id) && (!device || record["env.device"] === device))) return false;
+    if (ids && !(ids.has(record.id) && measured_on(record, device))) return false;
     if (!wanted.every(([key, value]) => String(record[key]) === value)) return false;
     record.text ??= Object.entries(record).map(([, value]) => value).join(" ").toLowerCase();
     return words.every((word) => record.text.includes(word));
@@ -71,7 +73,7 @@ function follow() {
   document.getElementById("filters").reset();
   filter_records();
   document.getElementById("records").scrollIntoView();
-  const known = records.filter((record) => ids.has(record.id) && (!device || record["env.device"] === device));
+  const known = records.filter((record) => ids.has(record.id) && measured_on(record, device));
   if (known.length === 1) show_record(known[0]);
   else document.getElementById("filters").elements.text.focus({ preventScroll: true });
 }

@@ -17,13 +17,12 @@ from experiments.reporting.quality_tables import mean_cell, mean_column
 
 
 def sections(found: list[Section]) -> list[Section]:
-    """One for each device, dtype and size that trained two of the tasks, each task at its fullest
-    N."""
+    """One for each dtype and size that trained two of the tasks, each task at its fullest N."""
     groups = {}
     for section in found:
         first = section.frame.iloc[0]
         if section.kind == "train" and first["config.task"] in published.arena_tasks():
-            said = (first.get(c) for c in ("env.device", "config.dtype", "config.size"))
+            said = (first.get(c) for c in ("config.dtype", "config.size"))
             key = tuple(str(value) for value in said if not missing(value))
             kept, task = groups.setdefault(key, {}), first["config.task"]
             if task not in kept or len(section.frame) > len(kept[task].frame):
@@ -37,8 +36,9 @@ def _over(key, by_task, groups):
         n = quality.fullest(quality.variants(section, quality.metric_of(section)))
         parts.append(section.frame[section.frame["config.n"] == n])
     name = "arena" if groups == 1 else "-".join(["arena", *key])
-    title = f"Long-Range Arena's tasks on {', '.join(key)}"
-    return Section("arena", name, title, pd.concat(parts))
+    frame = pd.concat(parts)
+    title = f"Long-Range Arena's tasks on {', '.join([frames.devices(frame), *key])}"
+    return Section("arena", name, title, frame)
 
 
 def tables(section: Section, text: str) -> list[Table]:
@@ -77,14 +77,17 @@ def draw(section: Section, curves: dict) -> list[Drawing]:
     frame = section.frame
     look = palette.styles(frame.rename(columns={"config.mechanism": "mechanism"}))
     models = [line for line in lines if line["what"] == "model"]
+    timed, elsewhere = quality.of_one_device(models)
+    lost = [f"no mean: {line['label']}" for line in models if missing(line.get("score"))]
+    lost += [f"of another device: {', '.join(elsewhere)}"] if elsewhere else []
     tasks = ", ".join(sorted(frame["config.task"].unique()))
     drawings = bubbles.draw(
         section,
         "Score, speed and memory",
         metric,
-        bubbles.of_rows(models, look),
+        bubbles.of_rows(timed, look),
         bubbles.of_arena(),
-        [f"no mean: {line['label']}" for line in models if missing(line.get("score"))],
+        lost,
         f"Mean {metric.words} over {tasks}",
         "score: the mean of its five tasks",
     )
@@ -114,6 +117,7 @@ def _line(rows, tasks):
         if not any(map(missing, errors)):
             line["stderr"] = sum(error**2 for error in errors) ** 0.5 / tasks
         seconds = [row.get("seconds_per_step") for row in known]
+        seconds = seconds if len({row.get("device") for row in known}) == 1 else [None]
         line["seconds_per_step"] = None if any(map(missing, seconds)) else sum(seconds) / tasks
         line["memory"] = max((row["memory"] for row in known if row.get("memory")), default=None)
     said = [f"{row['task']}: {row['status']}" for row in rows if row["status"] != "ok"]

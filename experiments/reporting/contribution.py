@@ -26,21 +26,18 @@ CLEAR = "yes, better", "yes, worse"
 
 
 def sections(found: list[Section]) -> list[Section]:
-    """One for each metric and device whose tasks have final runs with the block and without."""
+    """One for each metric whose tasks have final runs with the block and without."""
     groups = {}
     for section in found:
         if section.kind == "train" and _pairs(section.frame["label"]):
-            metric = quality.metric_of(section)
-            key = metric.key, str(section.frame["env.device"].iloc[0])
-            groups.setdefault(key, []).append(section)
-    return [_over(*key, parts, groups) for key, parts in groups.items()]
+            groups.setdefault(quality.metric_of(section).key, []).append(section)
+    return [_over(metric, parts) for metric, parts in groups.items()]
 
 
-def _over(metric, device, parts, groups):
-    alone = sum(key[0] == metric for key in groups) == 1
-    name = f"attention-adds-{metric}" + ("" if alone else f"-{device}")
+def _over(metric, parts):
     frame = pd.concat([part.frame.assign(part=part.name) for part in parts])
-    return Section("contribution", name, f"What attention adds on {device}", frame)
+    title = f"What attention adds on {frames.devices(frame)}"
+    return Section("contribution", f"attention-adds-{metric}", title, frame)
 
 
 def _pairs(labels):

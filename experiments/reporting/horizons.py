@@ -17,23 +17,23 @@ HORIZON = "config.task_args.horizon"
 
 
 def sections(found: list[Section]) -> list[Section]:
-    """One for each device and dtype that forecast a series at two horizons, by size and setting."""
+    """One for each dtype and size that forecast a series at two horizons, by setting."""
     groups = {}
     for section in found:
         first = section.frame.iloc[0]
         if section.kind == "train" and first["config.task"] == "forecast":
             experiment = str(first["config.experiment"]).rsplit("-", 1)[0]
-            key = experiment, str(first["env.device"]), str(first["config.dtype"])
-            size = str(first.get("config.size"))
-            groups.setdefault((*key, size), []).append(section)
+            key = experiment, str(first["config.dtype"]), str(first.get("config.size"))
+            groups.setdefault(key, []).append(section)
     return [_over(*key, parts, groups) for key, parts in groups.items() if len(parts) > 1]
 
 
-def _over(experiment, device, dtype, size, parts, groups):
+def _over(experiment, dtype, size, parts, groups):
     alone = sum(key[0] == experiment for key in groups) == 1
-    name = experiment if alone else f"{experiment}-{device}-{dtype}-{size}"
-    title = f"{frames.heading(experiment)} on {device}, {dtype}, {size}"
-    return Section("horizons", name, title, pd.concat([part.frame for part in parts]))
+    name = experiment if alone else f"{experiment}-{dtype}-{size}"
+    frame = pd.concat([part.frame for part in parts])
+    title = f"{frames.heading(experiment)} on {frames.devices(frame)}, {dtype}, {size}"
+    return Section("horizons", name, title, frame)
 
 
 def tables(section: Section, text: str) -> list[Table]:

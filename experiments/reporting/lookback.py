@@ -97,6 +97,7 @@ def _line(label, rows, metric):
         sources = frames.sources(row["records"] for row in (at["chosen"], rows[0]))
         line |= mean_cell("gain", {"score": gain, "stderr": error, "records": sources})
     for place, key in itertools.product(("chosen", "longest"), COSTS):
-        if not missing(rows[0].get(key)) and not missing(at[place].get(key)):
+        alike = key != "seconds_per_step" or rows[0]["device"] == at[place]["device"]
+        if alike and not missing(rows[0].get(key)) and not missing(at[place].get(key)):
             line[f"{key}_{place}"] = at[place][key] / rows[0][key]
     return line | {"records": frames.sources(row["records"] for row in rows)}

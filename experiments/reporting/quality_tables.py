@@ -1,5 +1,6 @@
 """Sections of training records -> tables and headlines, whatever the metric. Imports no jax."""
 
+import dataclasses
 import re
 
 import pandas as pd
@@ -235,6 +236,7 @@ def grid(section: Section, text: str) -> list[Table]:
         "Runs that only chose a learning rate, on the validation split. Bold: the best, of those "
         f"that reach the config's target the earliest, of equal scores the lower loss. {MEAN}"
     )
+    columns = used(columns, lines)
     return [Table.of(section.name, section.title, f"{how} {text}", columns, lines, bold)]
 
 
@@ -286,9 +288,21 @@ def _span(values, column):
 
 
 def used(columns, rows):
-    """Without the optional ones that no row has."""
+    """Without the optional ones that no row has; the device where there are several."""
     known = {key for row in rows for key, value in row.items() if not missing(value)}
-    return [column for column in columns if column.key in known or column.key not in OPTIONAL]
+    devices = {
+        device
+        for row in rows
+        if not missing(row.get("device"))
+        for device in row["device"].split(", ")
+    }
+    return [
+        dataclasses.replace(column, shown=True)
+        if column.key == "device" and len(devices) > 1
+        else column
+        for column in columns
+        if column.key in known or column.key not in OPTIONAL
+    ]
 
 
 def headlines(section: Section):
