@@ -13,6 +13,7 @@ import attention_zoo as zoo
 from attention_zoo import model
 from configs import accuracy
 from experiments import tasks, train
+from experiments.analysis import quality
 from experiments.running import configuration
 from experiments.training import choice, fields, networks, pretraining
 
@@ -166,7 +167,8 @@ def test_parameters_are_within_a_tenth_of_full_attention(name, size):
         assert reference.startswith("full")
         # what is no transformer has a width of its own
         ratios = {key: x / known.get((reference, key[1]), first) for key, x in counts.items()}
-        unequal = {label for (label, _), ratio in ratios.items() if not 0.9 <= ratio <= 1.1}
+        low, high = quality.EVEN
+        unequal = {label for (label, _), ratio in ratios.items() if not low <= ratio <= high}
         said = set(accuracy.at_length(config, n).unequal) & {label for label, _ in counts}
         assert unequal == said, (n, ratios)
 

@@ -175,6 +175,25 @@ def test_a_point_that_failed_on_one_device_counts_where_it_came_through(tmp_path
     assert (row["status"], row["device"]) == ("ok", "gpu-x")
 
 
+def test_unequal_parameters_are_said_apart_from_those_by_length(tmp_path):
+    found = [training.train("full", 64, 0, 0.6, task="imdb")]
+    for label, more, by_length in (
+        ("local", 40_000, 0),
+        ("linear", 60_000, 0),
+        ("rfa", 60_000, 50_000),
+    ):
+        held = {"params": found[0]["metrics"]["params"] + more, "params_length_sized": by_length}
+        found.append(training.train(label, 64, 0, 0.7, task="imdb", metrics=held))
+        found.append(training.train(label, 128, 0, 0.7, task="imdb", metrics=held))
+    (section,) = sections(found, tmp_path)[0].values()
+    rows = by(quality.rows(section))
+    assert {rows[label, 128]["status"] for label in ("local", "rfa")} == {"ok"}
+    assert {rows["linear", n]["status"] for n in (64, 128)} == {"1.13 times full's parameters"}
+    # what is no fair comparison is no headline
+    ((_, words, _),) = quality_tables.headlines(section)
+    assert "linear" not in words
+
+
 def test_times_of_several_devices_are_never_mixed(of_two_devices):
     section, _ = of_two_devices
     models = quality.variants(section, quality.metric_of(section))

@@ -23,6 +23,8 @@ MEMORY = {
 }
 METRIC_FACTS = ("params", "params_length_sized", "decode_state_bytes", "steps", "tokens_per_step",
                 "flops_per_step", "seconds_per_step", "lr")  # fmt: skip
+# the parameters of a fair comparison, over those of full attention
+FULL, EVEN = "full", (0.9, 1.1)
 # what is farther from the models than so many times their spread would squeeze them
 FAR = 2
 CONFIG_FACTS = {
@@ -48,10 +50,25 @@ def rows(section: Section) -> list[dict]:
 
 
 def variants(section: Section, metric: Metric) -> list[dict]:
-    """A row a variant and N: means over the seeds that came through."""
+    """A row a variant and N: means over the seeds that came through; what has not as many
+    parameters as full attention says so."""
     held = memory_of(section.frame)
     groups = section.frame.groupby(["label", "config.n"], sort=True)
-    return [variant(label, n, group, metric, held) for (label, n), group in groups]
+    rows = [variant(label, n, group, metric, held) for (label, n), group in groups]
+    even = {row["n"]: own for row in rows if row["label"] == FULL and (own := _own(row))}
+    for row in rows if even else ():
+        # where only what is cheap runs, full attention of the shortest
+        reference = even.get(row["n"], next(iter(even.values())))
+        ratio = (_own(row) or reference) / reference
+        if not EVEN[0] <= ratio <= EVEN[1]:
+            said = f"{ratio:.3g} times {FULL}'s parameters"
+            row["status"] = said if row["status"] == "ok" else f"{row['status']}; {said}"
+    return rows
+
+
+def _own(row):
+    """Parameters but those whose number is the length's."""
+    return (row.get("params") or 0) - (row.get("params_length_sized") or 0)
 
 
 def variant(label: str, n: int, group: pd.DataFrame, metric: Metric, held=None) -> dict:
