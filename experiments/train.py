@@ -57,7 +57,7 @@ def check_mesh(point: Mapping, asked: Mapping[str, int]) -> None:
     """ValueError names what the devices along an axis do not divide, or cannot share."""
     for c, task in _stages(_resolve(point)):
         config = networks.config_of(c, task)
-        meshes.divides("data", asked, **{meshes.ROWS: c["batch"] // c["microbatches"]})
+        meshes.divides("data", asked, **{meshes.ROWS: fields.rows(c)})
         units = {name: getattr(config, name) for name in ("heads", "ff") if hasattr(config, name)}
         meshes.divides("model", asked, **units)
         meshes.divides("sequence", asked, n=c["n"])
@@ -92,7 +92,7 @@ def run_point(point: Mapping, out: Path, asked: Mapping[str, int] | None = None)
     `asked`: the mesh of devices, see mesh.py.
     """
     c, name = _resolve(point), records.point_id(point)
-    mesh = meshes.make(asked, c["batch"] // c["microbatches"])
+    mesh = meshes.make(asked, fields.rows(c))
     better = {"higher_is_better": _task(c).higher_is_better}
     c["lr"], chosen = distributed.agree(
         lambda: choice.choose(point, Path(out), _task(c).metric, **better)
@@ -181,7 +181,7 @@ def _train(whole, number, out, name, stop, mesh, pretrained=None):
     like = jax.eval_shape(lambda x: x, state)
 
     def evaluate(split, variables):
-        return steps.evaluate(sums, task, split, c["batch"], variables, stop.heed)
+        return steps.evaluate(sums, task, split, fields.rows(c), variables, stop.heed)
 
     folder = Path(out) / "checkpoints" / name
     with checkpointing.Checkpoints(folder) as checkpoints, curves.Curve(out, name) as curve:
@@ -218,7 +218,7 @@ def _otherwise(c, task, best, mesh):
         variables = {"params": best["params"], "buffers": jax.tree.map_with_path(fitting, buffers)}
         sums = jax.jit(meshes.on(mesh, steps.held_out_sums(graph, task)))
         fed = meshes.feed(task, mesh)
-        scores = steps.evaluate(sums, fed, "test", c["batch"], meshes.place(variables, mesh))
+        scores = steps.evaluate(sums, fed, "test", fields.rows(c), meshes.place(variables, mesh))
         found[f"test_{task.metric}@{words}"] = scores[task.metric]
     return found
 

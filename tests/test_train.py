@@ -299,14 +299,19 @@ def test_the_prediction_is_near_the_count(undisturbed):
 
 
 @pytest.mark.parametrize(("steps", "evaluated"), [(4, [4]), (5, [5]), (12, [5, 12])])
-def test_as_many_batches_are_evaluated_as_predicted(tmp_path, monkeypatch, steps, evaluated):
-    point, seen = POINT | {"eval_every": 5, "steps": steps}, []
+@pytest.mark.parametrize("microbatches", [1, 3])
+def test_as_many_batches_are_evaluated_as_predicted(
+    tmp_path, monkeypatch, microbatches, steps, evaluated
+):
+    point, seen = POINT | {"eval_every": 5, "steps": steps, "microbatches": microbatches}, []
 
     def make(name, n, **args):
         task = alphabet(n)
 
         def held_out(split, size):
             for batch in task.held_out(split, size):
+                # no more at once than a step holds
+                assert len(batch["inputs"]) <= point["batch"] / microbatches
                 seen.append(split)
                 yield batch
 

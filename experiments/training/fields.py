@@ -41,6 +41,11 @@ NUMBERS = {
 SEEDS = 2**32
 
 
+def rows(c: Mapping[str, Any]) -> int:
+    """Sequences that are held at once: those of a microbatch."""
+    return c["batch"] // c["microbatches"]
+
+
 def check(c: Mapping[str, Any]) -> None:
     """ValueError names the field that is wrong, of a point with all of them."""
     sizes = ("n", "batch", "steps", "eval_every", "microbatches")

@@ -11,7 +11,7 @@ from flax import nnx
 
 from attention_zoo import model
 from experiments.tasks import Task
-from experiments.training import networks
+from experiments.training import fields, networks
 
 # on a CPU small models wait for memory: in FLOPs of a matrix product, what a byte costs that a step
 # keeps for its gradient, and one of its mechanisms (fitted to results/accuracy-*: four of five of
@@ -30,7 +30,8 @@ def predict(stages: Sequence[tuple[Mapping[str, Any], Task]]) -> dict:
     costs, steps = [], 0.0
     for number, (c, task) in enumerate(stages):
         last = number == len(stages) - 1
-        whole = c["steps"] + FORWARD * evaluated(c, task, tests=last)
+        share = fields.rows(c) / c["batch"]
+        whole = c["steps"] + FORWARD * share * evaluated(c, task, tests=last)
         flops, held, waits = _step(c, networks.config_of(c, task))
         costs.append((whole * flops, whole * max(flops, waits), held))
         steps += whole
@@ -45,10 +46,10 @@ def predict(stages: Sequence[tuple[Mapping[str, Any], Task]]) -> dict:
 
 def evaluated(c: Mapping[str, Any], task: Task, *, tests: bool) -> int:
     """Batches of all validations, and of the test at the end."""
-    found = max(1, c["steps"] // c["eval_every"]) * _batches(task, "val", c["batch"])
+    found = max(1, c["steps"] // c["eval_every"]) * _batches(task, "val", fields.rows(c))
     if tests:
         splits = ["test"] * (1 + len(c["eval_hparams"])) + [*task.also]
-        found += sum(_batches(task, split, c["batch"]) for split in splits)
+        found += sum(_batches(task, split, fields.rows(c)) for split in splits)
     return found
 
 
@@ -83,6 +84,6 @@ def _step(c, config):
     weights = len(calls) * layer + config.width * outputs
     flops = sum(cost.train_flops for cost in costs) + 6 * weights * tokens
     kept = 4 * tokens * len(calls) * (10 * config.width + 3 * config.ff)
-    held = 16 * weights + kept + sum(cost.bytes for cost in costs)
+    held = 16 * weights + (kept + sum(cost.bytes for cost in costs)) // c["microbatches"]
     mixing = sum(cost.train_bytes for cost in costs)
     return flops, held, KEPT_FLOPS * kept + MIXING_FLOPS * mixing
