@@ -52,6 +52,7 @@ def tables(section: Section, text: str) -> list[Table]:
     at = findings.column(section.frame, RATE_AT).dropna().unique()
     if len(at) == 1:
         how += f" All look-backs have the rate that was chosen at {at[0]:,.0f}."
+    columns = quality_tables.used(columns, rows)
     return [Table.of(section.name, section.title, f"{how} {text}", columns, rows)]
 
 
