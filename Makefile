@@ -45,7 +45,7 @@ gallery: setup
 	$(BIN)/python -m experiments.gallery
 
 # the committed reports and calibrations again, from the committed records
-# a score is the same on every device: of trainings one report is of all devices, of the rest one of each
+# a score is the same on every device: one report of all devices for accuracy-*, of the rest one of each
 results: setup
 	for folder in results/accuracy-* $$(dirname results/*/*/records.jsonl | grep -v /accuracy-); do \
 		$(BIN)/python -m experiments.report $$folder --out $$folder/report --figures= || exit; \

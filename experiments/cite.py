@@ -42,6 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
         options = parser().parse_args(arguments)
         file = find(options.table)
         found = reading.read([home(file)])
+        is_of(file, found.frame)
         cited, unknown = text(file, found.frame, dict(options.where))
     except ValueError as error:
         print(f"experiments.cite: {' '.join(str(error).split())}", file=sys.stderr)
@@ -91,6 +92,19 @@ def home(file: Path) -> Path:
         if (folder / "points").is_dir():
             return folder
     raise ValueError(f"no records.jsonl in a folder above {file}")
+
+
+def is_of(file: Path, frame: pd.DataFrame) -> None:
+    """ValueError where the report has a record that is not among these: it was made elsewhere."""
+    beside = file.with_name("records.csv")
+    if beside.is_file() and not frame.empty:
+        keys = ["id", frames.DEVICE]
+        had = pd.read_csv(beside, usecols=keys, dtype=str)
+        if set(had[keys].itertuples(index=False)) - set(frame[keys].itertuples(index=False)):
+            raise ValueError(
+                f"{file} is of other records than those in {shown(home(file))}; cite a report that "
+                "stands in the folder of its records"
+            )
 
 
 def of_table(file: Path, frame: pd.DataFrame, where: dict) -> tuple[Section, set[str]]:

@@ -9,7 +9,7 @@ import pytest
 
 import attention_zoo as zoo
 from attention_zoo import scores
-from experiments import cite, records, run, tasks
+from experiments import cite, records, report, run, tasks
 from experiments.analysis import published, reading, references
 from experiments.measuring import environment
 from experiments.running import again
@@ -195,6 +195,18 @@ def test_bad_input_is_one_line(folder, capsys, arguments, words):
     err = capsys.readouterr().err
     assert words in err
     assert err.count("\n") == 1
+
+
+def test_a_report_elsewhere_is_not_taken_for_one_of_the_records_near_it(folder, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert report.main([str(folder), "--out", str(out / "report"), "--figures="]) == 0
+    synthetic.write(out / "other", [synthetic.kernel("full", 16)])
+    table = next((out / "report").glob("scaling*.csv"))
+    assert cite.main([str(table)]) == 2
+    said = capsys.readouterr().err
+    assert "is of other records than those in" in said
+    synthetic.write(out / "same", records.load(folder))
+    assert cite.main([str(table)]) == 0
 
 
 def test_points_again_are_those_of_the_records(folder):

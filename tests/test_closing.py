@@ -17,11 +17,30 @@ def sections(records, tmp_path):
 
 def test_two_tasks_of_the_arena_have_a_mean(tmp_path):
     (section,) = sections(training.arena(), tmp_path)
-    lines = {line["label"]: line for line in closing.over_tasks(section)}
+    lines = by_label(section)
     assert lines["full"]["score"] == pytest.approx(0.505)
     assert lines["local"].get("score") is None
     assert lines["full"]["memory"] == 2e8
     assert lines["Transformer (arXiv:2011.04006)"]["score"] == pytest.approx(0.5032)
+
+
+def test_a_mean_time_of_tasks_on_two_devices_is_none(tmp_path):
+    found = training.arena()
+    (section,) = sections(found, tmp_path)
+    assert by_label(section)["full"]["seconds_per_step"] is not None
+    found = [
+        r | {"env": r["env"] | {"device": "gpu-x"}} if r["config"]["task"] == "imdb" else r
+        for r in found
+    ]
+    (section,) = sections(found, tmp_path)
+    line = by_label(section)["full"]
+    assert line["score"] == pytest.approx(0.505)
+    assert line["seconds_per_step"] is None
+    assert section.title == "Long-Range Arena's tasks on cpu-synthetic-2c and gpu-x, float32"
+
+
+def by_label(section):
+    return {line["label"]: line for line in closing.over_tasks(section)}
 
 
 def test_one_task_of_the_arena_has_no_mean(tmp_path):

@@ -3,6 +3,7 @@
 import io
 import re
 import shutil
+import urllib.parse
 from pathlib import Path
 
 import numpy as np
@@ -66,7 +67,7 @@ def test_what_stands_first_on_the_page_links_to_its_records(folder):
     for section in sections(reading.read([folder])):
         for line in page.headlines(section):
             ids, device = line["target"].removeprefix("records=").split("@")
-            assert device == section.device
+            assert urllib.parse.unquote(device) == section.device
             known = section.frame
             assert set(ids.split(",")) <= set(known.id), line
 

@@ -296,6 +296,10 @@ def test_the_prediction_is_near_the_count(undisturbed):
     whole = POINT["steps"] + 4 * 4 / 3
     assert predicted["flops"] == pytest.approx(undisturbed[0]["flops_per_step"] * whole, rel=0.1)
     assert predicted["bytes"] > 0
+    # as much work, and less of it at once
+    pieces = train.predict(POINT | {"microbatches": 3})
+    assert pieces["flops"] == pytest.approx(predicted["flops"], rel=0.1)
+    assert pieces["bytes"] < predicted["bytes"]
 
 
 @pytest.mark.parametrize(("steps", "evaluated"), [(4, [4]), (5, [5]), (12, [5, 12])])

@@ -7,8 +7,9 @@ small: width 64, 256 symbols, 3 seeds at (N, pairs) = (64, 4) (128, 8) (256, 16)
 long ones from the first nothing is learned in so few steps. Expect 1.00 of full attention at every
 N, and less and less of what has a state of constant size. `strided` alone joins no token to the one
 before, in any number of layers, so it cannot tell which value follows which key; with a band beside
-it, as the Sparse Transformer has it, two layers reach the values near a query and those of its own
-class: none where the stride is even, for queries stand at even positions and values at odd ones.
+it, as the Sparse Transformer has it, a first layer can join value to key, and a second sees the
+values near a query and in its own class: none there where the stride is even, for queries stand at
+even positions and values at odd ones.
 medium: width 128, 8,192 symbols, 3 seeds, 2 hours of a GPU by estimate, not yet run.
 full: 3 seeds of figure 2 of Zoology (arXiv:2312.04927), after its code: widths 64 to 512, 6,400,000
 sequences in batches of 512, 512, 256 and 128, between pairs and queries zeros, rates

@@ -24,7 +24,8 @@ DEVICE, AND = "env.device", " and "
 # parts of names that are written so
 ACRONYMS = ("cifar10", "fsdd", "imdb", "mnist", "mqar", "sst2", "tpu", "ucr")
 
-# what must agree before two points may share a figure; a score is the same on every device
+# what must agree before two points may share a figure; a score is the same on every device, but
+# each chose its learning rates by itself
 TRAINING = (
     *("config.dtype", "config.task", "config.size"),
     *("config.model.width", "config.model.depth"),
@@ -34,7 +35,7 @@ SETTINGS = {
                "config.value_dim", "config.causal"),
     "reorder": ("env.device", "config.dtype", "config.batch", "config.heads"),
     "train": TRAINING,
-    "grid": TRAINING,
+    "grid": ("env.device", *TRAINING),
     "step": ("env.device", "config.dtype", "config.batch", "config.model.width",
              "config.model.depth", "config.model.heads", "config.model.ff"),
     "decoding": ("env.device", "config.dtype", "config.batch", "config.model.width",
@@ -106,6 +107,7 @@ class Section:
 def sections(frame: pd.DataFrame) -> list[Section]:
     """The known kinds of records, split by experiment and setting; names suit files."""
     found = []
+    frame = counted(frame)
     frame = frame.assign(kind=kinds(frame))
     frame = frame[frame.kind.isin(list(KINDS))]
     for experiment, of_experiment in frame.groupby("config.experiment", sort=True):
@@ -126,7 +128,6 @@ def sections(frame: pd.DataFrame) -> list[Section]:
                 setting = dict(zip(columns, values, strict=True))
                 parts = [_short(c, setting[c]) for c in varying]
                 name = _slug("-".join([stem, *filter(None, parts)]))
-                part = part if DEVICE in columns else _once(part)
                 where = f"{heading(stem)} on {devices(part)}"
                 rest = [_short(c, setting[c], spaced=True) for c in columns if c != DEVICE]
                 # an experiment named after its task says it once
@@ -141,11 +142,12 @@ def devices(frame: pd.DataFrame) -> str:
     return AND.join(sorted(set(frame[DEVICE])))
 
 
-def _once(rows):
-    """Of a point that several devices have, the first record with a result: which one it is was
-    settled before the others were known."""
-    ranked = rows.assign(failed=rows.status != "ok").sort_values(["failed", "env.date"])
-    return rows.loc[rows.index.isin(ranked.drop_duplicates("id").index)]
+def counted(frame: pd.DataFrame) -> pd.DataFrame:
+    """Of a training that several devices have, only the first record with a result: which one it is
+    was settled before the others were known."""
+    ranked = frame.assign(failed=frame.status != "ok").sort_values(["failed", "env.date"])
+    again = ranked.duplicated("id") & (kinds(ranked) == "train")
+    return frame[~again.reindex(frame.index)]
 
 
 def heading(name: str) -> str:

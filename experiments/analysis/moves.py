@@ -3,7 +3,8 @@
 A time moved where the quartile ranges lie apart and the medians differ by more than two standard
 errors of their difference, estimated from quartiles and repeats (Student's t for few of them); a
 score or an error where means over seeds do; FLOPs and compiled memory, which do not jitter, by a
-thousandth. Imports no jax.
+thousandth. Of several devices each is compared with itself; but scores of trainings whatever they
+were trained on, a point once. Imports no jax.
 """
 
 import dataclasses
@@ -64,7 +65,7 @@ def between(
     """ValueError where no point is in both."""
     if a.empty or b.empty:
         raise ValueError(f"no records in {'A' if a.empty else 'B'}")
-    apart = min(frame["env.device"].nunique() for frame in (a, b)) > 1
+    apart = max(frame["env.device"].nunique() for frame in (a, b)) > 1
     groups = [_points(frame, ignore, apart) for frame in (a, b)]
     shared = [key for key in groups[0] if key in groups[1]]
     if not shared:
@@ -73,22 +74,19 @@ def between(
         raise ValueError(f"no point is in both; {had}")
     found = []
     for key in shared:
-        found += _rows(*_alike(groups[0][key], groups[1][key]), ratio)
+        found += _rows(groups[0][key], groups[1][key], ratio, apart)
     through = [{key for key, group in of.items() if _came(group)} for of in groups]
     missing = [_point(groups[0][key]) for key in groups[0] if key in through[0] - groups[1].keys()]
     return Moves(found, missing, len(through[0]), len(through[0] & through[1]))
 
 
-def _alike(*groups):
-    """Only what is of the devices that both have, where there are such."""
-    both = set.intersection(*(set(group["env.device"]) for group in groups))
-    return [group[group["env.device"].isin(both)] if both else group for group in groups]
-
-
 def _points(frame, ignore, apart):
+    """Of trainings the devices go together: a score is the same on all."""
     left_out = {*SETTLED, *(f"config.{field}" for field in ignore)}
     columns = [c for c in frame if c.startswith("config.") and c not in left_out]
-    columns += ["env.device"] * apart
+    if apart:
+        frame = frame.assign(on=frame["env.device"].where(frame["config.kind"] != "train"))
+        columns.append("on")
     keys = [
         tuple((c, _same(v)) for c, v in zip(columns, values, strict=True) if not formats.missing(v))
         for values in frame[columns].itertuples(index=False, name=None)
@@ -120,7 +118,7 @@ def _point(group):
     return point | {"what": " ".join(words), "n": first["config.n"]}
 
 
-def _rows(a, b, ratio):
+def _rows(a, b, ratio, apart):
     point, came = _point(a), [_came(frame) for frame in (a, b)]
     if came[0] != came[1]:
         status = [frame.status.iloc[0] for frame in (a, b)]
@@ -128,11 +126,20 @@ def _rows(a, b, ratio):
         point |= lost | {"quantity": "status", "unit": "", "verdict": " -> ".join(status)}
         return [point | {"moved": True, "guarded": came[0]}]
     found = []
+    timed = _of_one_device(a, b) if apart else (a, b)
+    scored = [frames.counted(frame) for frame in (a, b)]
     for quantity in QUANTITIES:
-        before, after = (_value(frame[frame.status == "ok"], quantity.key) for frame in (a, b))
+        pair = timed if quantity.header in TIMES else scored
+        before, after = (_value(frame[frame.status == "ok"], quantity.key) for frame in pair)
         if before and after:
             found.append(point | _verdict(before, after, quantity, ratio))
     return found
+
+
+def _of_one_device(*groups):
+    """Of the first device that all have, whose times alone may be compared; else none."""
+    shared = sorted(set.intersection(*(set(group["env.device"]) for group in groups)))
+    return [group[group["env.device"].isin(shared[:1])] for group in groups]
 
 
 @dataclasses.dataclass(frozen=True)

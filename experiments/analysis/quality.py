@@ -22,7 +22,7 @@ MEMORY = {
     "bytes_compiled": "scratch and output of the compiled step",
 }
 METRIC_FACTS = ("params", "params_length_sized", "decode_state_bytes", "steps", "tokens_per_step",
-                "flops_per_step", "seconds_per_step", "lr")  # fmt: skip
+                "flops_per_step", "seconds_per_step")  # fmt: skip
 # the parameters of a fair comparison, over those of full attention
 FULL, EVEN = "full", (0.9, 1.1)
 # what is farther from the models than so many times their spread would squeeze them
@@ -55,7 +55,10 @@ def variants(section: Section, metric: Metric) -> list[dict]:
     held = memory_of(section.frame)
     groups = section.frame.groupby(["label", "config.n"], sort=True)
     rows = [variant(label, n, group, metric, held) for (label, n), group in groups]
-    even = {row["n"]: own for row in rows if row["label"] == FULL and (own := _own(row))}
+    even = {}
+    for row in rows:
+        if row["label"].startswith(FULL) and _own(row):
+            even.setdefault(row["n"], _own(row))
     for row in rows if even else ():
         # where only what is cheap runs, full attention of the shortest
         reference = even.get(row["n"], next(iter(even.values())))
@@ -63,6 +66,7 @@ def variants(section: Section, metric: Metric) -> list[dict]:
         if not EVEN[0] <= ratio <= EVEN[1]:
             said = f"{ratio:.3g} times {FULL}'s parameters"
             row["status"] = said if row["status"] == "ok" else f"{row['status']}; {said}"
+            row["unequal"] = True
     return rows
 
 
@@ -75,7 +79,8 @@ def variant(label: str, n: int, group: pd.DataFrame, metric: Metric, held=None) 
     """The row of some seeds' records; `held` is the metric that `memory` is taken from."""
     good = group[group.status == "ok"]
     values, status = scores(good, metric), frames.failure(group)
-    row = {"what": "model", "label": label, "n": n, **facts(group), **mean(values)}
+    of = group if good.empty else good
+    row = {"what": "model", "label": label, "n": n, **facts(of), **mean(values)}
     row |= {"status": status, "word": "", "records": frames.sources(group.id)}
     if not len(values):
         row["word"] = next((word for word in group.status if word != "ok"), "")
@@ -86,6 +91,7 @@ def variant(label: str, n: int, group: pd.DataFrame, metric: Metric, held=None) 
     }
     found = {key: _mean(good, source or key) for key, source in keys.items()}
     row |= {key: value for key, value in found.items() if value is not None}
+    row["lr"] = _only(good, "metrics.lr") or row["lr"]
     if column(good, frames.DEVICE).nunique() > 1:
         row["seconds_per_step"] = None  # a mean over devices is no time of any
     if lost := _lost(good.loc[values.index], values, metric):
@@ -210,13 +216,14 @@ def far(models: list[dict]) -> Callable[[float | None], bool]:
 
 def of_one_device(rows: Iterable[dict]) -> tuple[list[dict], list[str]]:
     """The rows with a score and a time of the device that has most of them, for times of several
-    may not share an axis; and the labels of other devices' rows."""
+    may not share an axis; and, where there are others, which device that is and which they are."""
     scored = [row for row in rows if not missing(row.get("score"))]
     timed = [row for row in scored if not missing(row.get("seconds_per_step"))]
     devices = [row["device"] for row in timed]
     most = max(sorted(set(devices)), key=devices.count, default=None)
     others = [row["label"] for row in scored if devices and row["device"] != most]
-    return [row for row in timed if row["device"] == most], others
+    words = [f"times: {most}", f"of other devices, or several: {', '.join(others)}"]
+    return [row for row in timed if row["device"] == most], words if others else []
 
 
 def losses(rows: list[dict]) -> list[str]:
@@ -242,8 +249,9 @@ def memory_of(frame: pd.DataFrame) -> str | None:
 
 
 def clear_best(rows: Iterable[dict], metric: Metric) -> dict | None:
-    """The row that is ahead of the next by more than two standard errors of their difference."""
-    known = [row for row in rows if not missing(row.get("score"))]
+    """The row that is ahead of the next by more than two standard errors of their difference, of
+    those that are a fair comparison."""
+    known = [row for row in rows if not missing(row.get("score")) and not row.get("unequal")]
     known.sort(key=lambda row: -metric.sign * row["score"])
     if len(known) < 2 or any(missing(row.get("stderr")) for row in known[:2]):
         return None

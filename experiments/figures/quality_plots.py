@@ -173,16 +173,14 @@ def _speed(section, metric, rows, look):
     models = [row for row in rows if row["what"] == "model"]
     n = quality.fullest(models)
     here = [row for row in models if row["n"] == n]
-    timed, elsewhere = quality.of_one_device(here)
-    lost = quality.losses(here)
-    lost += [f"of another device: {', '.join(elsewhere)}"] if elsewhere else []
+    timed, words = quality.of_one_device(here)
     return bubbles.draw(
         section,
         f"{metric.title}, speed and memory, N = {n:,}",
         metric,
         bubbles.of_rows(timed, look),
         bubbles.of_arena(section.frame["config.task"].iloc[0]),
-        lost,
+        [*words, *quality.losses(here)],
         f"{metric.title} on the test split at N = {n:,}",
         f"score: {section.frame['config.task'].iloc[0]}, table 1",
     )

@@ -6,6 +6,7 @@ import functools
 import gzip
 import json
 import math
+import urllib.parse
 from pathlib import Path
 
 import jinja2
@@ -200,7 +201,7 @@ def headlines(section: Section) -> list[dict]:
 
 def _link(ids: str, device: str) -> str:
     """As tables.js has it."""
-    return f"records={','.join(ids.split())}@{device}"
+    return f"records={','.join(ids.split())}@{urllib.parse.quote(device)}"
 
 
 def _scaling_lines(section):

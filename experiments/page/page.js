@@ -7,7 +7,10 @@ async function unpack(id) {
 let data, records, found_by_id, grid;
 // of a device or, as scores are, of several: "a and b"
 const measured_on = (record, device) => !device || device.split(" and ").includes(record["env.device"]);
-const find_record = (id, device) => (found_by_id.get(id) ?? []).find((record) => measured_on(record, device));
+// where several have it, the one that counts: the first that came through
+const ranked = (record) => `${record.status === "ok" ? 0 : 1}${record["env.date"]}`;
+const find_record = (id, device) => (found_by_id.get(id) ?? []).filter((record) => measured_on(record, device))
+  .sort((a, b) => ranked(a) < ranked(b) ? -1 : 1)[0];
 
 const FILTERS = ["config.experiment", "env.device", "config.mechanism", "config.mode", "config.n", "status"];
 

@@ -169,7 +169,7 @@ class Chart {
     const bars = `${key}_low` in row ? ` (${number(row[`${key}_low`], this.y.unit)} to ${number(row[`${key}_high`], this.y.unit)})` : "";
     const size = this.x.size && row[this.x.size] ? `<br>memory ${number(row[this.x.size], "B")}` : "";
     const ids = row.records.split(" ").filter(Boolean), record = find_record(ids[0], row.device);
-    const from = record ? `<br>${ids.length > 1 ? `${ids.length} records` : `record ${ids[0]}`}, ${String(record["env.date"]).slice(0, 10)}, commit ${String(record["env.commit"]).slice(0, 7)}` : "";
+    const from = record ? `<br>${ids.length > 1 ? `${ids.length} records` : `record ${ids[0]}`}, ${record["env.device"]}, ${String(record["env.date"]).slice(0, 10)}, commit ${String(record["env.commit"]).slice(0, 7)}` : "";
     return `<b>${escaped(row.label)}</b>${note ? `  ${note.text.replace("^", "<sup>")}</sup>` : ""}<br>${this.x.label.split(",")[0]} ${number(row[this.x.key], this.x.unit)}` +
       `<br>${this.y.label} ${number(row[key], this.y.unit)}${bars}${size}${from}`;
   }

@@ -1,6 +1,6 @@
 // Tables: sorting, filtering, and from every number a link to its records.
 const escaped = (text) => String(text).replace(/[&<>"]/g, (c) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" })[c]);
-const link = (ids, device) => ids ? `#records=${ids.split(" ").join(",")}${device ? `@${device}` : ""}` : "";
+const link = (ids, device) => ids ? `#records=${ids.split(" ").join(",")}${device ? `@${encodeURIComponent(device)}` : ""}` : "";
 
 class Grid {
   // columns: {header, numeric}; cells(i): [{text, value, href, bold}] of row i; page: rows at a time

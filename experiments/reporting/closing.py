@@ -67,7 +67,7 @@ def tables(section: Section, text: str) -> list[Table]:
     )
     if bold:
         how += f" {quality_tables.BOLD}"
-    columns = quality_tables.used(columns, lines)
+    columns = quality_tables.used(section, columns, lines)
     return [Table.of(section.name, section.title, f"{how} {text}", columns, lines, bold)]
 
 
@@ -77,9 +77,8 @@ def draw(section: Section, curves: dict) -> list[Drawing]:
     frame = section.frame
     look = palette.styles(frame.rename(columns={"config.mechanism": "mechanism"}))
     models = [line for line in lines if line["what"] == "model"]
-    timed, elsewhere = quality.of_one_device(models)
+    timed, words = quality.of_one_device(models)
     lost = [f"no mean: {line['label']}" for line in models if missing(line.get("score"))]
-    lost += [f"of another device: {', '.join(elsewhere)}"] if elsewhere else []
     tasks = ", ".join(sorted(frame["config.task"].unique()))
     drawings = bubbles.draw(
         section,
@@ -87,7 +86,7 @@ def draw(section: Section, curves: dict) -> list[Drawing]:
         metric,
         bubbles.of_rows(timed, look),
         bubbles.of_arena(),
-        lost,
+        [*words, *lost],
         f"Mean {metric.words} over {tasks}",
         "score: the mean of its five tasks",
     )
@@ -117,6 +116,7 @@ def _line(rows, tasks):
         if not any(map(missing, errors)):
             line["stderr"] = sum(error**2 for error in errors) ** 0.5 / tasks
         seconds = [row.get("seconds_per_step") for row in known]
+        # a mean over devices is no time of any
         seconds = seconds if len({row.get("device") for row in known}) == 1 else [None]
         line["seconds_per_step"] = None if any(map(missing, seconds)) else sum(seconds) / tasks
         line["memory"] = max((row["memory"] for row in known if row.get("memory")), default=None)

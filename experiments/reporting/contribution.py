@@ -72,7 +72,7 @@ def tables(section: Section, text: str) -> list[Table]:
         f"Of the test split. {quality_tables.MEAN} Without: {kinds}. What attention adds is above "
         "0 where it is better with it; its standard error is of both."
     )
-    columns = quality_tables.used(columns, rows)
+    columns = quality_tables.used(section, columns, rows)
     return [Table.of(section.name, section.title, f"{how} {text}", columns, rows)]
 
 

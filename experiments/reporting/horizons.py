@@ -71,7 +71,7 @@ def tables(section: Section, text: str) -> list[Table]:
         how += f" What is published differs: {differs}."
     if ours := _said(frame, metric, rows, "ours"):
         how += f" {ours}."
-    columns = tuple(quality_tables.used(columns, rows))
+    columns = tuple(quality_tables.used(section, columns, rows))
     return [Table.of(section.name, section.title, f"{how} {text}", columns, rows)]
 
 
@@ -112,7 +112,7 @@ def _line(label, n, rows, figures):
     said = [f"{row['at']}: {row['status']}" for row in rows]
     alike = {row["status"] for row in rows}
     status = alike.pop() if len(alike) == 1 else "; ".join(said)
-    costs = {c.key: rows[0].get(c.key) for c in quality_tables.COSTS}
+    spans = quality_tables.spans(rows) if line["what"] == "model" else {}
     ratios = [
         line[f"h{row['at']}"] / line[f"p{row['at']}"]
         for row in rows
@@ -122,8 +122,8 @@ def _line(label, n, rows, figures):
         line["times"] = float(np.exp(np.mean(np.log(ratios))))
     return {
         **line,
-        **(quality_tables.spans(rows) if line["what"] == "model" else {}),
-        **costs,
+        **spans,
+        **quality_tables.costs(rows[0], spans.get("device")),
         "status": status,
         "records": frames.sources(row.get("records") for row in rows),
     }

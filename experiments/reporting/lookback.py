@@ -51,8 +51,10 @@ def tables(section: Section, text: str) -> list[Table]:
     )
     at = findings.column(section.frame, RATE_AT).dropna().unique()
     if len(at) == 1:
-        how += f" All look-backs have the rate that was chosen at {at[0]:,.0f}."
-    columns = quality_tables.used(columns, rows)
+        how += f" All look-backs have the rate that was chosen at {at[0]:,.0f}"
+        apart = [row["label"] for row in rows if isinstance(row["lr"], str)]
+        how += f"; of {', '.join(apart)} each device chose its own." if apart else "."
+    columns = quality_tables.used(section, columns, rows)
     return [Table.of(section.name, section.title, f"{how} {text}", columns, rows)]
 
 

@@ -79,7 +79,9 @@ def _long(section, text, metric, rows):
     if held:
         how += f" MB held: {quality.MEMORY[held]}."
     how += NOTES.get(section.frame["config.task"].iloc[0], "")
-    return Table.of(section.name, section.title, f"{how} {text}", used(columns, rows), rows)
+    return Table.of(
+        section.name, section.title, f"{how} {text}", used(section, columns, rows), rows
+    )
 
 
 def _by_length(section, text, metric, rows):
@@ -110,7 +112,7 @@ def _by_length(section, text, metric, rows):
         how += f" {BOLD}"
     title = f"{section.title}: by N"
     return Table.of(
-        f"{section.name}-by-n", title, f"{how} {text}", used(columns, lines), lines, bold
+        f"{section.name}-by-n", title, f"{how} {text}", used(section, columns, lines), lines, bold
     )
 
 
@@ -153,7 +155,7 @@ def _beside(section, text, metric):
     if metric.beside == OF_CLASSES:
         how += " All but accuracy: means over the classes, each against the rest."
     title = f"{section.title}: other scores"
-    columns = used(columns, lines)
+    columns = used(section, columns, lines)
     return [Table.of(f"{section.name}-scores", title, f"{how} {text}", columns, lines)]
 
 
@@ -194,7 +196,7 @@ def _by_setting(section, text, metric, settings):
     how = f"Of the test split or the one named; a column is how a model was evaluated. {MEAN}"
     title = f"{section.title}: by evaluation"
     return Table.of(
-        f"{section.name}-by-setting", title, f"{how} {text}", used(columns, lines), lines
+        f"{section.name}-by-setting", title, f"{how} {text}", used(section, columns, lines), lines
     )
 
 
@@ -236,7 +238,7 @@ def grid(section: Section, text: str) -> list[Table]:
         "Runs that only chose a learning rate, on the validation split. Bold: the best, of those "
         f"that reach the config's target the earliest, of equal scores the lower loss. {MEAN}"
     )
-    columns = used(columns, lines)
+    columns = used(section, columns, lines)
     return [Table.of(section.name, section.title, f"{how} {text}", columns, lines, bold)]
 
 
@@ -260,8 +262,8 @@ def mean_cell(key: str, row: dict) -> dict:
 def overall(rows: list[dict]) -> dict:
     """Of the rows of one label, by N: their spans, and the costs of the longest with a score."""
     line = spans(rows) | {"records": frames.sources(row.get("records") for row in rows)}
-    for row in rows:
-        line |= {c.key: row[c.key] for c in COSTS if not missing(row.get(c.key))}
+    scored = [row for row in rows if not missing(row.get("score"))]
+    line |= costs(max(scored, key=lambda row: row["n"] or 0) if scored else {}, line["device"])
     at = {}
     for row in rows:
         # what all seeds share needs no count
@@ -270,6 +272,12 @@ def overall(rows: list[dict]) -> dict:
         return line | {"status": next(iter(at))}
     said = [f"N = {', '.join(f'{n:,}' for n in ns)}: {text}" for text, ns in at.items()]
     return line | {"status": "; ".join(text for text in said if not text.endswith(": ok"))}
+
+
+def costs(row: dict, devices: str | None) -> dict:
+    """Of one row, in a line of these devices: the time of one of several would not say of which."""
+    found = {c.key: row.get(c.key) for c in COSTS}
+    return found | ({"seconds_per_step": None} if ", " in (devices or "") else {})
 
 
 def spans(rows: list[dict]) -> dict:
@@ -283,23 +291,17 @@ def _span(values, column):
     if len(known) < 2:
         return known[0] if known else None
     if any(isinstance(value, str) for value in known):
-        return ", ".join(sorted(map(str, known)))
+        # some of them are several
+        return ", ".join(sorted({part for value in known for part in str(value).split(", ")}))
     return f"{cell(min(known), column)} to {cell(max(known), column)}"
 
 
-def used(columns, rows):
-    """Without the optional ones that no row has; the device where there are several."""
+def used(section: Section, columns, rows):
+    """Without the optional ones that no row has; the device where the section has several."""
     known = {key for row in rows for key, value in row.items() if not missing(value)}
-    devices = {
-        device
-        for row in rows
-        if not missing(row.get("device"))
-        for device in row["device"].split(", ")
-    }
+    shown = section.device not in set(section.frame[frames.DEVICE])
     return [
-        dataclasses.replace(column, shown=True)
-        if column.key == "device" and len(devices) > 1
-        else column
+        dataclasses.replace(column, shown=column.shown or (shown and column.key == "device"))
         for column in columns
         if column.key in known or column.key not in OPTIONAL
     ]

@@ -209,6 +209,7 @@ def _span(frame, column):
 
 
 def failures(frame: pd.DataFrame) -> Table:
+    frame = frames.counted(frame)
     bad = frame[frame.status != "ok"]
     rows = pd.DataFrame(
         {
