@@ -34,6 +34,14 @@ class Held:
         group = sum(self.copies) + self.sums + self.forward
         return self.out + group - self.once * fitting(self.out, *self.copies, self.logits)
 
+    def standing(self, inputs: int, result: int) -> int:
+        """Outside of loops; `inputs` and `result` where there are some."""
+        return sum(self.copies) + self.sums if self.once else inputs + result
+
+    def loop(self) -> int:
+        """In the loops of a forward call."""
+        return self.forward + (0 if self.once else sum(self.copies) + self.sums)
+
     def alone_in_training(self) -> int:
         """Of a call with its gradients."""
         group = sum(self.copies) + self.sums
@@ -58,24 +66,21 @@ def left_over(sizes: list[int], places: list[int]) -> int:
     return sum(left)
 
 
-def merged(
-    parts: list[Held], out: int, grads: tuple[int, int, int], beside: list[Held] = ()
-) -> tuple[int, int]:
-    """Numbers that parts, one softmax out of them and attention `beside` it hold, forward and with
-    gradients: all of them stand at once but what is in their loops."""
+def side_by_side(parts: list[Held]) -> tuple[int, int]:
+    """Numbers that parts hold forward: all that stand at once, and the most in one of the loops."""
+    return sum(p.standing(sum(p.inputs), p.out) for p in parts), max(p.loop() for p in parts)
 
-    def standing(part, inputs, result):
-        return sum(part.copies) + part.sums if part.once else sum(inputs) + result
 
+def merged(parts: list[Held], out: int, grads: tuple[int, int, int]) -> tuple[int, int]:
+    """Numbers that parts and one softmax out of them hold, forward and with gradients."""
     in_place = [not part.once and not part.inputs for part in parts]
-    ways, parts = len(parts), [*parts, *beside]
-    stand = sum(standing(part, part.inputs, part.out) for part in parts)
-    zeros = sum(standing(part, (part.grads,), part.out) for part in parts)
-    loop = max(p.forward + (0 if p.once else sum(p.copies) + p.sums) for p in parts)
+    ways = len(parts)
+    stand, loop = side_by_side(parts)
     forward = stand + loop
+    zeros = sum(part.standing(part.grads, part.out) for part in parts)
     # of each part the product of its output and its gradient, and that of all
     products = (ways + (not any(p.once for p in parts))) * out
-    copies = sum(standing(part, part.inputs, 0) - part.once * part.sums for part in parts)
+    copies = sum(p.standing(sum(p.inputs), 0) - p.once * p.sums for p in parts)
     # gradients of a single tile are not added to those of others
     backward = max(
         0 if p.once else sum(p.copies) * (1 + (p.sums > 0)) + p.sums + p.backward for p in parts

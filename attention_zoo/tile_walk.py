@@ -28,7 +28,7 @@ def make(tiles, allowed: Callable, scale: float, dtype=None) -> tuple[Callable, 
     """(forward, backward): of (q, k, v, mask) to (out, logsumexp), and of ((q, k, v, mask, out,
     logsumexp), their gradients) to those of q, k and v, in `dtype` or each in its array's own;
     `allowed(i, j, hidden)` as in `tiles.attend`."""
-    bq, bk, width = tiles.block, tiles.key_block, tiles.cols.shape[-1]
+    bq, bk = tiles.block, tiles.key_block
     rows, fresh = tiles.rows, np.append(True, tiles.rows[1:] != tiles.rows[:-1])
     one_tile_a_row = fresh.all()
     f32, zeros = (
@@ -67,9 +67,8 @@ def make(tiles, allowed: Callable, scale: float, dtype=None) -> tuple[Callable, 
 
     def key_slices(cols):
         """(first key, how many) of each slice of keys a tile takes."""
-        if tiles.contiguous:
-            return [(cols[0] * bk, width * bk)]
-        return [(jnp.maximum(col, 0) * bk, bk) for col in cols]
+        # a missing block, -1, is the last one: what it holds is not allowed
+        return [(cols[a] * bk, (b - a) * bk) for a, b in tiles.runs]
 
     def keys_of(x, cols, axis=2):
         parts = [

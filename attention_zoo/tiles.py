@@ -15,6 +15,7 @@ the tiles, so its FLOPs are known and skipping the future is free.
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Callable, Iterable
 
 import jax
@@ -47,9 +48,10 @@ class Schedule:
         return self.cols.shape[-1] * self.key_block
 
     @property
-    def contiguous(self) -> bool:
-        """Whether every tile's key blocks are neighbours, none missing."""
-        return bool((self.cols >= 0).all() and (np.diff(self.cols) == 1).all())
+    def runs(self) -> list[tuple[int, int]]:
+        """(first, end) of the places in `cols` that hold neighbours in every tile."""
+        apart = (np.diff(self.cols) != 1).any(axis=tuple(range(self.cols.ndim - 1)))
+        return list(itertools.pairwise([0, *(np.flatnonzero(apart) + 1), self.cols.shape[-1]]))
 
     def pairs(self, heads: int) -> int:
         """Query-key pairs computed in all heads together."""
@@ -115,20 +117,30 @@ def schedule(
 
 
 def band(
-    T: int, left: int, right: int, block: int | None = None, halo: tuple[int, int] = (0, 0)
+    T: int,
+    left: int,
+    right: int,
+    block: int | None = None,
+    halo: tuple[int, int] = (0, 0),
+    *,
+    key_block: int | None = None,
+    leading: int = 0,
 ) -> Schedule:
     """All pairs with -left <= j - i <= right among T positions, and what shares their blocks.
 
-    `halo`: so many keys more stand before and after those of the T positions.
+    `halo`: so many keys more stand before and after those of the T positions. All queries see the
+    `leading` keys too; a key is in a tile once.
     """
     block = min(block or min(128, max(32, 1 << (max(left, right, 1) - 1).bit_length())), T)
-    rows, blocks = -(-T // block), -(-(T + sum(halo)) // block)
-    first = [(row * block + halo[0] - left) // block for row in range(rows)]
-    end = [(row * block + halo[0] + block - 1 + right) // block + 1 for row in range(rows)]
-    width = min(max(e - f for f, e in zip(first, end, strict=True)), blocks)
+    size = min(key_block or block, T + sum(halo))
+    rows, blocks, ahead = -(-T // block), -(-(T + sum(halo)) // size), -(-leading // size)
+    first = [(row * block + halo[0] - left) // size for row in range(rows)]
+    end = [(row * block + halo[0] + block - 1 + right) // size + 1 for row in range(rows)]
+    width = min(max(e - f for f, e in zip(first, end, strict=True)), blocks - ahead)
     # rows at the ends take blocks outside of the band too: all tiles are of one width anyway
-    starts = (min(max(f, 0), blocks - width) for f in first)
-    return schedule(block, (range(start, start + width) for start in starts))
+    starts = (min(max(f, ahead), blocks - width) for f in first)
+    columns = ((*range(ahead), *range(start, start + width)) for start in starts)
+    return schedule(block, columns, key_block=size)
 
 
 def everything(T: int, S: int, causal: bool, block: int, key_block: int) -> Schedule:

@@ -26,6 +26,12 @@ def random_blocks(rows, blocks):
 
 SCHEDULES = {
     "band": (37, 37, tiles.band(37, 5, 3, 4), lambda i, j: (i - j <= 5) & (j - i <= 3)),
+    "band, leading": (
+        37,
+        40,
+        tiles.band(37, 5, 3, 4, (3, 0), key_block=2, leading=3),
+        lambda i, j: (j < 3) | ((i + 3 - j <= 5) & (j - i - 3 <= 3)),
+    ),
     "causal": (37, 37, tiles.everything(37, 37, True, 4, 8), tiles.past),
     "cross": (19, 37, tiles.everything(19, 37, False, 4, 8), None),
     "random": (36, 36, random_blocks(9, 9), None),
@@ -60,6 +66,22 @@ def test_batches_equal_the_walk(name, budget, masked, monkeypatch):
 
     monkeypatch.setattr(tile_batches, "BUDGET", budget)
     assert_close(run(tile_batches), run(tile_walk))
+
+
+@pytest.mark.parametrize("leading", [0, 1, 5, 37])
+@pytest.mark.parametrize(("left", "right"), [(5, 3), (0, 0), (40, 40)])
+def test_a_band_holds_each_of_its_pairs_and_of_the_leading_ones_once(left, right, leading):
+    T = 37
+    band = tiles.band(T, left, right, 8, key_block=2, leading=leading)
+    times = np.zeros((5 * 8, 19 * 2), int)
+    for row, cols in zip(band.rows, band.cols, strict=True):
+        for col in cols[cols >= 0]:
+            times[row * 8 : row * 8 + 8, col * 2 : col * 2 + 2] += 1
+    i, j = np.arange(T)[:, None], np.arange(T)
+    needed = (j < leading) | ((i - j <= left) & (j - i <= right))
+    assert times.max() == 1
+    assert times[:T, :T][needed].all()
+    assert len(band.runs) <= 2
 
 
 @pytest.mark.parametrize("causal", [False, True])

@@ -18,6 +18,7 @@ from attention_zoo.parallel import halo, reduced
 from attention_zoo.types import Cost, Decode, Dims, Mechanism, Parallel
 
 ROWS, KEYS = 128, 1024  # the tile of a part that is dense on one side
+BAND_ROWS, BAND_KEYS = 64, 16  # the block of queries of a band, and the block of keys
 
 
 def make(
@@ -47,68 +48,76 @@ def make(
         }
 
     def is_global(i, T):
-        return i < tokens if leading else jnp.zeros(T, bool).at[positions].set(True, mode="drop")[i]
+        if leading:
+            return i < tokens
+        return jnp.asarray(np.isin(np.arange(T), positions))[jnp.clip(i, 0, T - 1)]
 
     def in_band(i, j):
-        return (i - j <= left) & (j - i <= right) if window is not None else jnp.zeros_like(i == j)
+        # with no window both sides are -1
+        return (i - j <= left) & (j - i <= right)
+
+    def near(i, j, T):
+        """The band without what is global in it."""
+        return in_band(i, j) & ~is_global(j, T)
 
     def apply(params, q, k, v, *, mask=None, causal=False):
         T = q.shape[1]
         here = positions[positions < T]
-        (q, k, v), (q_rows, k_all, v_all) = halves(q, k, v)
-        parts = []
-        if window is not None:
-            schedule = tiles.band(T, left, 0 if causal else right)
-            parts.append(tiles.attend(q, k, v, schedule, near(T, causal), mask=mask))
-        if len(here):
-            schedule = tiles.everything(T, len(here), False, ROWS, KEYS)
-            seen = None if mask is None else at(mask, here)
-            # the j-th global token stands at j wherever a call is causal
-            parts.append(
-                tiles.attend(
-                    q, at(k, here), at(v, here), schedule, tiles.past if causal else None, mask=seen
-                )
-            )
-        if learned:
-            parts.append(over_learned(params, q))
-        out, _ = tiles.merge(*parts)
-        if len(here):
-            rows = global_rows(params, at(q_rows, here), k_all, v_all, mask, causal)
-            out = put(out, rows, here)
-        return out.astype(v.dtype)
-
-    # slices where they serve: the gradients of a gather and a scatter are slow and hold more
-    def at(x, here):
-        return x[:, : len(here)] if leading else x[:, here]
-
-    def put(x, rows, here):
-        if leading:
-            return jnp.concatenate([rows, x[:, len(here) :]], 1)
-        return x.at[:, here].set(rows)
-
-    def global_rows(params, q, k, v, mask, causal):
-        """The rows of the global tokens: all keys, and the learned ones."""
-        schedule = tiles.everything(q.shape[1], k.shape[1], False, ROWS, KEYS)
-        rows = [tiles.attend(q, k, v, schedule, tiles.past if causal else None, mask=mask)]
-        if learned:
-            rows.append(over_learned(params, q))
-        return tiles.merge(*rows)[0]
-
-    def over_learned(params, q):
-        keys, values = (
-            jnp.repeat(params[n][None].astype(q.dtype), len(q), 0) for n in ("keys", "values")
-        )
-        schedule = tiles.everything(q.shape[1], learned, False, ROWS, KEYS)
-        return tiles.attend(q, keys, values, schedule, None)
-
-    def near(T, causal):
-        """The band without what is global in it."""
+        (q, k, v), of_rows = halves(q, k, v)
+        schedule, ahead, before = layout(T, causal)
+        # what a causal global token sees are leading keys, which all queries see
+        rows_apart = len(here) > 0 and (separate or not causal)
 
         def sees(i, j):
-            seen = in_band(i, j) & ~is_global(jnp.clip(j, 0, T - 1), T)
+            seen = (j < ahead) | near(i, j - before, T)
+            if rows_apart:
+                seen &= ~is_global(i, T)
             return seen & (j <= i) if causal else seen
 
-        return sees
+        k, v, shown = in_front(params, k, v, mask, here[: before - learned], window is not None)
+        out, _ = tiles.attend(q, k, v, schedule, sees, mask=shown)
+        if rows_apart:
+            rows = global_rows(params, *of_rows, mask, here, causal)
+            # a sum with what saw nothing: the gradient of both is that of the sum, with no copy
+            out = out.at[:, index(here)].add(rows)
+        return out.astype(v.dtype)
+
+    def layout(T, causal):
+        """(tiles, how many keys in front all queries see, how many stand before position 0)."""
+        ahead = learned + int((positions < T).sum())
+        if window is None:
+            return tiles.everything(T, ahead, False, ROWS, KEYS), ahead, ahead
+        before = 0 if exact else ahead
+        ways = {"halo": (before, 0), "leading": ahead, "key_block": BAND_KEYS}
+        return tiles.band(T, left, 0 if causal else right, BAND_ROWS, **ways), ahead, before
+
+    def in_front(params, k, v, mask, here, rest):
+        """k, v and mask of the learned tokens, those `here` and, with `rest`, all of them."""
+
+        def joined(x, extra):
+            parts = [x[:, index(here)]] * (len(here) > 0) + [x] * rest
+            if learned:
+                parts.insert(0, jnp.broadcast_to(extra, (len(x), *extra.shape)).astype(x.dtype))
+            return jnp.concatenate(parts, 1) if len(parts) > 1 else parts[0]
+
+        k, v = joined(k, params.get("keys")), joined(v, params.get("values"))
+        return k, v, None if mask is None else joined(mask, jnp.ones(learned, bool))
+
+    # slices where they serve: the gradients of a gather and a scatter are slow and hold more
+    def index(here):
+        return slice(len(here)) if leading else here
+
+    def global_rows(params, q, k, v, mask, here, causal):
+        """The rows of the global tokens: the learned keys and all; causal, the leading ones."""
+        k, v, mask = in_front(params, k, v, mask, here if causal else here[:0], not causal)
+        schedule = tiles.everything(len(here), k.shape[1], False, ROWS, KEYS)
+        sees = tiles.past if causal else None
+        return tiles.attend(q[:, index(here)], k, v, schedule, sees, mask=mask)[0]
+
+    def over_learned(params, q, k, v):
+        k, v, _ = in_front(params, k, v, None, positions[:0], False)
+        schedule = tiles.everything(q.shape[1], learned, False, ROWS, KEYS)
+        return tiles.attend(q, k, v, schedule, None)
 
     def sharded(params, q, k, v, *, axis, mask=None, causal=False):
         """The global tokens' q, k and v are on every device, and their rows a sum over devices."""
@@ -116,15 +125,19 @@ def make(
         here = positions[positions < N]
         (q, k, v), of_rows = halves(q, k, v)
         parts = []
+
+        def sees(i, j):
+            return near(i, j, N) & ((j <= i) | (not causal))
+
         if window is not None:
             sides = left, 0 if causal else right
-            parts.append(halo.attend(q, k, v, near(N, causal), sides, axis=axis, mask=mask))
+            parts.append(halo.attend(q, k, v, sees, sides, axis=axis, mask=mask))
         if len(here):
             parts.append(
                 reduced.columns(q, k, v, here, ROWS, KEYS, axis=axis, mask=mask, causal=causal)
             )
         if learned:
-            parts.append(over_learned(params, q))
+            parts.append(over_learned(params, q, k, v))
         out, _ = tiles.merge(*parts)
         if len(here):
             q, k, v = of_rows
@@ -132,7 +145,7 @@ def make(
             schedule = tiles.everything(len(here), n, False, ROWS, KEYS)
             rows = [reduced.rows(q, k, v, schedule, axis=axis, mask=mask, causal=causal)]
             if learned:
-                rows.append(over_learned(params, q))
+                rows.append(over_learned(params, q, k, v))
             out = reduced.put(out, tiles.merge(*rows)[0], here, axis)
         return out.astype(v.dtype)
 
@@ -170,48 +183,24 @@ def make(
         local, globals_ = (dense(*half) for half in halves(q, k, v))
         return jnp.where(chosen[None, :, None, None], globals_, local)
 
-    def held_by(dims, parts, here):
-        """Numbers alive at once, forward and with gradients."""
-        T, D, E = dims.q_len, dims.head_dim, dims.value_dim
-        lanes = dims.batch * dims.heads
-        out, grads = lanes * T * E, (lanes * T * D, lanes * T * D, lanes * T * E)
-        # rows of global tokens, and of learned ones
-        beside = (here > 0) * (1 + (learned > 0))
-        parts, beside = parts[: len(parts) - beside], parts[len(parts) - beside :]
-        by_groups = any(not part.once for part in beside)
-        if T <= KEYS:
-            # a single tile of keys is put heads first when its turn comes
-            beside = [dataclasses.replace(part, once=False) for part in beside]
-        held, train_held = tile_memory.merged(parts, out, grads, beside)
-        if separate:
-            # halves that are read by groups of heads; the gradients of both
-            halves = (window is not None and not parts[0].once) * sum(grads)
-            halves += by_groups * (grads[1] + grads[2])
-            if window is None:
-                halves += (not parts[0].once) * grads[0]
-            held += halves
-            train_held += halves + sum(grads)
-            train_held -= sum(tile_memory.fitting(2 * x, out, grads[0]) for x in grads)
-        elif all(part.once for part in parts):
-            train_held -= out  # it stands where that of v will
-        # the output's gradient without the rows of global tokens
-        return held, train_held + out * (here > 0)
+    def passes(dims, causal):
+        """(tiles, sizes, pairs that one head needs) of every `attend` of a call."""
+        T, here = dims.q_len, int((positions < dims.q_len).sum())
+        schedule, ahead, before = layout(T, causal)
+        band = 0 if window is None else min(left + (0 if causal else right) + 1, T)
+        keys = before + (window is not None) * T
+        found = [(schedule, dataclasses.replace(dims, kv_len=keys), T * (band + ahead))]
+        if here and (separate or not causal):
+            keys = here if causal else learned + T
+            sizes = dataclasses.replace(dims, q_len=here, kv_len=keys)
+            found.append((tiles.everything(here, keys, False, ROWS, KEYS), sizes, here * keys))
+        return found
 
     def cost(dims: Dims, *, causal=False):
-        T, ahead = dims.q_len, 0 if causal else right
-        here = int((positions < T).sum())
-        parts, helds = [], []
-        if window is not None:
-            band = tiles.band(T, left, ahead)
-            parts.append(band.cost(dims, ideal_pairs=T * min(left + ahead + 1, T)))
-            helds.append(band.held(dims))
-        for rows, keys in ((T, here), (T, learned), (here, T), (here, learned)):
-            if rows and keys:
-                schedule = tiles.everything(rows, keys, False, ROWS, KEYS)
-                sizes = Dims(dims.batch, rows, keys, dims.heads, dims.head_dim, dims.value_dim)
-                parts.append(schedule.cost(sizes, ideal_pairs=rows * keys))
-                helds.append(schedule.held(sizes))
-        held, train_held = held_by(dims, helds, here)
+        found = passes(dims, causal)
+        parts = [schedule.cost(sizes, ideal_pairs=pairs) for schedule, sizes, pairs in found]
+        helds = [schedule.held(sizes) for schedule, sizes, _ in found]
+        held, train_held = held_by(dims, helds, causal)
         return Cost(
             sum(part.flops for part in parts),
             train_flops=sum(part.train_flops for part in parts),
@@ -220,6 +209,46 @@ def make(
             train_bytes=4 * train_held,
             state_bytes=cache.state_bytes(slots(dims), doubled(dims)),
         )
+
+    def held_by(dims, parts, causal):
+        """Numbers alive at once, forward and with gradients."""
+        T, D, E = dims.q_len, dims.head_dim, dims.value_dim
+        lanes, bare = dims.batch * dims.heads, window is None
+        of_q, of_keys = lanes * T * D, lanes * T * (D + E)
+        local, *rows = parts
+        held, train_held = local.alone(), local.alone_in_training()
+        if causal and bare:
+            # gradients of all keys, whose places take what comes before them
+            if not local.once:
+                train_held = local.grads + 2 * local.rows + local.sums + local.forward
+                train_held += separate * local.out
+            elif not separate:
+                train_held -= 2 * tile_memory.fitting(of_q, local.sums)
+            train_held += of_keys
+        for part in () if causal else rows:
+            train_held += 2 * sum(part.copies) if part.once and T > KEYS else part.grads
+            train_held += local.once * of_q if bare else (not part.once) * local.out
+            if bare and local.once and part.once and not separate:
+                train_held += 2 * (local.out - tile_memory.fitting(of_q, local.out))
+            if T <= KEYS:
+                # a single tile of keys is put heads first in its turn: its logits stand then
+                part = dataclasses.replace(part, copies=(0, part.forward, part.copies[2]))
+            again = local.once and not (part.once or separate)
+            held = max(held, sum(tile_memory.side_by_side([local, part])) + again * local.out)
+        by_groups = any(not part.once for part in rows)
+        if separate:
+            # halves that are read by groups of heads; the gradients of both
+            halves = (not local.once) * (of_q + (not bare) * of_keys)
+            halves += (not causal) * by_groups * of_keys
+            held += halves
+            train_held += halves + of_q + of_keys - local.once * (1 + bare) * of_q
+            train_held += bare * (not causal) * of_keys // 2
+        elif not exact:
+            # keys and values with others in front, for the band and for rows
+            copies = ((not bare) + (learned > 0) * by_groups) * of_keys
+            held += copies
+            train_held += copies + of_keys // 3
+        return held, train_held
 
     # decode: the global tokens first, then a ring as wide as the window
     def slots(dims):
