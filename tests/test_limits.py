@@ -182,3 +182,12 @@ def test_random_features_near_softmax_at_the_root_of_their_number(name):
         errors.append(float(jnp.sqrt(((m.apply(params, q, k, v) - exact) ** 2).mean())))
     slope = np.polyfit(np.log(counts), np.log(errors), 1)[0]
     assert -0.57 <= slope <= -0.43, errors
+
+
+def test_global_positions_that_are_all_past_the_end_are_refused():
+    q = jnp.ones((1, 16, 2, 8))
+    m = zoo.make("global", tokens=(20, 30))
+    with pytest.raises(ValueError, match=r"tokens must have one below N=16, got \(20, 30\)"):
+        m.apply({}, q, q, q)
+    beside = zoo.make("global", tokens=(20, 30), window=2)
+    assert_close(beside.apply({}, q, q, q), beside.reference({}, q, q, q))

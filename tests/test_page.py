@@ -130,7 +130,9 @@ def test_toggles_change_what_is_drawn(page):
 def test_hovering_shows_the_record_and_a_click_opens_it(page):
     page.locator("#chart-scaling .plot").scroll_into_view_if_needed()
     text = "document.querySelector('#chart-scaling .plot').data[0].text[0]"
-    assert re.search(r"record [0-9a-f]{10}, cpu-synthetic-2c, 2026-11-21, commit 0123456", page.evaluate(text))
+    assert re.search(
+        r"record [0-9a-f]{10}, cpu-synthetic-2c, 2026-11-21, commit 0123456", page.evaluate(text)
+    )
     page.locator("#chart-scaling .scatterlayer .point").first.hover(force=True)
     assert page.locator("#chart-scaling .hoverlayer .hovertext").count() == 1
     page.mouse.down()

@@ -86,6 +86,8 @@ def make(
         """(tiles, how many keys in front all queries see, how many stand before position 0)."""
         ahead = learned + int((positions < T).sum())
         if window is None:
+            if not ahead:
+                raise ValueError(f"tokens must have one below N={T}, got {tokens!r}")
             return tiles.everything(T, ahead, False, ROWS, KEYS), ahead, ahead
         before = 0 if exact else ahead
         ways = {"halo": (before, 0), "leading": ahead, "key_block": BAND_KEYS}
