@@ -3,7 +3,7 @@
     python -m experiments.run --config configs/accuracy/mqar.py:small
 
 small: width 64, 256 symbols, 3 seeds at (N, pairs) = (64, 4) (128, 8) (256, 16) and one seed at
-(512, 64): 260 trainings of 20 mechanisms, about 5 core-hours. Sequences grow while training: of
+(512, 64): 260 trainings of 20 mechanisms, about 6 core-hours. Sequences grow while training: of
 long ones from the first nothing is learned in so few steps. Expect 1.00 of full attention at every
 N, and less and less of what has a state of constant size. `strided` alone joins no token to the one
 before, in any number of layers, so it cannot tell which value follows which key; with a band beside
