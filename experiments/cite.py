@@ -87,9 +87,7 @@ def find(table: str) -> Path:
 def home(file: Path) -> Path:
     """The nearest folder above that has records, or whose folders, one a device, have."""
     for folder in file.resolve().parents:
-        if any((*folder.glob("records.jsonl"), *folder.glob("*/records.jsonl"))):
-            return folder
-        if (folder / "points").is_dir():
+        if any(any(folder.glob(name)) for name in ("records.jsonl", "*/records.jsonl", "points")):
             return folder
     raise ValueError(f"no records.jsonl in a folder above {file}")
 

@@ -241,6 +241,11 @@ def numbers() -> list[dict]:
     return found
 
 
+def elsewhere(found: dict, **env) -> dict:
+    """The same point on another device."""
+    return found | {"env": found["env"] | {"device": "gpu-x", **env}}
+
+
 def write(folder: Path, records: list[dict], points: int = 0) -> Path:
     """records.jsonl, the last `points` of them as point files."""
     merged, loose = records[: len(records) - points], records[len(records) - points :]

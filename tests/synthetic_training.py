@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from experiments.reporting import tables
 from tests.synthetic_records import record
 
 RULES = {
@@ -177,3 +178,11 @@ def curves(folder: Path, records: list[dict]) -> None:
         ]
         text = "".join(f"{json.dumps(line)}\n" for line in lines)
         (folder / "curves" / f"{found['id']}.jsonl").write_text(text)
+
+
+def by(rows):
+    return {(row["label"], row["n"]): row for row in rows}
+
+
+def table(section, name):
+    return next(found for found in tables.build(section) if found.name == name)

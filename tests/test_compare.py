@@ -12,16 +12,19 @@ from tests import synthetic_records as synthetic
 from tests import synthetic_training as training
 
 
-def slowed(found, factor, label="local", **where):
-    """A copy in which the times of a label are `factor` of what they were."""
+def scaled(found, factor, *keys, **where):
+    """A copy in which these metrics are `factor` of what they were, where the config is so."""
     found = copy.deepcopy(found)
     for record in found:
-        config = record["config"]
-        if config["label"] == label and all(config[k] == v for k, v in where.items()):
-            for key in ("seconds", "seconds_q1", "seconds_q3"):
-                if key in record["metrics"]:
+        if all(record["config"][k] == v for k, v in where.items()):
+            for key in keys:
+                if record["metrics"].get(key):
                     record["metrics"][key] *= factor
     return found
+
+
+def slowed(found, factor, label="local", **where):
+    return scaled(found, factor, "seconds", "seconds_q1", "seconds_q3", label=label, **where)
 
 
 @pytest.fixture
@@ -36,32 +39,21 @@ def run(tmp_path, capsys):
     return call
 
 
-def elsewhere(record):
-    return record | {"env": record["env"] | {"device": "gpu-x"}}
-
-
 def test_a_score_is_compared_whatever_the_device_a_point_once(run):
     """A folder of scores is of all devices; a new one is of the machine at hand."""
     found = training.language()
-    worse = copy.deepcopy(found)
-    for record in worse:
-        if record["metrics"].get("test_bpb"):
-            record["metrics"]["test_bpb"] *= 2
-    both = [*found, *map(elsewhere, worse)]
+    worse = scaled(found, 2, "test_bpb")
+    both = [*found, *map(synthetic.elsewhere, worse)]
     code, said, _, _ = run(both, found)
     assert (code, "none moved" in said) == (0, True)
-    only_there = list(map(elsewhere, found))
+    only_there = list(map(synthetic.elsewhere, found))
     code, said, _, _ = run(only_there, worse)
     assert (code, "worse" in said) == (0, True)
 
 
 def test_times_of_trainings_are_compared_on_one_device(run):
     found = training.language()
-    slow = copy.deepcopy(found)
-    for record in slow:
-        if record["metrics"].get("seconds_per_step"):
-            record["metrics"]["seconds_per_step"] *= 4
-    slow = list(map(elsewhere, slow))
+    slow = list(map(synthetic.elsewhere, scaled(found, 4, "seconds_per_step")))
     # the second seeds of A are of the slow device alone
     parts = [r for r in found if r["config"]["seed"] != 1]
     parts += [r for r in slow if r["config"]["seed"] == 1]
@@ -134,11 +126,7 @@ def test_flops_and_compiled_memory_do_not_jitter(run):
 
 def test_scores_move_by_more_than_the_seeds_do(run):
     found = training.language()
-    worse = copy.deepcopy(found)
-    for record in worse:
-        if record["metrics"].get("test_bpb"):
-            record["metrics"]["test_bpb"] *= 2
-    code, said, _, _ = run(found, worse)
+    code, said, _, _ = run(found, scaled(found, 2, "test_bpb"))
     assert code == 0
     assert "bits per byte: " in said
     assert "worse" in said

@@ -24,14 +24,12 @@ def home(tmp_path_factory):
     """The page of two devices and all kinds of records."""
     folder, out = tmp_path_factory.mktemp("records"), tmp_path_factory.mktemp("report")
     found = synthetic.scaling()
-    other = [r | {"env": r["env"] | {"device": "gpu-x"}} for r in found if r["config"]["n"] < 2048]
+    other = [synthetic.elsewhere(r) for r in found if r["config"]["n"] < 2048]
     synthetic.write(folder / "a", found + synthetic.reordering() + synthetic.fidelities())
     synthetic.write(folder / "b", other)
     # scores of both devices share a table
-    language = [
-        r | {"env": r["env"] | {"device": "gpu-x"}} if r["config"]["seed"] == 2 else r
-        for r in training.language()
-    ]
+    language = training.language()
+    language = [synthetic.elsewhere(r) if r["config"]["seed"] == 2 else r for r in language]
     training.curves(synthetic.write(folder / "language", language), language)
     assert report.main([str(folder), "--out", str(out), "--figures="]) == 0
     return (out / "index.html").as_uri()

@@ -88,7 +88,7 @@ def test_one_label_of_two_configs_is_two_curves(tmp_path):
 
 def test_devices_of_measured_times_are_never_mixed(tmp_path):
     found = synthetic.scaling()
-    other = [record | {"env": record["env"] | {"device": "gpu-x"}} for record in found]
+    other = list(map(synthetic.elsewhere, found))
     synthetic.write(tmp_path / "a", found)
     synthetic.write(tmp_path / "b", other)
     sections = frames.sections(reading.read([tmp_path]).frame)

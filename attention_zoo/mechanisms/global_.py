@@ -4,7 +4,8 @@ Form 1, `tokens`: positions of the sequence itself, the first so many or a tuple
 2, `learned`: extra learned tokens beside the sequence; their own rows are dropped from the output,
 so only their keys and values are parameters. With `window`, every query also sees its local band:
 Longformer. With `separate`, global tokens have projections of their own, as there: q, k and v then
-carry 2H heads, the second H for the rows of global tokens. Differs from Longformer: no dilation.
+carry 2H heads, the second H for the rows of global tokens. Tiles of the band hold the global keys
+too: leading ones where they stand, others put in front. Differs from Longformer: no dilation.
 """
 
 import dataclasses
