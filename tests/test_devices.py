@@ -112,6 +112,9 @@ def test_a_line_over_n_has_the_time_of_its_longest_or_none(tmp_path):
     row = table(section, "mqar-by-n").frame.iloc[0]
     assert pd.isna(row.seconds_per_step)
     assert row.device == "cpu-synthetic-2c, gpu-x"
+    # one N is of one device, the longest of another
+    section = of_both(tmp_path, long, [elsewhere(short)])
+    assert pd.isna(table(section, "mqar-by-n").frame.iloc[0].seconds_per_step)
     section = of_both(tmp_path, [short, *long], [])
     row = table(section, "mqar-by-n").frame.iloc[0]
     assert row.seconds_per_step == long[0]["metrics"]["seconds_per_step"]
