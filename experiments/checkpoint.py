@@ -54,7 +54,7 @@ class Checkpoints:
     def save(self, step: int, tree: Any, notes: dict) -> None:
         """Copies the arrays, which may be donated right after, and sums them; the files are written
         meanwhile, after those of the save before. Takes the place of the same step's, if any."""
-        arrays = _named(jax.tree.map(jnp.copy, tree))
+        arrays = _written(jax.tree.map(jnp.copy, tree))
         self._manager.wait_until_finished()
         if step in self._manager.all_steps():
             self._manager.delete(step)
@@ -95,7 +95,7 @@ class Checkpoints:
 
     def _read(self, step, like):
         expected = jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), _named(like)
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), _written(like)
         )
         found = self._manager.restore(
             step,
@@ -108,7 +108,7 @@ class Checkpoints:
             raise DamagedError(f"its notes are {', '.join(told)}, not notes and checksum")
         if told["checksum"] != _checksum(found.arrays, told["notes"]):
             raise DamagedError("its arrays and notes are not those that were saved")
-        leaves = [found.arrays[name] for name in expected]
+        leaves = [found.arrays.get(name, leaf) for name, leaf in _named(like).items()]
         return jax.tree.unflatten(jax.tree.structure(like), leaves), told["notes"]
 
     def _discard(self, step):
@@ -146,6 +146,11 @@ def _named(tree):
     """The leaves under their paths, in the tree's order."""
     leaves, _ = jax.tree.flatten_with_path(tree)
     return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
+
+
+def _written(tree):
+    """The named leaves that have entries: orbax writes no others, and they are all alike."""
+    return {name: leaf for name, leaf in _named(tree).items() if leaf.size}
 
 
 def _checksum(arrays, notes):
