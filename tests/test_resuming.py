@@ -70,6 +70,8 @@ ROUTING = {"mechanism": "routing", "hparams": {"clusters": 3, "window": 5, "deca
 # all in one bucket need no rotations: a buffer without entries
 SHARED = {"mechanism": "lsh", "hparams": {"buckets": 1, "block": POINT["n"]}}
 PERFORMER = {"mechanism": "performer", "hparams": {"features": 8}}
+# whose buffers change in training
+MOVING = ("routing", "performer")
 # what is trained, and the step before which the end is asked for
 VARIANTS = {
     "centroids moved by microbatches": (ROUTING | {"microbatches": 2}, 7),
@@ -95,12 +97,10 @@ def test_it_goes_on_to_the_bit_whatever_it_trains(tmp_path, strikes, changes, be
     assert found.keys() == expected.keys()
     for name, array in expected.items():
         np.testing.assert_array_equal(np.asarray(found[name]), np.asarray(array), err_msg=name)
-    if point["mechanism"] != "full":
+    if point["mechanism"] in MOVING:
         earlier = arrays(calm, point, step=9)
         buffers = [name for name in expected if name.startswith("state.buffers")]
-        assert not buffers or any(
-            (np.asarray(earlier[b]) != np.asarray(expected[b])).any() for b in buffers
-        )
+        assert any((np.asarray(earlier[b]) != np.asarray(expected[b])).any() for b in buffers)
 
 
 # a validation has 4 batches: at step 4, where no checkpoint is due, and at the last one, in the
