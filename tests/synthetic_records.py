@@ -241,9 +241,9 @@ def numbers() -> list[dict]:
     return found
 
 
-def elsewhere(found: dict, **env) -> dict:
+def elsewhere(found: dict) -> dict:
     """The same point on another device."""
-    return found | {"env": found["env"] | {"device": "gpu-x", **env}}
+    return found | {"env": found["env"] | {"device": "gpu-x"}}
 
 
 def write(folder: Path, records: list[dict], points: int = 0) -> Path:

@@ -143,10 +143,14 @@ def devices(frame: pd.DataFrame) -> str:
 
 
 def counted(frame: pd.DataFrame) -> pd.DataFrame:
-    """Of a training that several devices have, only the first record with a result: which one it is
-    was settled before the others were known."""
-    ranked = frame.assign(failed=frame.status != "ok").sort_values(["failed", "env.date"])
-    again = ranked.duplicated("id") & (kinds(ranked) == "train")
+    """Of a training that several devices have, only one record: one with a result, of the device
+    that has most of the experiment, whatever its score, so that most times are of one device."""
+    trained, came = kinds(frame) == "train", frame.status == "ok"
+    many = (trained & came).groupby([frame["config.experiment"], frame[DEVICE]]).transform("sum")
+    ranked = frame.assign(came=came, many=many).sort_values(
+        ["came", "many", DEVICE], ascending=[False, False, True]
+    )
+    again = ranked.duplicated("id") & trained
     return frame[~again.reindex(frame.index)]
 
 

@@ -79,7 +79,8 @@ def render(records: Records, parts: list[Part], failed: Table, figures=()) -> st
     cards = json.loads((HERE / "cards.json").read_text())
     found = charts.build([part.section for part in parts], records.curves)
     table, same = _records(records.frame)
-    data = {"charts": found, "records": table | {"same": same}, "tables": _tables(parts, failed)}
+    table |= {"same": same, "spare": _spare(records.frame)}
+    data = {"charts": found, "records": table, "tables": _tables(parts, failed)}
     mechanisms = findings.column(records.frame, "config.mechanism").value_counts()
     return environment.get_template("page.html").render(
         css=markup((HERE / "page.css").read_text() + _colors()),
@@ -165,6 +166,12 @@ def _records(frame) -> tuple[dict, dict]:
     rows = [[_whole(value) for value in row] for row in rows]
     leading = [column for column in LEADING if column in columns]
     return {"columns": columns, "rows": rows, "leading": leading, "units": UNITS}, same
+
+
+def _spare(frame) -> list[int]:
+    """Which rows are of points that another device's record stands for."""
+    counted = set(frames.counted(frame).index)
+    return [i for i, label in enumerate(frame.index) if label not in counted]
 
 
 def _whole(value):

@@ -5,18 +5,17 @@ async function unpack(id) {
 }
 
 let data, records, found_by_id, grid;
-// of a device or, as scores are, of several: "a and b"
-const measured_on = (record, device) => !device || device.split(" and ").includes(record["env.device"]);
-// where several have it, the one that counts: the first that came through
-const ranked = (record) => `${record.status === "ok" ? 0 : 1}${record["env.date"]}`;
-const find_record = (id, device) => (found_by_id.get(id) ?? []).filter((record) => measured_on(record, device))
-  .sort((a, b) => ranked(a) < ranked(b) ? -1 : 1)[0];
+// of a device or, as scores are, of several: "a and b", of which one record of a point counts
+const measured_on = (record, device) => !device || record["env.device"] === device ||
+  (device.split(" and ").includes(record["env.device"]) && !record.spare);
+const find_record = (id, device) => (found_by_id.get(id) ?? []).find((record) => measured_on(record, device));
 
 const FILTERS = ["config.experiment", "env.device", "config.mechanism", "config.mode", "config.n", "status"];
 
 function start_records() {
   const { columns, rows, same } = data.records;
   records = rows.map((row) => ({ ...same, ...Object.fromEntries(columns.map((key, i) => [key, row[i]]).filter(([, value]) => value !== null)) }));
+  for (const i of data.records.spare) records[i].spare = true;
   found_by_id = Map.groupBy ? Map.groupBy(records, (record) => record.id) : new Map();
   if (!found_by_id.size) for (const record of records) found_by_id.set(record.id, [...(found_by_id.get(record.id) ?? []), record]);
   const form = document.getElementById("filters");
