@@ -49,7 +49,8 @@ def dot(q, k):
 
 def weigh(weights, v):
     """Weighted sums of values, in v's dtype: [B, T, H, E]."""
-    return jnp.einsum("bhts,bshe->bthe", weights.astype(v.dtype), v)
+    # the weights' own order first: for an einsum to another XLA turns them around
+    return jnp.einsum("bhts,bshe->bhte", weights.astype(v.dtype), v).swapaxes(1, 2)
 
 
 @jax.custom_vjp

@@ -118,8 +118,8 @@ def make(
             )
         flops = 2 * heads * T * S * (D + dims.value_dim)
         grads = T * D + S * (D + dims.value_dim)
-        # logits, weights and the gradients of both; of one sequence the weights once more, turned
-        pairs = (4 + (dims.batch == 1)) * T * S
+        # logits, weights and the gradients of both
+        pairs = 4 * T * S
         return Cost(
             flops + extra,
             ideal_flops=flops,
