@@ -139,7 +139,7 @@ def hide(x, mask):
 
 def window_sides(window: int | tuple[int, int]) -> tuple[int, int]:
     """(left, right) of a window; an int means both sides."""
-    sides = (window, window) if isinstance(window, int) else tuple(window)
+    sides = tuple(window) if isinstance(window, tuple | list) else (window, window)
     if len(sides) != 2 or any(
         isinstance(n, bool) or not isinstance(n, int) or n < 0 for n in sides
     ):

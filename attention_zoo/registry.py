@@ -17,13 +17,19 @@ def names() -> list[str]:
 
 
 def make(name: str, **hparams: Any) -> Mechanism:
-    """The mechanism `name` with these hyperparameters; ValueError for an unknown name of either."""
+    """The mechanism `name` with these hyperparameters; ValueError for an unknown name of either,
+    or a value that it cannot take."""
     known = defaults(name)
     for hparam in hparams:
         if hparam not in known:
             hint = f"it takes {', '.join(known) or 'none'}{_nearest(hparam, known)}"
             raise ValueError(f"{name} has no hyperparameter {hparam!r}; {hint}")
-    return _factory(name)(**hparams)
+    try:
+        return _factory(name)(**hparams)
+    except TypeError as error:
+        given = ", ".join(f"{hparam}={value!r}" for hparam, value in hparams.items())
+        usual = ", ".join(f"{hparam}={known[hparam]!r}" for hparam in hparams)
+        raise ValueError(f"{name} cannot take {given} ({error}); usual is {usual}") from error
 
 
 def defaults(name: str) -> dict[str, Any]:

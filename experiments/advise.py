@@ -6,10 +6,12 @@
 Times and memory are the device's own records where it has this very call, else the cost model
 calibrated on them (`experiments.calibrate`); each says which, and how far off the same was where it
 could be checked. Memory is inputs and parameters, the output, and what lies between. The last line
-is the command that measures the first one's call here. Of several devices that fit, it is this one.
+is the command that measures the first one's call here. Of several devices that fit, it is this one,
+else the one with the most records.
 """
 
 import argparse
+import collections
 import dataclasses
 import math
 import re
@@ -61,7 +63,7 @@ def advise(options: argparse.Namespace) -> dict:
     found = [r for r in found if r["config"]["dtype"] == dtype]
     if not found:
         raise ValueError(f"--dtype {dtype}: no records of kernels in it on {device}")
-    known = calibrate.calibration(found)
+    known = Calibration(calibrate.curves(found), {})
     platform = None if options.quick else found[0]["env"].get("platform")
     tasks = evidence.tasks(sections, options.n, causal=options.causal)
     call = {name: getattr(options, name) for name in ("n", "batch", "heads", "head_dim", "causal")}
@@ -90,7 +92,7 @@ def advise(options: argparse.Namespace) -> dict:
     return {
         "call": {**call, "device": device, "memory": options.memory},
         "records": sources(found),
-        "held_out": known.facts["held_out"],
+        "held_out": trusted(ranked, known, call),
         "tasks": tasks,
         "ranked": ranked,
         "refused": sorted(refused, key=lambda row: row["label"]),
@@ -104,13 +106,29 @@ def read(options: argparse.Namespace) -> tuple[str, list[dict], list[frames.Sect
     found, left_out = timed.calls(everything.records)
     for note in (*everything.notes, *left_out):
         print(note, file=sys.stderr)
-    device = choose(options.device, {r["env"]["device"] for r in found}, _this_device)
+    known = collections.Counter(r["env"]["device"] for r in found)
+    device = choose(options.device, known, _this_device)
     sections = frames.sections(everything.frame)
     return device, [r for r in found if r["env"]["device"] == device], sections
 
 
 def _this_device():
     return environment.facts()["device"]
+
+
+def trusted(ranked: list[dict], known: Calibration, call: Mapping) -> dict[str, dict]:
+    """How far the model was off where held out, on the records of these very forms alone."""
+    used = {}
+    for row in ranked:
+        if math.isfinite(row["seconds"].error):
+            name, _ = _curve(call | row, known)
+            used[name] = known.curves[name]
+    return calibrate.summaries(calibrate.held_out(used))
+
+
+def _curve(point, known):
+    call = (point["mechanism"], point["hparams"], kernel.dims(point), point["mode"])
+    return known.curve(*call, causal=point["causal"])
 
 
 def sources(found: list[dict]) -> list[dict]:
@@ -127,8 +145,9 @@ def sources(found: list[dict]) -> list[dict]:
     ]
 
 
-def choose(wanted: str | None, known: set[str], this: Callable[[], str]) -> str:
-    """The one device whose name begins as asked, or of several this one."""
+def choose(wanted: str | None, known: Mapping[str, int], this: Callable[[], str]) -> str:
+    """The one device whose name begins as asked, or of several this one, else that with the most
+    records, of which `known` are the numbers."""
     names = ", ".join(sorted(known))
     if not known:
         raise ValueError("no records of kernels to advise from; experiments.run writes them")
@@ -139,8 +158,11 @@ def choose(wanted: str | None, known: set[str], this: Callable[[], str]) -> str:
         return this()
     if wanted is None:
         raise ValueError(f"--device is missing; there are records of {names}")
-    says = f"fits {', '.join(found)}: name one" if found else f"is unknown; known: {names}"
-    raise ValueError(f"--device {wanted} {says}")
+    if not found:
+        raise ValueError(f"--device {wanted} is unknown; known: {names}")
+    most = max(found, key=known.__getitem__)
+    print(f"--device {wanted} fits {', '.join(found)}: this is {most}", file=sys.stderr)
+    return most
 
 
 def candidates(known: Calibration, n: int, changes: Mapping[str, Mapping]) -> list[dict]:
@@ -183,7 +205,7 @@ def forecast(point: dict, known: Calibration, platform: str | None) -> dict:
     found = known.predict(*call, causal=point["causal"])
     memory, inputs = found.memory, kernel.input_bytes(point)
     if platform == jax.default_backend():
-        curve, _ = known.curve(*call, causal=point["causal"])
+        curve = known.curves[_curve(point, known)[0]]
         memory = calibrate.surest(memory, lambda: compiled(point, curve, known=found.familiar))
     needs = None if memory is None else round(inputs + memory.value)
     return {

@@ -3,11 +3,11 @@
     python -m experiments.calibrate results/scaling/DEVICE
 
 writes calibration.json beside the records. Time is a fixed cost, and FLOPs by the mechanism's
-formula times a rate; memory is a polynomial in N, carried over to other sizes by the formula for
-bytes. The rates are fitted to the records nearest in size (`experiments.analysis.estimates`)
+formula times a rate; memory is a polynomial in N, carried over to other sizes and forms by the
+formula for bytes. The rates are fitted to the records nearest in size (`experiments.analysis.estimates`)
 of the same mechanism, its switches, pass and dtype. How far that can be trusted is measured: every
 record is estimated from the others. Where memory is uncertain so, it is a fixed growth, and what
-the program compiles to times a rate. Its error is of all a call needs, inputs included.
+the program compiles to times a rate.
 """
 
 import dataclasses
@@ -23,6 +23,7 @@ from attention_zoo.types import Cost, Dims
 from experiments.analysis import estimates, reading, samples
 from experiments.analysis.estimates import Estimate, Point
 from experiments.analysis.samples import Sample
+from experiments.kinds import kernel
 
 FILE = "calibration.json"
 TOLERANCES = {"seconds": 0.3, "memory": 0.15}
@@ -66,21 +67,21 @@ class Calibration:
         none was, by those that are padded otherwise. The error is not known then.
         """
         cost = samples.cost(mechanism, hparams, dims, causal=causal)
-        known, same_form = self.curve(mechanism, hparams, dims, mode, causal=causal)
-        found = _forecast(known, hparams, dims, cost)
+        name, same_form = self.curve(mechanism, hparams, dims, mode, causal=causal)
+        found = _forecast(self.curves[name], hparams, dims, cost, causal)
         return found if same_form else _unsure(found, "not causal")
 
     def curve(
         self, mechanism: str, hparams: Mapping, dims: Dims, mode: str, *, causal: bool
-    ) -> tuple[list[Sample], bool]:
-        """The samples that such a call is calibrated on, and whether they are causal as it is."""
+    ) -> tuple[str, bool]:
+        """The curve that such a call is calibrated on, and whether it is causal as the call is."""
         names = [
             samples.key(mechanism, hparams, mode, form, DTYPES.get(dims.itemsize, "?"))
             for form in dict.fromkeys((causal, False))
         ]
         for name in names:
             if name in self.curves:
-                return self.curves[name], name == names[0]
+                return name, name == names[0]
         alike = [other for other in self.curves if other.startswith(mechanism)]
         known = "; ".join(alike or sorted(self.curves))
         raise ValueError(f"no records of {names[0]!r} to calibrate by; there are {known}")
@@ -100,20 +101,19 @@ def times(known: Iterable[Sample]) -> list[Point]:
     ]
 
 
-def memories(known: list[Sample], hparams: Mapping, dims: Dims) -> list[Point]:
-    """What they held, carried over to these hyperparameters and sizes."""
+def memories(known: list[Sample], hparams: Mapping, dims: Dims, *, causal: bool) -> list[Point]:
+    """What they held, carried over to these hyperparameters, sizes and form."""
     known = [sample for sample in known if sample.memory]
     follows = hparams == samples.at_length(known, dims.q_len) if known else False
-    return [
-        _memory(sample, sample.config["hparams"] if follows else hparams, dims) for sample in known
-    ]
-
-
-def _memory(sample, hparams, dims):
-    n = sample.config["n"]
-    there = dataclasses.replace(dims, q_len=n, kv_len=n)
-    ratio = samples.cost(sample.config["mechanism"], hparams, there).bytes / sample.bytes
-    return dataclasses.replace(_length(n, hparams), value=ratio * sample.memory)
+    sizes = {name: getattr(dims, name) for name in ("batch", "heads", "head_dim", "value_dim")}
+    points = []
+    for sample in known:
+        call = sample.config
+        there = call | sizes | {"causal": causal, "hparams": call["hparams"] if follows else hparams}
+        ratio = 1.0 if there == call else kernel.predict(there)["bytes"] / sample.bytes
+        length = _length(call["n"], there["hparams"])
+        points.append(dataclasses.replace(length, value=ratio * sample.memory))
+    return points
 
 
 def _length(n, hparams):
@@ -126,13 +126,14 @@ def _regime(n, hparams):
     return tuple(n % size == 0 for size in (TILE, *sizes) if size > 0)
 
 
-def _forecast(known, hparams, dims, cost: Cost):
+def _forecast(known, hparams, dims, cost: Cost, causal):
     same = [sample for sample in known if samples.same(sample, hparams, dims)]
     if same:
         of = same[-1]
         memory = Estimate(of.memory, "measured", 0.0) if of.memory else None
         return Forecast(Estimate(of.seconds, "measured", of.spread), memory)
-    timed, held, length = times(known), memories(known, hparams, dims), _length(dims.q_len, hparams)
+    timed, held = times(known), memories(known, hparams, dims, causal=causal)
+    length = _length(dims.q_len, hparams)
     call = Point(cost.flops, (1.0, cost.flops), aligned=length.aligned)
     memory = estimates.estimate(held, length, estimates.apart) if held else None
     found = Forecast(estimates.estimate(timed, call, estimates.together), memory)
@@ -190,15 +191,12 @@ def held_out(sets: Mapping[str, list[Sample]]) -> dict[str, list[dict]]:
 def _memories_held_out(known):
     if len(known) < 3:
         return [math.nan] * len(known)
-    points = [
-        dataclasses.replace(_length(s.config["n"], s.config["hparams"]), value=s.memory)
-        for s in known
-    ]
     ratios = []
-    for i, (sample, point) in enumerate(zip(known, points, strict=True)):
-        others = [*known[:i], *known[i + 1 :]]
+    for i, sample in enumerate(known):
+        others, call = [*known[:i], *known[i + 1 :]], sample.config
+        points = memories(others, call["hparams"], kernel.dims(call), causal=call["causal"])
         found = surest(
-            estimates.estimate([*points[:i], *points[i + 1 :]], point, estimates.apart),
+            estimates.estimate(points, _length(call["n"], call["hparams"]), estimates.apart),
             lambda others=others, held=sample.compiled: held and carried(others, held),
         )
         ratios.append((sample.inputs + found.value) / (sample.inputs + sample.memory))
@@ -219,11 +217,22 @@ def summary(tests: list[dict], tolerance: float) -> dict:
     }
 
 
-def calibration(found: list[dict]) -> Calibration:
-    """Of the records of one device."""
+def summaries(tests: Mapping[str, list[dict]]) -> dict[str, dict]:
+    """`summary` of what `held_out` found."""
+    return {what: summary(tests[what], tolerance) for what, tolerance in TOLERANCES.items()}
+
+
+def curves(found: list[dict]) -> dict[str, list[Sample]]:
+    """Those of `samples.curves`; ValueError where there are none."""
     sets = samples.curves(found)
     if not sets:
         raise ValueError("no records of kind kernel with a time among them; run configs/scaling.py")
+    return sets
+
+
+def calibration(found: list[dict]) -> Calibration:
+    """Of the records of one device."""
+    sets = curves(found)
     used = [record["env"] for record in found if record["status"] == "ok"]
 
     def said(name):
@@ -233,7 +242,7 @@ def calibration(found: list[dict]) -> Calibration:
     facts = {
         "device": ", ".join(said("device")),
         "records": {name: said(name) for name in ("commit", "jax", "jaxlib", "cores")},
-        "held_out": {what: summary(tests[what], TOLERANCES[what]) for what in TOLERANCES},
+        "held_out": summaries(tests),
     }
     return Calibration(sets, facts)
 

@@ -13,7 +13,7 @@ import attention_zoo as zoo
 from attention_zoo import model
 from configs import accuracy
 from experiments import tasks, train
-from experiments.analysis import quality
+from experiments.analysis import published, quality
 from experiments.running import configuration
 from experiments.training import choice, fields, networks, pretraining
 
@@ -178,6 +178,14 @@ def test_every_mechanism_is_there(name, size):
     _, points = loaded(name, size)
     if name not in ("duplicate", "forecast_mixed", "fsdd", "translation"):
         assert {point["mechanism"] for point in points} == set(zoo.names())
+
+
+def test_duplicate_is_evaluated_as_published():
+    _, points = loaded("duplicate", "full")
+    published_as = set(published.of("duplicate", "accuracy").setting.dropna())
+    assert published_as
+    for point in points:
+        assert set(point["eval_hparams"]) >= published_as
 
 
 def test_a_size_that_is_none_names_those_there_are():

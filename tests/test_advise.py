@@ -71,6 +71,40 @@ def test_what_it_cannot_do_is_refused_with_reasons(capsys, folder):
     assert found["ranked"][0]["seconds"]["error"] is None
 
 
+def test_errors_are_of_records_of_such_calls_alone(capsys, folder):
+    def trust(*arguments):
+        out = ask(capsys, folder, "--n", "2048", *arguments)[1]
+        return [line for line in out.splitlines() if line.startswith(("How far", "Of "))]
+
+    lengths = len(synthetic.LENGTHS)
+    held_out = answer(capsys, folder, "--n", "2048")["held_out"]["seconds"]
+    ranked = {row["label"] for row in answer(capsys, folder, "--n", "2048")["ranked"]}
+    # all but the least of each curve
+    assert held_out["points"] == len(ranked) * (lengths - 1)
+    assert trust()[0].startswith(f"Of {held_out['points']} records of such calls, each held out")
+    assert trust("--causal") == [
+        "How far off the model is with such calls is not known: no records are of them."
+    ]
+
+
+def test_fidelity_and_scores_are_of_the_form_that_is_asked_for(capsys, folder):
+    found = []
+    for kind, error in (("dense", 0.9), ("random", 0.1)):
+        one = synthetic.fidelity("synthesizer", 1024, "trained", "", None)
+        one["config"] |= {"label": f"synthesizer_{kind}", "hparams": {"kind": kind}}
+        found.append(synthetic.record(one["config"], one["metrics"] | {"error": error}))
+    found.append(synthetic.kernel("synthesizer", 1024, hparams={"kind": "dense"}))
+    synthetic.write(folder / "more", found)
+    made = answer(capsys, folder, "--n", "1024", "--pooled")
+    assert row(made, "synthesizer")["fidelity"]["error"] == pytest.approx(0.9)
+
+
+def test_a_window_of_two_sides_is_no_budget_between_others(capsys, folder):
+    code, out, err = ask(capsys, folder, "--n", "2048", "--set", "local.window=5,7")
+    assert code == 0, err
+    assert "window=(5, 7)" in out
+
+
 def test_an_output_a_sequence_is_no_output_a_position(capsys, folder):
     found = [synthetic.kernel("query_reduction", n) for n in synthetic.LENGTHS]
     synthetic.write(folder / "more", found)
@@ -150,6 +184,7 @@ def test_memory_that_records_cannot_tell_is_compiled(folder):
         (["--n", "9", "--dtype", "float16"], "--dtype float16: no records of kernels in it"),
         (["--n", "9", "--set", "loca.window=3"], "--set knows no 'loca'; there are bigbird"),
         (["--n", "9", "--set", "local.windw=3"], "did you mean 'window'"),
+        (["--n", "9", "--set", "local.window=1.5"], "window must be a whole number from 0 up, or"),
         (["--batch", "3"], "required: --n"),
     ],
 )
@@ -224,22 +259,24 @@ def test_a_record_without_meaning_is_told_and_the_rest_is_used(capsys, folder, c
     assert err.count("\n") == 1
 
 
-def test_devices_are_told_apart_by_the_beginning_of_their_names():
-    known = {"cpu-a-2c", "cpu-b-2c", "gpu-x"}
+def test_devices_are_told_apart_by_the_beginning_of_their_names(capsys):
+    known = {"cpu-a-2c": 3, "cpu-b-2c": 5, "gpu-x": 9}
 
     def choose(asked, known, this="another"):
         return advise.choose(asked, known, lambda: this)
 
     assert choose("gpu", known) == "gpu-x"
     assert choose("cpu-b", known) == "cpu-b-2c"
-    assert choose("cpu-a", {"cpu-a", "cpu-a-2"}) == "cpu-a"
+    assert choose("cpu-a", {"cpu-a": 1, "cpu-a-2": 2}) == "cpu-a"
     assert choose(None, {"gpu-x"}) == "gpu-x"
     # of several it is the one that asks, if it fits
     assert choose("cpu", known, this="cpu-b-2c") == choose(None, known, this="cpu-b-2c")
     assert choose("cpu", known, this="cpu-b-2c") == "cpu-b-2c"
+    assert capsys.readouterr().err == ""
+    # else the one of which most is known, and it says so
     for this in ("another", "gpu-x"):
-        with pytest.raises(ValueError, match="fits cpu-a-2c, cpu-b-2c: name one"):
-            choose("cpu", known, this)
+        assert choose("cpu", known, this) == "cpu-b-2c"
+        assert capsys.readouterr().err == "--device cpu fits cpu-a-2c, cpu-b-2c: this is cpu-b-2c\n"
     with pytest.raises(ValueError, match="--device is missing; there are records of cpu-a-2c, "):
         choose(None, known)
 

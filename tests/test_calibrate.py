@@ -67,6 +67,20 @@ def test_memory_is_carried_over_to_other_sizes_by_the_formula(calibration):
     assert two.value == pytest.approx(cost[1] / cost[0] * one.value, rel=0.05)
 
 
+@pytest.mark.parametrize("mode", ["forward", "train"])
+@pytest.mark.parametrize("causal", [False, True])
+def test_memory_is_carried_by_the_formula_of_its_pass_and_form(calibration, mode, causal):
+    call = ("local", {"window": 16}, size(768, head_dim=32), mode)
+    carried = calibration.predict(*call, causal=causal).memory.value
+    here = calibration.predict("local", {"window": 16}, size(768), mode).memory.value
+    costs = (
+        zoo.make("local", window=16).cost(dims, causal=form)
+        for dims, form in ((size(768, head_dim=32), causal), (size(768), False))
+    )
+    there, known = (cost.bytes if mode == "forward" else cost.train_bytes for cost in costs)
+    assert carried == pytest.approx(there / known * here, rel=0.05)
+
+
 def test_a_form_without_records_has_no_known_error(calibration):
     causal = calibration.predict("local", {"window": 16}, size(700), causal=True)
     assert causal.seconds.how == causal.memory.how == "not causal"

@@ -1,6 +1,8 @@
 """What advice predicts of committed records: each held out in turn, and other sizes compiled."""
 
 import dataclasses
+import functools
+import itertools
 from pathlib import Path
 
 import pytest
@@ -22,6 +24,8 @@ def committed():
 
 
 COMMITTED = committed()
+# shares of the calls of other sizes that are predicted within the tolerance
+SIZES = {"seconds": 0.9, "memory": 0.95}
 
 
 @pytest.fixture(scope="module", params=sorted(COMMITTED))
@@ -77,6 +81,33 @@ def test_what_held_out_records_miss_is_said(curves):
 @pytest.mark.usefixtures("evenly")
 def test_few_held_out_records_are_missed(curves):
     assert len(list(missed(curves))) < 0.07 * sum(map(len, curves.values()))
+
+
+def test_other_sizes_are_predicted(device):
+    """Other batches, heads and forms by the records of configs/scaling.py alone."""
+    by = {"scaling": [], "sizes": []}
+    for record in COMMITTED[device]:
+        by.setdefault(record["config"]["experiment"], []).append(record)
+    if not by["sizes"]:
+        pytest.skip(f"no records of configs/sizes.py on {device}")
+    known = calibrate.Calibration(samples.curves(by["scaling"]), {})
+    ratios = {"seconds": [], "memory": []}
+    for sample in itertools.chain(*samples.curves(by["sizes"]).values()):
+        call = sample.config
+        sizes = (call["mechanism"], call["hparams"], kernel.dims(call), call["mode"])
+        found = known.predict(*sizes, causal=call["causal"])
+        if found.familiar:
+            ratios["seconds"].append(found.seconds.value / sample.seconds)
+        if found.familiar and sample.memory and sample.compiled:
+            curve, _ = known.curve(*sizes, causal=call["causal"])
+            carried = functools.partial(calibrate.carried, known.curves[curve], sample.compiled)
+            held = calibrate.surest(found.memory, carried).value
+            needs = sample.inputs + sample.memory
+            ratios["memory"].append((sample.inputs + held) / needs)
+    for what, bound in calibrate.TOLERANCES.items():
+        within = [abs(ratio - 1) <= bound for ratio in ratios[what]]
+        assert len(within) > 50
+        assert sum(within) >= SIZES[what] * len(within)
 
 
 CARRIED = {

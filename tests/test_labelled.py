@@ -41,6 +41,29 @@ def test_an_example_keeps_its_split_whatever_the_others_are():
     assert set(contents(before["train"])) <= set(contents(after["train"]))
 
 
+def test_held_out_splits_can_be_a_few_of_all_at_equal_distances():
+    splits = {"train": texts(), "val": texts(20), "test": texts(9)}
+    some = labelled.of_held_out(splits, val=4, test=None)
+    assert contents(some["val"]) == contents(splits["val"])[::5]
+    assert some["train"] is splits["train"]
+    assert some["test"] is splits["test"]
+    # what is worked out of them is kept by what they are
+    assert labelled.of_held_out(splits, val=4)["val"] is some["val"]
+    for wrong in (0, 21, 2.0, True):
+        with pytest.raises(ValueError, match=f"val_examples must be .* 1 to 20, got {wrong}"):
+            labelled.of_held_out(splits, val=wrong)
+
+
+def test_a_rule_is_worked_out_once_for_the_same_examples():
+    asked = []
+    splits = {"train": texts(), "val": texts(20), "test": texts(9)}
+    rules = {"rule_accuracy": lambda *given: asked.append(given) or 0.5}
+    for _ in range(2):
+        task = labelled.from_splits(5, "tiny", splits, 2, imdb.FORM, rules=rules, facts={})
+        assert task.oracles()["rule_accuracy"] == 0.5
+    assert len(asked) == 1
+
+
 def test_every_epoch_has_each_example_once_in_its_own_order():
     rows = labelled.from_rows(np.arange(21)[:, None], np.arange(21) % 4)
     batch = labelled.epochs(rows, 1, labelled.Form(vocab=21))

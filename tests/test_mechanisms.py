@@ -268,6 +268,11 @@ def test_refresh_moves_buffers_and_hidden_tokens_move_none(name):
         assert key in m.frozen or (moved[key] == params[key]).all()
 
 
+def test_a_hyperparameter_of_another_type_is_named():
+    with pytest.raises(ValueError, match=r"rfa cannot take sigma='x' \(.*usual is sigma=1.0"):
+        zoo.make("rfa", sigma="x")
+
+
 @each_case()
 def test_it_cites_its_source(name):
     assert CASES[name].m.citation

@@ -56,6 +56,7 @@ def swept(folder, points, **settings):
         (["--config.lengths=-4,8"], "n must be a whole number from 1 up, got -4"),
         (["--config.mechanisms=ful"], "unknown mechanism 'ful'; known: "),
         (["--config.mechanisms=ful"], "did you mean 'full'?"),
+        (["--config.mechanisms=ful"], "; variants of this config: "),
         (["--config.variants.full.blok=8"], "full has no hyperparameter 'blok'"),
         (["--config.mechanisms=local", "--config.variants.local.window=-1"], "window"),
         (["--config.heads=5"], "heads=5 must divide width=12"),

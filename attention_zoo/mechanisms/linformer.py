@@ -96,35 +96,33 @@ def make(
         keys, values, out = lanes * S * D, lanes * S * E, lanes * T * E
         held = layout(T).held(few)
         queries, rows = held.copies[0] // D, held.logits // layout(T).keys
-        # forward, k and v stand with positions last, and their slots, then the tiles
-        projected = keys + values + lanes * slots * max(D, E)
-        projected += queries * width if held.once else out
-        # the gradients of k and v are made with positions last, then transposed, then copied; those
-        # of v stand in both results' places, where they fit. That of a shared matrix is a sum
+        # k and v are turned around first, unless all heads of one sequence share the product
+        several = dims.batch > 1
+        turned = keys + values if several or sharing == "none" else 0
+        projected = turned and turned + lanes * slots * max(D, E)
+        projected += turned and (queries * width if held.once else out)
+        # in training too: they stay through the tiles where XLA does not turn them again; and in
+        # the end the gradients of both are turned, then those of k copied
+        kept = turned * (several != held.once)
+        last = turned and 2 * keys + values * (E > D)
+        # slots, their gradients, sums of rows, a group's queries, the gradients of these and of
+        # its output, all of the output and a tile's: some stand in the places of later results
+        walk = [lanes * slots * D, lanes * slots * E] * 2 + [held.rows] * 2
+        walk += [queries * D, queries * D, queries * E, *held.copies[1:], out]
+        walk += [rows * D, rows * E, *3 * [held.logits]]
         matrix = slots * S * (dims.heads if sharing == "none" else 1)
-        matrices = [matrix] if sharing == "kv" else [matrix, matrix]
-        last = 2 * keys + values * (E > D) + matrix * (sharing == "kv")
-        # before them the tiles: slots, sums of rows, a group's queries, the gradients of these and
-        # of its output, and a tile's; some stand in the places of results that are made later
-        walk = 2 * (marks + held.rows)
-        group = [queries * D, queries * D, queries * E]
-        tile = [rows * D, rows * E, *3 * [held.logits]]
+        places = [keys, values, matrix, matrix]
         if held.once:
-            # all but a tile's stand from the start; its output too, and then the product with its
-            # gradient
-            between = tile_memory.left_over([*group, queries * E, out], [lanes * T * D])
-            loop = tile_memory.left_over(group + tile, [lanes * T * D, *matrices])
-            walk += max(between, loop)
+            walk.append(queries * E)
         else:
-            # v with positions last has no place: the output stands in that of its gradient
-            loop = tile_memory.left_over(group + tile, [values, *matrices])
-            walk += values + 2 * sum(held.copies[1:]) + loop
+            places.append(lanes * T * D)
+        stand = kept + tile_memory.left_over(walk, places)
         return Cost(
             inner.flops + projection,
             train_flops=inner.train_flops + 3 * projection,
             ideal_flops=inner.ideal_flops + projection,
             bytes=max(4 * projected, inner.bytes + 4 * marks),
-            train_bytes=4 * (lanes * T * D + keys + values + sum(matrices) + max(last, walk)),
+            train_bytes=4 * (lanes * T * D + keys + values + 2 * matrix + max(last, stand)),
         )
 
     return Mechanism(
@@ -145,8 +143,9 @@ def make(
 def project(matrix, x, axis=None):
     """[B, S, H, D] -> [B, R, H, D] by a matrix [H or 1, R, S], in x's dtype; summed over the
     devices of a mesh axis, which have a part of the columns and positions each."""
-    letters = "rs,bshd->brhd" if len(matrix) == 1 else "hrs,bshd->brhd"
-    matrix = matrix[0] if len(matrix) == 1 else matrix
-    f32 = {"preferred_element_type": jnp.float32}
-    slots = jnp.einsum(letters, matrix.astype(x.dtype), x, **f32)
+    matrix = matrix.astype(x.dtype)
+    if len(matrix) == 1:
+        slots = ops.over_positions(matrix[0], x)
+    else:
+        slots = jnp.einsum("hrs,bshd->brhd", matrix, x, preferred_element_type=jnp.float32)
     return (slots if axis is None else jax.lax.psum(slots, axis)).astype(x.dtype)

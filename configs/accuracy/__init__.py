@@ -110,7 +110,10 @@ WIDE = {
     "query_reduction": {"slots": 128},
 }
 # of these time and memory grow with N alone
-CHEAP = ("local", "global", "bigbird", "linear", "efficient", "performer", "rfa", "nystrom", *BAGS)
+CHEAP = (
+    *("local", "global", "bigbird", "linear", "efficient", "performer", "rfa", "nystrom", "none"),
+    *BAGS,
+)
 
 
 def evened(width: int, heads: int, ff: int, depth: int = 1) -> dict[str, int]:

@@ -3,7 +3,7 @@
     python -m experiments.run --config configs/accuracy/duplicate.py:small
 
 Every model is trained with full attention of shared queries and keys, or with 1, 2, 4 or 8 rounds,
-and tested with all five: the columns test_accuracy@exact, @hashes=1 and so on. arXiv:2001.04451.
+and tested with all five: the columns test_accuracy@full, @hashes=1 and so on. arXiv:2001.04451.
 small: 1 layer of width 64, N = 128 to 512 with 3 seeds, 1,024 with one seed.
 medium: width 128, 3 seeds, half an hour of a GPU by estimate, not yet run.
 full: 3 seeds of the paper's layer, width and feed-forward 256, 4 heads, N = 1,024, 150,000 steps.
@@ -63,7 +63,7 @@ def get_sweep(config):
 def _tested(point):
     """The point with all of ROUNDS at evaluation; those that rates are chosen from need none."""
     n, rate = point["n"], point["lr"]
-    rounds = {"exact": {"buckets": 1, "block": n}}
+    rounds = {"full": {"buckets": 1, "block": n}}
     for hashes in ROUNDS:
         rounds[f"hashes={hashes}"] = {"buckets": n // 8, "block": 16, "hashes": hashes}
     at = {**rate["at"], "eval_hparams": {}}

@@ -13,7 +13,6 @@ whose 2.12 bits (1.47 nats) a character at N = 256 are of another split.
 from configs import accuracy, base
 
 SMALL = {
-    "task_args": {"eval_tokens": 32768},
     "model": {"width": 64, "depth": 2, "heads": 4, "ff": 256, "positions": "sinusoidal"},
     "ff": {"recurrent": 128, "rnn": 320, "cnn_lstm": 32, "convolution": 192, "none": 384},
     "lengths": base.powers(128, 2048),

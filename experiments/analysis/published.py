@@ -55,9 +55,10 @@ def of_width(found: pd.DataFrame, width: float | None) -> pd.DataFrame:
     return found if same.empty else same
 
 
-def arena_tasks() -> set[str]:
+def arena_lengths() -> dict[str, int]:
+    """The N of each of the Long-Range Arena's tasks; of a task with several the least."""
     found = figures()
-    return set(found.task[found.name == ARENA])
+    return found[found.name == ARENA].groupby("task").n.min().to_dict()
 
 
 def arena(task: str | None = None) -> pd.DataFrame:

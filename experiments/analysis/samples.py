@@ -13,13 +13,14 @@ from experiments.kinds import kernel
 from experiments.running.configuration import hashable
 
 SIZES = ("n", "batch", "heads", "head_dim", "value_dim")
+CALL = ("label", "mechanism", "hparams", "mode", "causal", "dtype", *SIZES)
 MEASURED = ("seconds", "seconds_q1", "seconds_q3", "bytes_measured", "bytes_compiled")
 
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
-    """A record's call: label, mechanism, hyperparameters and sizes; by formula `flops` and `bytes`;
-    measured `seconds` with the relative `spread` of their quartiles, and `memory` beside its
+    """A record's call, the fields in CALL; by formula the `flops` forward and the `bytes` of its
+    pass; measured `seconds` with the relative `spread` of their quartiles, and `memory` beside its
     `inputs` in bytes (see `_held`)."""
 
     config: Mapping[str, Any]
@@ -83,7 +84,7 @@ def curves(found: Iterable[dict]) -> dict[str, list[Sample]]:
     for record in sorted(found, key=lambda record: str(record["env"].get("date"))):
         point = record["config"]
         if record["status"] == "ok":
-            call = {field: point[field] for field in ("label", "mechanism", "hparams", *SIZES)}
+            call = {field: point[field] for field in CALL}
             name = key(*(point[f] for f in ("mechanism", "hparams", "mode", "causal", "dtype")))
             latest[name, json.dumps(call, sort_keys=True)] = record, call
     sets = {}
@@ -94,12 +95,13 @@ def curves(found: Iterable[dict]) -> dict[str, list[Sample]]:
 
 
 def _sample(record, call):
-    formula, metrics = kernel.cost(record["config"]), record["metrics"]
+    point, metrics = record["config"], record["metrics"]
+    flops, planned = kernel.cost(point).flops, kernel.predict(point)["bytes"]
     seconds, compiled = metrics["seconds"], metrics.get("bytes_compiled")
     quartiles = (metrics.get(f"seconds_{name}") or seconds for name in ("q1", "q3"))
     spread = max(abs(quartile / seconds - 1) for quartile in quartiles)
-    inputs, held = kernel.input_bytes(record["config"]), _held(metrics)
-    return Sample(call, formula.flops, formula.bytes, seconds, spread, held, compiled, inputs)
+    inputs, held = kernel.input_bytes(point), _held(metrics)
+    return Sample(call, flops, planned, seconds, spread, held, compiled, inputs)
 
 
 def _held(metrics):

@@ -47,7 +47,7 @@ def as_text(answer: dict) -> str:
         lines += [f"  {row['label']}: {_reasons(row)}" for row in answer["refused"]]
     used = {part.how for row in ranked for part in (row["seconds"], row["memory"]) if part}
     lines += ["", *(f"{how}: {words}." for how, words in HOW.items() if how in used)]
-    lines += [*_trust(answer["held_out"]), *map(_source, answer["records"])]
+    lines += [*(_trust(answer["held_out"]) if ranked else []), *map(_source, answer["records"])]
     if answer["confirm"]:
         lines += [
             "",
@@ -87,7 +87,7 @@ def _cells(place, row):
         *(_time(seconds.value), _error(seconds), seconds.how),
         *held,
         _fidelity(row["fidelity"]),
-        *map(_score, row["scores"]),
+        *(_score(score, row["label"]) for score in row["scores"]),
     ]
 
 
@@ -112,16 +112,19 @@ def _fidelity(found):
         where = [f"{found['budget']} {found['value']:g}", *where]
     if found["target"] != "full":
         where = [f"to {found['target']}", *where]
+    if found["n"] and found["inputs"] != "trained":
+        where.append(f"{found['inputs']} inputs")
     return f"{found['error']:.2g}" + (f" ({', '.join(where)})" if where else "")
 
 
-def _score(found):
+def _score(found, label):
     if found is None:
         return ""
     metric = next(metric for metric in METRICS if metric.key == found["metric"])
     text = f"{found['score'] / metric.scale:.{metric.decimals}f}"
-    error = found["stderr"]
-    return text if missing(error) else f"{text} ± {error / metric.scale:.{metric.decimals}f}"
+    if not missing(error := found["stderr"]):
+        text += f" ± {error / metric.scale:.{metric.decimals}f}"
+    return text if found["label"] == label else f"{text} ({found['label']})"
 
 
 def _source(of):
@@ -131,10 +134,12 @@ def _source(of):
 
 
 def _trust(held_out):
+    if not any(kept["points"] for kept in held_out.values()):
+        yield "How far off the model is with such calls is not known: no records are of them."
     for what, kept in held_out.items():
         if kept["points"]:
             yield (
-                f"Of {kept['points']} records here, each held out, the model was off by "
+                f"Of {kept['points']} records of such calls, each held out, the model was off by "
                 f"{100 * kept['median_error']:.0f} % in {what} (median), within "
                 f"{100 * kept['tolerance']:.0f} % for {100 * kept['within_tolerance']:.0f} %."
             )

@@ -17,24 +17,41 @@ from experiments.reporting.quality_tables import mean_cell, mean_column
 
 
 def sections(found: list[Section]) -> list[Section]:
-    """One for each dtype and size that trained two of the tasks, each task at its fullest N."""
+    """One for each dtype and size that trained two of the tasks, each task at the published N where
+    most of its models have that, else at its fullest."""
     groups = {}
     for section in found:
         first = section.frame.iloc[0]
-        if section.kind == "train" and first["config.task"] in published.arena_tasks():
+        if section.kind == "train" and first["config.task"] in published.arena_lengths():
             said = (first.get(c) for c in ("config.dtype", "config.size"))
             key = tuple(str(value) for value in said if not missing(value))
             kept, task = groups.setdefault(key, {}), first["config.task"]
-            if task not in kept or len(section.frame) > len(kept[task].frame):
+            if task not in kept or _worth(section) > _worth(kept[task]):
                 kept[task] = section
     return [_over(key, kept, len(groups)) for key, kept in groups.items() if len(kept) > 1]
 
 
+def _worth(section):
+    """That of the published N first, then the fullest."""
+    return _length(section) == _published(section), len(section.frame)
+
+
+def _published(section):
+    return published.arena_lengths()[section.frame["config.task"].iloc[0]]
+
+
+def _length(section):
+    rows = quality.variants(section, quality.metric_of(section))
+    of_published = [row for row in rows if row["n"] == _published(section)]
+    known = sum(not missing(row.get("score")) for row in of_published)
+    most = 2 * known > len({row["label"] for row in rows})
+    return _published(section) if most else quality.fullest(rows)
+
+
 def _over(key, by_task, groups):
-    parts = []
-    for section in by_task.values():
-        n = quality.fullest(quality.variants(section, quality.metric_of(section)))
-        parts.append(section.frame[section.frame["config.n"] == n])
+    parts = [
+        section.frame[section.frame["config.n"] == _length(section)] for section in by_task.values()
+    ]
     name = "arena" if groups == 1 else "-".join(["arena", *key])
     frame = pd.concat(parts)
     title = f"Long-Range Arena's tasks on {', '.join([frames.devices(frame), *key])}"

@@ -1,8 +1,8 @@
 """From which N a mechanism beats the best exact attention of its device: measured, predicted.
 
-The prediction is the cost model's that `experiments.advise` uses, with the N on both sides
-of the measured crossing held out, so that its error is that of a crossing nobody measured. Imports
-no jax: formulas are those in the records, a power of N between and beyond them.
+The prediction is a cost model's like that of `experiments.advise`, but for its regimes of padding,
+with the N on both sides of the measured crossing held out, so that its error is that of a crossing
+nobody measured. Imports no jax: formulas are those in the records, a power of N between and beyond.
 """
 
 import functools

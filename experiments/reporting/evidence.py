@@ -17,6 +17,7 @@ from experiments.reporting import errors
 
 # with this score, exact attention by another order of sums; errors of rounding
 EXACT, SCORE = "full", "scaled_dot"
+HPARAMS = "config.hparams."
 TASKS = 2
 
 
@@ -31,7 +32,21 @@ def _rows(section):
     rows = errors.fidelity(
         dataclasses.replace(section, frame=section.frame.dropna(axis=1, how="all"))
     )
+    switches = {
+        label: _switches(of.iloc[0].filter(like=HPARAMS).rename(lambda c: c.removeprefix(HPARAMS)))
+        for label, of in section.frame.groupby("label")
+    }
+    rows = rows.assign(switches=rows.label.map(switches))
     return rows[rows.word == "ok"].assign(causal=bool(section.frame["config.causal"].iloc[0]))
+
+
+def _switches(hparams):
+    """What chooses a form; sizes do not."""
+    return {name: value for name, value in hparams.items() if isinstance(value, str | bool)}
+
+
+def _agree(some, others):
+    return all(some[name] == others[name] for name in some.keys() & others.keys())
 
 
 def fidelity(
@@ -46,14 +61,17 @@ def fidelity(
         known = {"error": 0.0, "target": EXACT, "inputs": "any", "budget": "", "value": None}
         same = hparams.get("score", SCORE) == SCORE
         return known | {"n": None, "causal": causal} if same else None
+    asked = _switches(hparams)
     rows = rows[rows.mechanism == mechanism]
+    rows = rows[[_agree(asked, switches) for switches in rows.get("switches", [])]]
     if rows.empty:
         return None
     for name, wanted in (("causal", causal), ("inputs", "trained")):
         rows = rows[rows[name] == wanted] if (rows[name] == wanted).any() else rows
     nearest = min(rows.n.unique(), key=lambda known: abs(math.log(known / n)))
     rows = rows[rows.n == nearest]
-    budgeted = rows[rows.budget.isin(list(hparams)) & (rows.value > 0)]
+    numbers = [name for name, value in hparams.items() if type(value) in (int, float)]
+    budgeted = rows[rows.budget.isin(numbers) & (rows.value > 0)]
     row = _at(budgeted, hparams) if len(budgeted) else _only(rows)
     return row | {"n": int(nearest)}
 

@@ -105,7 +105,7 @@ def points(module: ModuleType, config: ConfigDict, *, checked: bool = True) -> l
         key = json.dumps(point, sort_keys=True)
         if key not in unique:
             if checked:
-                check(point)
+                _check(point, config)
             for other in required(point):
                 add(other)
             unique[key] = point
@@ -115,6 +115,17 @@ def points(module: ModuleType, config: ConfigDict, *, checked: bool = True) -> l
     if not unique:
         raise ValueError("the config makes no points")
     return list(unique.values())
+
+
+def _check(point, config):
+    """`check`, whose error for a mechanism that is none tells the config's variants too."""
+    try:
+        check(point)
+    except ValueError as error:
+        name, variants = point.get("mechanism"), config.get("variants")
+        if variants and isinstance(name, str) and name not in zoo.names():
+            raise ValueError(f"{error}; variants of this config: {', '.join(variants)}") from error
+        raise
 
 
 def required(point: dict) -> list[dict]:

@@ -22,16 +22,21 @@ SHARDS = {"train": 5, "test": 1}
 RULES = {"position_accuracy": shallow.positions(256)}
 
 
-def make(n: int, colour: bool = False, continuous: bool = False) -> Task:
+def make(
+    n: int,
+    colour: bool = False,
+    continuous: bool = False,
+    val_examples: int | None = None,
+    test_examples: int | None = None,
+) -> Task:
     """`continuous`: brightness from 0 to 1 instead of tokens."""
     labelled.check_length(n, 3072 if colour else 1024, f"32 x 32 pixels with colour={colour}")
     facts = data.facts("cifar10")
     if _as_jpeg():
         facts = {**data.facts("cifar10_jpeg"), "note": "CIFAR-10 (JPEG q75)"}
     form = labelled.pixels(continuous)
-    return labelled.from_splits(
-        n, "cifar10", splits(colour), len(CLASSES), form, rules=RULES, facts=facts
-    )
+    some = labelled.of_held_out(splits(colour), val=val_examples, test=test_examples)
+    return labelled.from_splits(n, "cifar10", some, len(CLASSES), form, rules=RULES, facts=facts)
 
 
 def _as_jpeg():

@@ -20,10 +20,11 @@ RULES = {"bytes_accuracy": shallow.ngrams(1), "fourgram_accuracy": shallow.ngram
 BREAKS = bytes.maketrans(b"\t\r\n", b"   ")
 
 
-def make(n: int) -> Task:
+def make(n: int, val_examples: int | None = None, test_examples: int | None = None) -> Task:
     note = {"note": "IMDB (repacked copy)"} if _sharded() else {}
     facts = data.facts("imdb") | note
-    return labelled.from_splits(n, "imdb", splits(), 2, FORM, rules=RULES, facts=facts)
+    some = labelled.of_held_out(splits(), val=val_examples, test=test_examples)
+    return labelled.from_splits(n, "imdb", some, 2, FORM, rules=RULES, facts=facts)
 
 
 def _sharded():

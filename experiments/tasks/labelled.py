@@ -102,6 +102,24 @@ def carve(examples: Examples, **shares: float) -> dict[str, Examples]:
     return {"train": examples.take(np.flatnonzero(where >= begin)), **splits}
 
 
+def of_held_out(
+    splits: Mapping[str, Examples], **most: int | None
+) -> dict[str, Examples]:
+    """`of_held_out(splits, val=1000)`: at most so many of `val`, at equal distances; all for None."""
+    return {split: _some(split, of, most.get(split)) for split, of in splits.items()}
+
+
+@functools.cache
+def _some(split, examples, most):
+    """The same object for the same examples, so that what is worked out of them is kept."""
+    if most is None:
+        return examples
+    if isinstance(most, bool) or not isinstance(most, int) or not 1 <= most <= len(examples):
+        limits = f"a whole number from 1 to {len(examples)}"
+        raise ValueError(f"{split}_examples must be {limits}, got {most!r}")
+    return examples.take(np.arange(most) * len(examples) // most)
+
+
 def epochs(examples: Examples, n: int, form: Form) -> Callable[[int, int, int], Batch]:
     """Training batches: each example once an epoch, in an order of (seed, epoch)."""
 
@@ -209,7 +227,8 @@ def from_splits(
         classes,
         form,
         rules={
-            key: functools.partial(rule, train, test, n, classes) for key, rule in rules.items()
+            key: functools.partial(_by_rule, rule, train, test, n, classes)
+            for key, rule in rules.items()
         },
         facts={
             **facts,
@@ -223,6 +242,12 @@ def from_splits(
 def check_length(n: int, only: int, what: str) -> None:
     if n != only:
         raise ValueError(f"n must be {only}, {what}, got {n}")
+
+
+@functools.lru_cache(maxsize=64)
+def _by_rule(rule, *given):
+    """Once for all the trainings of a process: some take minutes."""
+    return rule(*given)
 
 
 def majority(train: Examples, test: Examples, n: int, classes: int) -> float:
