@@ -38,15 +38,17 @@ def curves(device):
     return samples.curves(COMMITTED[device])
 
 
-# measured in pieces, beside other work: 93.1 % of the times and 98.1 % of the bytes are within
+# in one go and with nothing beside it 95.0 % of the times and 97.9 % of the bytes are within: 12 of
+# the 38 times off are strided's, whose groups of heads change between neighbouring N
 UNEVEN = "cpu-amd-epyc-2c"
 
 
 @pytest.fixture
 def evenly(request, device):
-    """What asks for times that belong together: of the uneven device it must fail until then."""
+    """What asks for even curves: of the uneven device it must fail until the model knows why."""
     if device == UNEVEN:
-        request.applymarker(pytest.mark.xfail(strict=True, reason="to be measured again, quietly"))
+        reason = "between neighbouring N kernels change what they do at once"
+        request.applymarker(pytest.mark.xfail(strict=True, reason=reason))
 
 
 # every record but a curve's smallest is held out in turn and predicted from the others: by
@@ -125,7 +127,14 @@ def test_memory_is_carried_to_other_sizes(curves, mechanism, sizes):
     known = calibrate.Calibration(curves, {})
     point = {"mechanism": mechanism, "hparams": CARRIED[mechanism], "n": 4096, "mode": "forward"}
     point |= {"causal": False, "batch": 1, "heads": 8, "head_dim": 64, "value_dim": 64}
-    point |= {"dtype": "float32", "seed": 0, **sizes}
+    point |= {"dtype": "float32", "seed": 0}
+    call = (mechanism, CARRIED[mechanism], kernel.dims(point), "forward")
+    curve, _ = known.curve(*call, causal=False)
+    (record,) = (s for s in known.curves[curve] if samples.same(s, CARRIED[mechanism], call[2]))
+    held = measure.bytes_of(kernel.trace(point).lower(), None)
+    if record.compiled != pytest.approx(held, rel=0.01):
+        pytest.skip("the device's record is of a kernel that held something else")
+    point |= sizes
     found = advise.forecast(point, known, None)
     lowered = kernel.trace(point).lower()
     needs = found["inputs_bytes"] + measure.bytes_of(lowered, None)
