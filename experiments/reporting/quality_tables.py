@@ -208,8 +208,8 @@ def _place(setting):
 
 
 def grid(section: Section, text: str) -> list[Table]:
-    """The search of a learning rate: a column a rate, the chosen one of each row in bold."""
-    metric, lines, bold = quality.metric_of(section), [], set()
+    """The search of a learning rate: a column a rate, and the one that was chosen."""
+    metric, lines = quality.metric_of(section), []
     rates = sorted(section.frame["config.lr"].dropna().unique())
     for (label, n), group in section.frame.groupby(["label", "config.n"], sort=True):
         line, best = {"label": label, "n": n, "status": frames.failure(group)}, {}
@@ -222,12 +222,13 @@ def grid(section: Section, text: str) -> list[Table]:
             if len(values):
                 best[rate] = quality.merit_of(good.loc[values.index], values.mean(), metric)
         if best:
-            bold.add((len(lines), f"lr{max(best, key=best.get):g}"))
+            line["chosen"] = max(best, key=best.get)
         lines.append(quality.facts(group) | line | {"records": frames.sources(group.id)})
     columns = (
         Column("label", f"{metric.header}, validation"),
         N,
         *(mean_column(f"lr{rate:g}", f"rate {rate:g}", metric) for rate in rates),
+        Column("chosen", "chosen", 2),
         Column("params", "parameters", 12),
         Column("steps", "steps", decimals=0),
         Column("batch", "batch", 12),
@@ -235,11 +236,11 @@ def grid(section: Section, text: str) -> list[Table]:
         *SOURCE,
     )
     how = (
-        "Runs that only chose a learning rate, on the validation split. Bold: the best, of those "
+        "Runs that only chose a learning rate, on the validation split. Chosen: the best, of those "
         f"that reach the config's target the earliest, of equal scores the lower loss. {MEAN}"
     )
     columns = used(section, columns, lines)
-    return [Table.of(section.name, section.title, f"{how} {text}", columns, lines, bold)]
+    return [Table.of(section.name, section.title, f"{how} {text}", columns, lines)]
 
 
 def mean_column(key: str, header: str, metric: Metric) -> Column:
