@@ -9,7 +9,7 @@ import pytest
 
 from experiments.analysis import findings, formats, frames, reading
 from experiments.figures import canvas, palette
-from experiments.reporting import latex, tables
+from experiments.reporting import latex, pivots, tables
 from tests import synthetic_records as synthetic
 
 
@@ -219,7 +219,7 @@ def test_a_paper_s_table_has_a_column_an_n_and_only_a_clear_best_bold(tmp_path):
     assert table.bold == {(1, "n512")}
     assert table.text()[0][-1] == "oom"
     seconds = synthetic.kernel("full", 256)["metrics"]["seconds"]
-    error = 0.93 * (1.08 - 0.97) * seconds / 10**0.5
+    error = 0.93 * (1 + 1.5 / 10) * (1.08 - 0.97) * seconds / 10**0.5
     assert table.frame.n256_stderr[0] == pytest.approx(error)
 
 
@@ -232,3 +232,38 @@ def test_every_number_of_a_table_names_its_records(tmp_path):
                 for text, ids in zip(line, sources, strict=True):
                     assert ids or not any(map(str.isdigit, text)), (table.name, text)
                     assert set(ids.split()) <= known
+    assert "jitter within one run" in table.caption
+
+
+def test_a_best_whose_quartiles_reach_another_s_is_not_bold(tmp_path):
+    found = [synthetic.kernel(label, 512) for label in ("full", "local", "strided")]
+    seconds = {"local": (1.0, 0.9, 1.3), "strided": (1.2, 1.1, 1.4), "full": (9.0, 8.0, 10.0)}
+    for record in found:
+        median, q1, q3 = seconds[record["config"]["label"]]
+        # a thousand calls: the medians are many standard errors apart
+        times = {"seconds": median, "seconds_q1": q1, "seconds_q3": q3, "repeats": 1000}
+        record["metrics"] |= times
+    (section,), _ = rows(found, tmp_path / "a")
+    assert not built(section)["scaling-time-forward"].bold
+    for record in found:
+        if record["config"]["label"] == "local":
+            record["metrics"]["seconds_q3"] = 1.05
+    (section,), _ = rows(found, tmp_path / "b")
+    assert built(section)["scaling-time-forward"].bold == {(1, "n512")}
+
+
+@pytest.mark.parametrize("repeats", [3, 5, 7])
+def test_the_error_of_a_median_of_few_is_about_that_of_normal_samples(repeats):
+    samples = np.random.default_rng(0).normal(size=(20_000, repeats))
+    q1, median, q3 = np.quantile(samples, [0.25, 0.5, 0.75], axis=1)
+    error = pivots.RATIO * (1 + pivots.OF_FEW / repeats) * (q3 - q1) / repeats**0.5
+    assert error.mean() == pytest.approx(median.std(), rel=0.05)
+
+
+def test_failures_say_where_they_come_from(tmp_path):
+    failed = synthetic.kernel("local", 64, status="oom", reason="8 GB")
+    found = [synthetic.kernel("full", 64), failed]
+    _, read = rows(found, tmp_path)
+    assert tables.failures(read.frame).caption == (
+        "1 of 2 points (1 oom); dtype float32; commit 0123456789; jax 0.10.2; date 2026-11-21."
+    )

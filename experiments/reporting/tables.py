@@ -97,6 +97,8 @@ FAILURES = (
     Column("status", "status"),
     Column("reason", "reason"),
 )
+# facts of a caption that the columns do not have
+OF_FAILURES = ("dtype", "commit", "jax", "date")
 
 
 def build(section: Section, *, octaves: float = 3, start: int | None = None) -> list[Table]:
@@ -159,7 +161,11 @@ TABLES = {
 
 def caption(section: Section) -> str:
     """Where the numbers come from, generated from the records."""
-    frame = section.frame
+    return "; ".join(f"{word} {value}" for word, value in _facts(section.frame)) + "."
+
+
+def _facts(frame):
+    """(word, value) of what is known."""
 
     def values(column):
         found = frame[column].dropna().map(frames.plain).unique() if column in frame else []
@@ -199,7 +205,7 @@ def caption(section: Section) -> str:
         # of a machine that did nothing else it is the cores at most
         ("load", f"up to {load:.1f}" if load > 0 else ""),
     ]
-    return "; ".join(f"{word} {value}" for word, value in facts if value) + "."
+    return [(word, value) for word, value in facts if value]
 
 
 def _span(frame, column):
@@ -227,7 +233,10 @@ def failures(frame: pd.DataFrame) -> Table:
     counts = ", ".join(
         f"{count} {word}" for word, count in sorted(bad.status.value_counts().items())
     )
-    text = f"{len(bad)} of {len(frame)} points ({counts})." if len(bad) else "None."
+    text = "None."
+    if len(bad):
+        known = [f"{word} {value}" for word, value in _facts(bad) if word in OF_FAILURES]
+        text = "; ".join([f"{len(bad)} of {len(frame)} points ({counts})", *known]) + "."
     return Table.of("failures", "Points that gave no measurement", text, FAILURES, rows)
 
 
