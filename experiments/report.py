@@ -85,7 +85,7 @@ def write(
     failed = tables.failures(records.frame)
     _save_table(out, failed)
     home = out / "index.html"
-    _save(home, page.render(records, parts, failed, figures))
+    _save(home, page.render(records, parts, failed, figures, octaves=octaves, start=start))
     return home
 
 

@@ -1,5 +1,7 @@
 """The report of synthetic records: its files, its page, what it says of bad input."""
 
+import base64
+import gzip
 import json
 import random
 import re
@@ -9,7 +11,8 @@ import sys
 import pandas as pd
 import pytest
 
-from experiments import report
+from experiments import plots, report
+from experiments.analysis import frames, reading
 from tests import synthetic_records as synthetic
 from tests import synthetic_training as training
 
@@ -74,6 +77,43 @@ def test_the_page_offers_every_figure_beside_it(published):
     text = (out / "index.html").read_text()
     offered = set(re.findall(r'href="([^"#:]+\.(?:svg|png))"', text))
     assert offered == {path.name for path in out.iterdir() if path.suffix in (".svg", ".png")}
+
+
+def test_fonts_are_embedded_as_truetype(tmp_path):
+    found = reading.read([synthetic.write(tmp_path, synthetic.scaling())])
+    (section,) = frames.sections(found.frame)
+    # the overview has plain text, the one after it formulas too
+    for drawing in plots.draw(section, {})[:2]:
+        content = drawing.save("pdf")
+        assert content.count(b"/FontFile2 ") == content.count(b"/Type /FontDescriptor") > 0
+        assert b"/Type3" not in content
+
+
+FITS = {
+    "usual": ([], 512),
+    "octaves": (["--octaves", "2"], 1024),
+    "from": (["--fit-from", "256"], 256),
+}
+
+
+@pytest.mark.parametrize("case", FITS)
+def test_the_page_and_the_tables_state_the_same_exponents(case, tmp_path):
+    arguments, first = FITS[case]
+    folder, out = synthetic.write(tmp_path / "in", synthetic.scaling()), tmp_path / "out"
+    assert report.main([str(folder), "--out", str(out), "--figures=", *arguments]) == 0
+    table = pd.read_csv(out / "scaling-exponents.csv")
+    fitted = table[(table["mode"] == "forward") & (table.quantity == "FLOPs counted")]
+    assert set(fitted.from_n) == {first}
+    text = (out / "index.html").read_text()
+    assert f"FLOPs of full, N = {first:,} to 4,096" in text
+    packed = re.search(r'id="data">([^<]+)<', text)[1]
+    charts = json.loads(gzip.decompress(base64.b64decode(packed)))["charts"]
+    (notes,) = (chart["notes"] for chart in charts if chart["name"] == "scaling")
+    notes = [n for n in notes if (n["mode"], n["y"]) == ("forward", "flops_counted")]
+    assert {n["label"]: n["text"] for n in notes} == {
+        row.label: f"N^{row.exponent:.2f}" for row in fitted.itertuples()
+    }
+    assert {n["range"] for n in notes} == {f"N = {first:,} to 4,096"}
 
 
 def test_same_records_give_the_same_bytes(tmp_path):

@@ -69,7 +69,15 @@ class Part:
     drawings: list[Drawing]
 
 
-def render(records: Records, parts: list[Part], failed: Table, figures=()) -> str:
+def render(
+    records: Records,
+    parts: list[Part],
+    failed: Table,
+    figures=(),
+    *,
+    octaves: float = 3,
+    start: int | None = None,
+) -> str:
     """The page; `figures` are the suffixes of the files that stand beside it."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True
@@ -77,7 +85,8 @@ def render(records: Records, parts: list[Part], failed: Table, figures=()) -> st
     environment.filters["capitalize_first"] = lambda text: text[:1].upper() + text[1:]
     markup = jinja2.filters.Markup
     cards = json.loads((HERE / "cards.json").read_text())
-    found = charts.build([part.section for part in parts], records.curves)
+    sections, fit = [part.section for part in parts], {"octaves": octaves, "start": start}
+    found = charts.build(sections, records.curves, **fit)
     table, same = _records(records.frame)
     table |= {"same": same, "spare": _spare(records.frame)}
     data = {"charts": found, "records": table, "tables": _tables(parts, failed)}
@@ -87,7 +96,7 @@ def render(records: Records, parts: list[Part], failed: Table, figures=()) -> st
         script=markup("".join((HERE / name).read_text() for name in SCRIPTS)),
         data=_packed(json.dumps(data, default=_plain, separators=(",", ":"), allow_nan=False)),
         plotly=_packed(get_plotlyjs()),
-        headlines=[line for part in parts for line in headlines(part.section)],
+        headlines=[line for section in sections for line in headlines(section, **fit)],
         charts=found,
         parts=parts,
         figures=figures,
@@ -179,11 +188,11 @@ def _whole(value):
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def headlines(section: Section) -> list[dict]:
+def headlines(section: Section, *, octaves: float = 3, start: int | None = None) -> list[dict]:
     """The few figures a reader came for: {"figure", "words", "where", "target"}, which is their
     records."""
     found = {
-        "kernel": _scaling_lines,
+        "kernel": functools.partial(_scaling_lines, octaves=octaves, start=start),
         "reorder": _reorder_lines,
         "train": quality_tables.headlines,
         "arena": lambda section: (),
@@ -211,7 +220,7 @@ def _link(ids: str, device: str) -> str:
     return f"records={','.join(ids.split())}@{urllib.parse.quote(device)}"
 
 
-def _scaling_lines(section):
+def _scaling_lines(section, octaves, start):
     cells, exact = frames.cells(section), findings.exact_labels(section)
     for mode in findings.MODES:
         best = findings.cheapest(findings.rows_of(section, exact, mode), "seconds")
@@ -225,8 +234,7 @@ def _scaling_lines(section):
             ratio = formats.significant(best.y / quickest.y, 3)
             yield f"{ratio}x", f"{words}, {mode} at N = {n:,}", both
     baseline = findings.baseline_label(cells)
-    fitted = findings.exponents(cells)
-    for row in fitted:
+    for row in findings.exponents(cells, octaves=octaves, start=start):
         wanted = row["quantity"] == "FLOPs counted" and row["mode"] == "forward"
         if wanted and row["label"] == baseline:
             yield (

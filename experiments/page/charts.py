@@ -5,6 +5,7 @@ choose from, `rows` its points. A row has `label`, its facets, numbers by key, `
 failed, and the ids of its `records`.
 """
 
+import functools
 from collections.abc import Callable, Iterable
 
 import pandas as pd
@@ -24,13 +25,16 @@ COLORS = {light: f"--{name}" for name, (light, _) in (palette.COLORS | palette.S
 RULE = {"color": "--muted", "marker": "", "dash": "4px,3px", "hollow": True}
 
 
-def build(sections: list[Section], curves: dict) -> list[dict]:
+def build(
+    sections: list[Section], curves: dict, *, octaves: float = 3, start: int | None = None
+) -> list[dict]:
     """Every chart that has a point, sections of one kind together."""
-    found = [make(sections, curves) for make in CHARTS]
+    first = functools.partial(kernels, octaves=octaves, start=start)
+    found = [make(sections, curves) for make in (first, *CHARTS)]
     return [chart for chart in found if any(row.get("word") is None for row in chart["rows"])]
 
 
-def kernels(sections, _) -> dict:
+def kernels(sections, _, *, octaves: float = 3, start: int | None = None) -> dict:
     keys = (
         ("seconds", "time"),
         ("bytes_compiled", "memory, compiled"),
@@ -44,7 +48,7 @@ def kernels(sections, _) -> dict:
         for row in cells.to_dict("records"):
             rows.append(_row(row, facets | {"mode": row["mode"]}, [key for key, _ in keys]))
             rows[-1] |= _bars("seconds", row.get("seconds_q1"), row.get("seconds_q3"))
-        notes += [note | facets for note in _fits(section, [key for key, _ in keys])]
+        notes += [note | facets for note in _fits(section, [*dict(keys)], octaves, start)]
     mode = {"key": "mode", "label": "pass"}
     axes = [_axis(key, label, bars=key == "seconds") for key, label in keys]
     words = (
@@ -55,17 +59,18 @@ def kernels(sections, _) -> dict:
                   styles, notes=notes)  # fmt: skip
 
 
-def _fits(section, keys):
-    """{mode, label, y, text, and x and at of a crossing} of every curve."""
-    exact = findings.exact_labels(section)
-    for label, mode, curve in findings.curves(frames.cells(section)):
+def _fits(section, keys, octaves, start):
+    """{mode, label, y} of every curve, with text and range of its exponent, and n, at, cross and
+    records of its crossing."""
+    exact, cells = findings.exact_labels(section), frames.cells(section)
+    for label, mode, curve in findings.curves(cells):
         for key in keys:
             y = findings.column(curve, key)
-            fit = fits.exponent(curve.n, y)
-            if fit is None:
-                continue
-            note = {"mode": mode, "label": label, "y": key, "text": f"N^{fit.exponent:.2f}"}
-            note["range"] = f"fitted over N = {fit.low:,} to {fit.high:,}"
+            fit = fits.exponent(curve.n, y, octaves=octaves, start=start)
+            note = {"mode": mode, "label": label, "y": key}
+            if fit:
+                note["text"] = f"N^{fit.exponent:.2f}"
+                note["range"] = f"N = {fit.low:,} to {fit.high:,}"
             met = findings.meeting(section, label, mode, key) if label not in exact else None
             if met and met.at:
                 note |= {"n": met.at, "at": fits.interpolate(curve.n, y, met.at)}
@@ -248,8 +253,8 @@ def arena(sections, _) -> dict:
 
 
 CHARTS = (
-    kernels,
     *(scores(metric) for metric in (*METRICS, UNKNOWN)),
+# beside that of kernels
     arena,
     fidelity,
     orders,
