@@ -4,10 +4,10 @@ async function unpack(id) {
   return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
 }
 
-let data, records, found_by_id, grid;
+let data, records, spare, found_by_id, grid;
 // of a device or, as scores are, of several: "a and b", of which one record of a point counts
 const measured_on = (record, device) => !device || record["env.device"] === device ||
-  (device.split(" and ").includes(record["env.device"]) && !record.spare);
+  (device.split(" and ").includes(record["env.device"]) && !spare.has(record));
 const find_record = (id, device) => (found_by_id.get(id) ?? []).find((record) => measured_on(record, device));
 
 const FILTERS = ["config.experiment", "env.device", "config.mechanism", "config.mode", "config.n", "status"];
@@ -15,7 +15,7 @@ const FILTERS = ["config.experiment", "env.device", "config.mechanism", "config.
 function start_records() {
   const { columns, rows, same } = data.records;
   records = rows.map((row) => ({ ...same, ...Object.fromEntries(columns.map((key, i) => [key, row[i]]).filter(([, value]) => value !== null)) }));
-  for (const i of data.records.spare) records[i].spare = true;
+  spare = new Set(data.records.spare.map((i) => records[i]));
   found_by_id = Map.groupBy ? Map.groupBy(records, (record) => record.id) : new Map();
   if (!found_by_id.size) for (const record of records) found_by_id.set(record.id, [...(found_by_id.get(record.id) ?? []), record]);
   const form = document.getElementById("filters");
@@ -37,13 +37,16 @@ function draw_records() {
   const keys = (all ? data.records.columns : data.records.leading).filter(used);
   const numeric = keys.map((key) => records.every((record) => ["number", "undefined"].includes(typeof record[key])));
   const unit = (key) => data.records.units[key];
-  const columns = keys.map((key, i) => ({ header: unit(key) ? `${key.split(".").at(-1)}, ${unit(key)[0]}` : key.replace(/^(config|metrics|env)\./, ""), numeric: numeric[i] }));
+  const columns = keys.map((key, i) => ({ key, header: unit(key) ? `${key.split(".").at(-1)}, ${unit(key)[0]}` : key.replace(/^(config|metrics|env)\./, ""), numeric: numeric[i] }));
+  const before = grid, by = grid?.sorted && grid.columns[grid.sorted.column].key;
   grid = new Grid(document.querySelector("#records .grid"), columns, records.length, (i) => keys.map((key, j) => {
     const value = records[i][key] ?? "";
     const text = value === "" ? "" : unit(key) ? (value / unit(key)[1]).toLocaleString("en", { maximumSignificantDigits: 4 })
       : numeric[j] ? number(value) : String(value);
     return { text, value, href: key === "id" || numeric[j] ? link(records[i].id, records[i]["env.device"]) : "" };
   }), 100);
+  if (before) grid.order = before.order;
+  if (keys.includes(by)) grid.sorted = { column: keys.indexOf(by), sign: before.sorted.sign };
   filter_records();
 }
 
@@ -76,22 +79,21 @@ function follow() {
   filter_records();
   document.getElementById("records").scrollIntoView();
   const known = records.filter((record) => ids.has(record.id) && measured_on(record, device));
+  // of this table the link itself is gone
+  if (known.length !== 1 || document.activeElement === document.body) document.getElementById("filters").elements.text.focus({ preventScroll: true });
   if (known.length === 1) show_record(known[0]);
-  else document.getElementById("filters").elements.text.focus({ preventScroll: true });
 }
 const open_records = (href) => { if (!href) return; if (location.hash === href) follow(); else location.hash = href; };
 
 function show_record(record) {
   const part = (prefix) => Object.entries(record).filter(([key]) => key.startsWith(`${prefix}.`))
     .map(([key, value]) => `<dt>${escaped(key.slice(prefix.length + 1))}</dt><dd>${escaped(value)}</dd>`).join("");
-  const dialog = document.getElementById("dialog");
   const { text, ...plain } = record;
-  dialog.innerHTML = `<form method="dialog"><h3>Record ${escaped(record.id)} <small>${escaped(record.status)}</small></h3>
+  const dialog = show_dialog(`Record ${escaped(record.id)} <small>${escaped(record.status)}</small>`, `
     ${record.reason ? `<p>${escaped(record.reason)}</p>` : ""}
     ${["metrics", "config", "env"].map((prefix) => `<h4>${prefix}</h4><dl>${part(prefix)}</dl>`).join("")}
-    <p><button type="button" class="json">as JSON</button> <button autofocus>close</button></p></form>`;
+    <p><button type="button" class="json">as JSON</button> <button autofocus>close</button></p>`);
   dialog.querySelector(".json").addEventListener("click", () => { dialog.close(); show_text(`Record ${record.id}`, JSON.stringify(plain, null, 1)); });
-  dialog.showModal();
   dialog.scrollTop = 0;
 }
 
@@ -144,6 +146,12 @@ async function start() {
     const { label } = button.dataset, legend = button.parentNode;
     choose(label);
     [...legend.querySelectorAll("button")].find((other) => other.dataset.label === label && !other.hidden)?.focus();
+  });
+  document.addEventListener("click", (event) => {
+    const to = event.target.closest(`a[href^="#records="]`);
+    if (!to || event.ctrlKey || event.metaKey || event.shiftKey) return;
+    event.preventDefault();
+    open_records(to.hash);
   });
   document.getElementById("reset").addEventListener("click", () => {
     history.replaceState(null, "", "#records");
