@@ -156,6 +156,8 @@ def test_every_mark_and_headline_is_against_the_best_exact_attention(tmp_path):
     (note,) = (note for note in notes if "cross" in note and note["y"] == "seconds")
     assert note["n"] == at
     assert note["cross"].startswith("cheaper than the best exact attention from 1,2")
+    bracket = section.frame[section.frame["config.n"].isin((1024, 2048))]
+    assert set(note["records"].split()) == set(bracket.id)
     tile = page.headlines(section)[0]
     assert tile["words"] == (
         "local against the best exact attention (full chunked), forward at N = 4,096"

@@ -75,6 +75,9 @@ def _fits(section, keys, octaves, start):
             if met and met.at:
                 note |= {"n": met.at, "at": fits.interpolate(curve.n, y, met.at)}
                 note["cross"] = f"cheaper than the best exact attention from {met.text}"
+                both = cells[cells.label.isin([label, *exact]) & (cells["mode"] == mode)]
+                bracket = both.n.isin((met.low, met.high))
+                note["records"] = frames.sources(both.records[bracket])
             yield note
 
 

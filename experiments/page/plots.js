@@ -94,12 +94,25 @@ class Chart {
   draw_legend(labels) {
     const entries = labels.map((label) => {
       const style = this.spec.styles[label], note = this.note(label);
-      const text = `${escaped(label)}${note ? ` <small title="${note.range}">${note.text.replace(/\^(.*)/, "<sup>$1</sup>")}</small>` : ""}`;
+      const text = escaped(label) + (note?.text ? ` <small>${note.text.replace(/\^(.*)/, "<sup>$1</sup>")}</small>` : "");
       return `<button type="button" data-label="${escaped(label)}" aria-pressed="${chosen.has(label)}"${this.visible.has(label) ? "" : ' class="off"'}>
         ${swatch(style)}${text}</button>`;
     });
     const all = `<button type="button" data-label=""${some_chosen(labels) ? "" : " hidden"}>show all</button>`;
-    this.legend.innerHTML = all + entries.join("");
+    this.legend.innerHTML = all + entries.join("") + this.ranges(labels);
+  }
+
+  // over which N the exponents are fitted: what most have, then what others have
+  ranges(labels) {
+    const by = new Map();
+    for (const label of labels) {
+      const range = this.note(label)?.range;
+      if (range) by.set(range, [...(by.get(range) ?? []), label]);
+    }
+    const [most, ...others] = [...by].sort(([, a], [, b]) => b.length - a.length);
+    if (!most) return "";
+    const words = [`exponents fitted over ${most[0]}`, ...others.map(([range, of]) => `${of.join(", ")}: ${range}`)];
+    return `<small>${escaped(words.join("; "))}</small>`;
   }
 
   note(label) {
@@ -108,7 +121,7 @@ class Chart {
   }
 
   traces() {
-    const key = this.x.y ?? this.y.key, traces = [], series = new Map();
+    const key = this.x.y ?? this.y.key, traces = [], crossings = [], series = new Map();
     const labels = this.shown.filter((row) => this.visible.has(row.label));
     for (const row of labels) {
       if (!(this.x.key in row) || !(key in row) || "word" in row) continue;
@@ -138,16 +151,44 @@ class Chart {
           array: rows.map((row, i) => (row[`${key}_high`] ?? y[i]) - y[i]),
           arrayminus: rows.map((row, i) => y[i] - (row[`${key}_low`] ?? y[i])),
         } : undefined,
-        text: rows.map((row) => this.hover(row, key, note)), hovertemplate: "%{text}<extra></extra>",
+        hovertext: rows.map((row) => this.hover(row, key, note)), hovertemplate: "%{hovertext}<extra></extra>",
         customdata: rows.map((row) => link(row.records, row.device)),
       });
-      if (note?.cross && this.x.key === "n") traces.push({
+      if (note?.cross && this.x.key === "n") crossings.push({
         x: [note.n], y: [note.at], mode: "markers", name: label, showlegend: false,
         marker: { symbol: "diamond-open", size: 13, color, line: { width: 1.5 } },
-        text: [`<b>${label}</b><br>${note.cross}`], hovertemplate: "%{text}<extra></extra>",
+        hovertext: [`<b>${escaped(label)}</b><br>${note.cross}`], hovertemplate: "%{hovertext}<extra></extra>",
+        customdata: [link(note.records, note.device)],
       });
     }
-    return [...traces, ...this.failures(labels)];
+    if (!lined) this.name(traces);
+    return [...traces, ...crossings, ...this.failures(labels)];
+  }
+
+  // the name beside the last point of a curve, where neither a point nor another name is
+  name(traces) {
+    const scaled = (axis, room) => {
+      // a state of no bytes has no place on a log axis
+      const value = this.log[axis] ? Math.log : Number, values = traces.flatMap((trace) => trace[axis].map(value)).filter(Number.isFinite);
+      const low = Math.min(...values), high = Math.max(...values);
+      return (of) => room * (0.06 + 0.88 * (value(of) - low) / (high - low || 1));
+    };
+    const wide = this.plot.clientWidth - 80, tall = (narrow() ? 340 : 460) - 80;
+    const x = scaled("x", wide), down = scaled("y", tall), place = (trace, i) => [x(trace.x[i]), tall - down(trace.y[i])];
+    const taken = traces.flatMap((trace) => trace.x.map((_, i) => around(place(trace, i), trace.marker.size[i], trace.marker.size[i])));
+    for (const trace of traces) {
+      const last = trace.x.length - 1, [left, top] = place(trace, last), size = trace.marker.size[last] + 4;
+      const [w, h] = [6 * trace.name.length, 12];
+      const room = Object.entries(SIDES).find(([, [right, below]]) => {
+      if (!room) continue;
+      trace.mode += "+text";
+      Object.assign(trace, { text: trace.x.map((_, i) => i === last ? escaped(trace.name) : ""), textposition: room[0] });
+      trace.textfont = { size: 10, color: trace.line.color };
+        const box = around([left + right * (size + w) / 2, top + below * (size + h) / 2], w, h);
+        const inside = box[0] > 0 && box[1] > 0 && box[2] < wide && box[3] < tall;
+        return inside && !taken.some((other) => meet(box, other)) && taken.push(box);
+      });
+    }
   }
 
   // an x above the curves, one below another
@@ -159,8 +200,8 @@ class Chart {
       return {
         x: [x], y: [-depth[x]], yaxis: "y2", mode: "markers", showlegend: false, name: row.label,
         marker: { symbol: "x-thin", size: 8, line: { color, width: 2.2 } },
-        text: [`<b>${escaped(row.label)}</b>, ${this.x.label} = ${number(x)}<br>${wrapped(escaped(row.reason))}`],
-        hovertemplate: "%{text}<extra></extra>", customdata: [link(row.records, row.device)],
+        hovertext: [`<b>${escaped(row.label)}</b>, ${this.x.label} = ${number(x)}<br>${wrapped(escaped(row.reason))}`],
+        hovertemplate: "%{hovertext}<extra></extra>", customdata: [link(row.records, row.device)],
       };
     });
   }
@@ -170,7 +211,7 @@ class Chart {
     const size = this.x.size && row[this.x.size] ? `<br>memory ${number(row[this.x.size], "B")}` : "";
     const ids = row.records.split(" ").filter(Boolean), record = find_record(ids[0], row.device);
     const from = record ? `<br>${ids.length > 1 ? `${ids.length} records` : `record ${ids[0]}`}, ${record["env.device"]}, ${String(record["env.date"]).slice(0, 10)}, commit ${String(record["env.commit"]).slice(0, 7)}` : "";
-    return `<b>${escaped(row.label)}</b>${note ? `  ${note.text.replace("^", "<sup>")}</sup>` : ""}<br>${this.x.label.split(",")[0]} ${number(row[this.x.key], this.x.unit)}` +
+    return `<b>${escaped(row.label)}</b>${note?.text ? `  ${note.text.replace("^", "<sup>")}</sup>` : ""}<br>${this.x.label.split(",")[0]} ${number(row[this.x.key], this.x.unit)}` +
       `<br>${this.y.label} ${number(row[key], this.y.unit)}${bars}${size}${from}`;
   }
 
@@ -218,7 +259,7 @@ class Chart {
     const [trace, curve] = traces[this.at[0]];
     this.at[1] = Math.min(Math.max(this.at[1] + along, 0), trace.x.length - 1);
     Plotly.Fx.hover(this.plot, [{ curveNumber: curve, pointNumber: this.at[1] }], trace.yaxis === "y2" ? "xy2" : "xy");
-    this.live.textContent = trace.text[this.at[1]].replace(/<br>/g, ", ").replace(/<[^>]*>/g, "");
+    this.live.textContent = trace.hovertext[this.at[1]].replace(/<br>/g, ", ").replace(/<[^>]*>/g, "");
   }
 }
 
