@@ -239,6 +239,15 @@ def test_figures_of_every_kind(tmp_path):
     assert len(losses.lines) == len(scores.lines) > 0
 
 
+def test_points_of_the_frontier_are_named(tmp_path):
+    found, _ = sections(training.recall(), tmp_path)
+    (drawing,) = (d for d in plots.draw(found["mqar"], {}) if d.name == "mqar-frontier")
+    panels = [ax for ax in drawing.figure.axes if ax.get_xlabel().startswith("decode state")]
+    for ax, n in zip(panels, (64, 128, 256, 512), strict=True):
+        names = {"full", "local", "linear"} | ({"performer"} if n < 512 else set())
+        assert {text.get_text() for text in ax.texts} == names
+
+
 def test_the_key_of_sizes_is_of_bubbles_that_are_there(tmp_path):
     found, _ = sections(training.recall(), tmp_path)
     (drawing,) = (d for d in plots.draw(found["mqar"], {}) if d.name == "mqar-speed")

@@ -1,11 +1,13 @@
 """Records in folders -> sections -> tables, on synthetic records of kernels."""
 
 import io
+import itertools
 import re
 
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
 from experiments.analysis import findings, formats, frames, reading
 from experiments.figures import canvas, palette
@@ -110,11 +112,36 @@ def test_the_later_record_of_a_point_counts(tmp_path):
 def test_a_mechanism_has_one_look_and_no_two_the_same():
     looks = [palette.style(name) for name in palette.TABLE]
     assert len(set(map(str, looks))) == len(looks)
+    # where there are no lines
+    assert len({(look.color, look.marker) for look in looks}) == len(looks)
     # without colour too; the two orders have figures of their own
     names = set(palette.TABLE) - {"qk_v", "q_kv"}
     grey = {(palette.style(name).marker, str(palette.style(name).line)) for name in names}
     assert len(grey) == len(names)
     assert palette.style("unheard_of") == palette.style("unheard_of")
+
+
+def test_every_marker_has_a_symbol_on_the_page_and_a_shape():
+    assert {palette.style(name).marker for name in palette.TABLE} <= {*palette.SYMBOLS}
+    assert len({*palette.SYMBOLS.values()}) == len(palette.SYMBOLS)
+    shapes = {palette.outline(marker) for marker in palette.SYMBOLS}
+    assert len(shapes) == len(palette.SYMBOLS)
+    assert all(re.fullmatch(r"M[-\d.,e]+([LQC][-\d.,e]+)+Z", shape) for shape in shapes)
+
+
+def test_names_stand_beside_their_points_where_there_is_room():
+    figure = Figure()
+    ax = figure.subplots()
+    spots = [(0.1, 0.1), (0.5, 0.9), *9 * [(0.5, 0.5)]]
+    ax.plot(*zip(*spots, strict=True), "o")
+    figure.draw_without_rendering()
+    points = [(*spot, f"model {i}", palette.INK) for i, spot in enumerate(spots)]
+    canvas.name_points(ax, points)
+    names = {text.get_text(): text.get_window_extent() for text in ax.texts}
+    assert {"model 0", "model 1", "model 2"} <= {*names}
+    assert len(names) <= 2 + 4
+    for one, other in itertools.combinations(names.values(), 2):
+        assert not one.overlaps(other)
 
 
 def test_labels_keep_apart_and_inside():
@@ -221,17 +248,6 @@ def test_a_paper_s_table_has_a_column_an_n_and_only_a_clear_best_bold(tmp_path):
     seconds = synthetic.kernel("full", 256)["metrics"]["seconds"]
     error = 0.93 * (1 + 1.5 / 10) * (1.08 - 0.97) * seconds / 10**0.5
     assert table.frame.n256_stderr[0] == pytest.approx(error)
-
-
-def test_every_number_of_a_table_names_its_records(tmp_path):
-    _, found = rows(synthetic.scaling() + synthetic.reordering(), tmp_path)
-    known = set(found.frame.id)
-    for section in frames.sections(found.frame):
-        for table in tables.build(section):
-            for line, sources in zip(table.text(), table.records(), strict=True):
-                for text, ids in zip(line, sources, strict=True):
-                    assert ids or not any(map(str.isdigit, text)), (table.name, text)
-                    assert set(ids.split()) <= known
     assert "jitter within one run" in table.caption
 
 
@@ -267,3 +283,14 @@ def test_failures_say_where_they_come_from(tmp_path):
     assert tables.failures(read.frame).caption == (
         "1 of 2 points (1 oom); dtype float32; commit 0123456789; jax 0.10.2; date 2026-11-21."
     )
+
+
+def test_every_number_of_a_table_names_its_records(tmp_path):
+    _, found = rows(synthetic.scaling() + synthetic.reordering(), tmp_path)
+    known = set(found.frame.id)
+    for section in frames.sections(found.frame):
+        for table in tables.build(section):
+            for line, sources in zip(table.text(), table.records(), strict=True):
+                for text, ids in zip(line, sources, strict=True):
+                    assert ids or not any(map(str.isdigit, text)), (table.name, text)
+                    assert set(ids.split()) <= known

@@ -17,6 +17,7 @@ from matplotlib.ticker import (
     NullLocator,
     PercentFormatter,
 )
+from matplotlib.transforms import Bbox
 
 from experiments.figures.palette import GRID, INK, MUTED, PAPER
 
@@ -51,6 +52,14 @@ WIDTH, HEIGHT = 7.4, 4.2
 # what needs no model
 RULE = {"color": MUTED, "lw": 1, "ls": (0, (4, 3)), "zorder": 1}
 UNITS = {"flops": "FLOP", "bytes": "B", "seconds": "s"}
+# where a name may stand beside its point, in points, whose markers reach as far as RADIUS
+RADIUS = 4
+SIDES = (
+    {"position": (5, 0), "ha": "left", "va": "center"},
+    {"position": (-5, 0), "ha": "right", "va": "center"},
+    {"position": (0, 5), "ha": "center", "va": "bottom"},
+    {"position": (0, -5), "ha": "center", "va": "top"},
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -221,6 +230,28 @@ def end_labels(ax, ends, heading):
         )
     spot = {"transform": ax.transAxes, "fontsize": 7.5, "color": MUTED, "va": "top"}
     ax.text(1.045, 1.02, heading, **spot)
+
+
+def name_points(ax, points):
+    """(x, y, name, color): the name in small beside its point, where neither a point nor another
+    name is. Only once the axes have their place: after `Figure.draw_without_rendering`."""
+    radius = RADIUS * ax.figure.dpi / 72
+    spots = ax.transData.transform([point[:2] for point in points])
+    taken = [Bbox([spot - radius, spot + radius]) for spot in spots]
+    for x, y, name, color in points:
+        small = {"textcoords": "offset points", "fontsize": 6, "color": color}
+        text = ax.annotate(name, (x, y), (0, 0), **small)
+        text.set_in_layout(False)
+        for side in SIDES:
+            text.set(**side)
+            box = text.get_window_extent()
+            if all(ax.bbox.contains(*corner) for corner in (box.min, box.max)) and not (
+                box.count_overlaps(taken)
+            ):
+                taken.append(box)
+                break
+        else:
+            text.remove()
 
 
 def _thin(ax):

@@ -3,6 +3,10 @@
 import dataclasses
 import hashlib
 
+from matplotlib.markers import MarkerStyle
+from matplotlib.path import Path
+from matplotlib.transforms import Affine2D
+
 # (on white, on black): Okabe-Ito and Tol, safe for the colour-blind; the page swaps them by CSS
 INK, MUTED, GRID, PAPER = "#1b1b1f", "#6b6b73", "#dcdce1", "#ffffff"
 COLORS = {
@@ -19,7 +23,15 @@ COLORS = {
 SURFACES = {"muted": (MUTED, "#a2a2ab"), "grid": (GRID, "#35353b"), "paper": (PAPER, "#17171a")}
 SOLID, DASHED, DOTTED, DASHDOT = "-", (0, (5, 2)), (0, (1.2, 1.6)), (0, (6, 2, 1.2, 2))
 LINES = (SOLID, DASHED, DASHDOT, DOTTED)
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h", "*")
+# markers of matplotlib: symbols of Plotly
+SYMBOLS = {
+    **{"o": "circle", "s": "square", "D": "diamond", "d": "diamond-tall", "p": "pentagon"},
+    **{"^": "triangle-up", "v": "triangle-down", "<": "triangle-left", ">": "triangle-right"},
+    **{"h": "hexagon", "H": "hexagon2", "*": "star", "P": "cross", "X": "x"},
+}
+MARKERS = tuple(SYMBOLS)
+# of a path in SVG; what is in none closes it
+LETTERS = {Path.MOVETO: "M", Path.LINETO: "L", Path.CURVE3: "Q", Path.CURVE4: "C"}
 
 TABLE = {
     "full": ("ink", "o", SOLID),
@@ -51,12 +63,12 @@ TABLE = {
     "convolution": ("olive", "D", DASHDOT),
     # variants with a look of their own
     "RNN": ("blue", ">", SOLID),
-    "BiLSTM": ("blue", "p", DASHED),
-    "CNN + LSTM": ("blue", "D", DOTTED),
+    "BiLSTM": ("blue", "d", DASHED),
+    "CNN + LSTM": ("blue", "H", DOTTED),
     "bag of unigrams": ("green", "P", DOTTED),
-    "bag of bigrams": ("olive", "h", DOTTED),
+    "bag of bigrams": ("olive", "*", DOTTED),
     "qk_v": ("vermillion", "o", SOLID),
-    "q_kv": ("blue", "s", DASHED),
+    "q_kv": ("blue", "P", DASHED),
 }
 
 
@@ -105,3 +117,14 @@ def styles(cells) -> dict[str, Style]:
         found[label] = style(name, seen.get(name, 0))
         seen[name] = seen.get(name, 0) + 1
     return found
+
+
+def outline(marker: str) -> str:
+    """Its shape as a path of SVG, about one unit wide."""
+    shape = MarkerStyle(marker)
+    # y is downwards there
+    path = shape.get_path().transformed(shape.get_transform() + Affine2D().scale(1, -1))
+    return "".join(
+        LETTERS[code] + ",".join(f"{value:.3g}" for value in points) if code in LETTERS else "Z"
+        for points, code in path.iter_segments()
+    )

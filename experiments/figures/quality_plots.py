@@ -138,6 +138,11 @@ def _frontier(section, metric, rows, models, look):
         ax.set_xlabel(f"model width, {theirs.source.iloc[0]}")
     for row in grid:
         canvas.score_axis(row[0], metric)
+    figure.draw_without_rendering()
+    for ax, n in zip(grid[0], lengths, strict=True):
+        here = [row for row in models if row["n"] == n]
+        points = [(r["decode_state_bytes"], r["score"], r["label"]) for r in here]
+        canvas.name_points(ax, [(*point, look[point[-1]].color) for point in points])
     text = (
         f"{metric.title} on the test split against the bytes of decode state that one "
         "sequence of N needs; bars are the standard error over seeds, the dotted line joins what "

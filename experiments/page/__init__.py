@@ -90,6 +90,7 @@ def render(
     table, same = _records(records.frame)
     table |= {"same": same, "spare": _spare(records.frame)}
     data = {"charts": found, "records": table, "tables": _tables(parts, failed)}
+    data["outlines"] = {name: palette.outline(of) for of, name in palette.SYMBOLS.items()}
     mechanisms = findings.column(records.frame, "config.mechanism").value_counts()
     return environment.get_template("page.html").render(
         css=markup((HERE / "page.css").read_text() + _colors()),

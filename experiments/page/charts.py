@@ -22,7 +22,7 @@ OF_N = {"key": "at", "label": "N"}
 N = {"key": "n", "label": "N", "log": True}
 UNITS = {"flops": "FLOP", "bytes": "B", "seconds": "s"}
 COLORS = {light: f"--{name}" for name, (light, _) in (palette.COLORS | palette.SURFACES).items()}
-RULE = {"color": "--muted", "marker": "", "dash": "4px,3px", "hollow": True}
+RULE = {"color": "--muted", "symbol": "", "dash": "4px,3px", "hollow": True}
 
 
 def build(
@@ -162,8 +162,8 @@ def _scores(section, facets, metric, styles):
         if row["what"] != "model":
             if is_far(score):
                 continue
-            grey = _style(palette.style(row["mechanism"])) if row.get("mechanism") else {}
-            styles[row["label"]] = RULE | ({"marker": grey["marker"]} if grey else {})
+            grey = _style(palette.style(row["mechanism"])) if row.get("mechanism") else RULE
+            styles[row["label"]] = RULE | {"symbol": grey["symbol"]}
         if not missing(score):
             row["score"] = score / metric.scale
         for n in [row["n"]] if row["n"] else lengths:
@@ -255,9 +255,9 @@ def arena(sections, _) -> dict:
                   [x | {"size": "memory"}], [_score(metric)], rows, styles)  # fmt: skip
 
 
+# beside that of kernels
 CHARTS = (
     *(scores(metric) for metric in (*METRICS, UNKNOWN)),
-# beside that of kernels
     arena,
     fidelity,
     orders,
@@ -316,5 +316,5 @@ def _styles(cells) -> dict[str, dict]:
 
 def _style(look: palette.Style) -> dict:
     dash = "solid" if look.line == "-" else ",".join(f"{2 * part:g}px" for part in look.line[1])
-    color = COLORS[look.color]
-    return {"color": color, "marker": look.marker, "dash": dash, "hollow": look.hollow}
+    color, symbol = COLORS[look.color], palette.SYMBOLS[look.marker]
+    return {"color": color, "symbol": symbol, "dash": dash, "hollow": look.hollow}

@@ -2,10 +2,6 @@
 const chosen = new Set();
 const charts = [];
 const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-const SYMBOLS = {
-  o: "circle", s: "square", "^": "triangle-up", v: "triangle-down", "<": "triangle-left", ">": "triangle-right",
-  D: "diamond", P: "cross", X: "x", p: "pentagon", h: "hexagon", "*": "star", "": "circle",
-};
 const narrow = () => innerWidth < 560;
 
 const number = (value, unit = "") => {
@@ -129,21 +125,21 @@ class Chart {
       if (!series.has(name)) series.set(name, []);
       series.get(name).push(row);
     }
+    const lined = !this.x.size && this.x.key !== "decode_state_bytes";
     const largest = Math.max(...labels.map((row) => row[this.x.size] ?? 0));
     for (const rows of series.values()) {
       const label = rows[0].label, style = this.spec.styles[label], color = css(style.color);
       rows.sort((a, b) => a[this.x.key] - b[this.x.key]);
       const y = rows.map((row) => row[key]);
-      const lines = !this.x.size && style.dash && this.x.key !== "decode_state_bytes";
       const note = this.note(label);
       const bars = this.y.bars && rows.some((row) => `${key}_low` in row);
       traces.push({
         x: rows.map((row) => row[this.x.key]), y, name: label, showlegend: false,
-        mode: style.marker ? (lines ? (rows.length > 30 ? "lines" : "lines+markers") : "markers") : "lines",
+        mode: style.symbol ? (lined ? (rows.length > 30 ? "lines" : "lines+markers") : "markers") : "lines",
         line: { color, width: 1.8, dash: style.dash },
         marker: {
-          color: style.hollow ? css("--paper") : color, symbol: SYMBOLS[style.marker], line: { color, width: 1.5 },
-          size: this.x.size ? rows.map((row) => 7 + 40 * Math.sqrt((row[this.x.size] ?? 0) / (largest || 1))) : 8,
+          color: style.hollow ? css("--paper") : color, symbol: style.symbol || "circle", line: { color, width: 1.5 },
+          size: rows.map((row) => this.x.size ? 7 + 40 * Math.sqrt((row[this.x.size] ?? 0) / (largest || 1)) : 8),
           opacity: this.x.size ? 0.6 : 1,
         },
         error_y: bars ? {
@@ -180,14 +176,14 @@ class Chart {
       const last = trace.x.length - 1, [left, top] = place(trace, last), size = trace.marker.size[last] + 4;
       const [w, h] = [6 * trace.name.length, 12];
       const room = Object.entries(SIDES).find(([, [right, below]]) => {
-      if (!room) continue;
-      trace.mode += "+text";
-      Object.assign(trace, { text: trace.x.map((_, i) => i === last ? escaped(trace.name) : ""), textposition: room[0] });
-      trace.textfont = { size: 10, color: trace.line.color };
         const box = around([left + right * (size + w) / 2, top + below * (size + h) / 2], w, h);
         const inside = box[0] > 0 && box[1] > 0 && box[2] < wide && box[3] < tall;
         return inside && !taken.some((other) => meet(box, other)) && taken.push(box);
       });
+      if (!room) continue;
+      trace.mode += "+text";
+      Object.assign(trace, { text: trace.x.map((_, i) => i === last ? escaped(trace.name) : ""), textposition: room[0] });
+      trace.textfont = { size: 10, color: trace.line.color };
     }
   }
 
@@ -273,17 +269,13 @@ function choose(label) {
   for (const chart of charts) chart.render();
 }
 
-const SIDES = { s: [4, 45], D: [4, 0], "^": [3, -90], v: [3, 90], "<": [3, 180], ">": [3, 0], p: [5, -90], h: [6, -90] };
-function swatch({ color, marker, dash, hollow }) {
-  const [x, y, r] = [14, 7, 4.6];
-  const points = ([sides, turn]) => Array.from({ length: sides }, (_, i) => {
-    const angle = (turn + (360 * i) / sides) * Math.PI / 180;
-    return `${(x + r * Math.cos(angle)).toFixed(1)},${(y + r * Math.sin(angle)).toFixed(1)}`;
-  }).join(" ");
-  const shape = marker in SIDES ? `<polygon points="${points(SIDES[marker])}"/>`
-    : "PX".includes(marker) && marker ? `<path d="M10 7H18M14 3V11" stroke-width="3"${marker === "X" ? ' transform="rotate(45 14 7)"' : ""}/>`
-    : marker === "*" ? `<path d="M14 2 15.3 5.6 19 5.6 16 8 17.2 11.6 14 9.4 10.8 11.6 12 8 9 5.6 12.7 5.6Z"/>`
-    : marker ? `<circle cx="14" cy="7" r="4"/>` : "";
+// where a name may stand beside its point: so many halves of its width and height to the right and down
+const SIDES = { "middle right": [1, 0], "middle left": [-1, 0], "top center": [0, -1], "bottom center": [0, 1] };
+const around = ([x, y], wide, tall) => [x - wide / 2, y - tall / 2, x + wide / 2, y + tall / 2];
+const meet = (a, b) => a[0] < b[2] && b[0] < a[2] && a[1] < b[3] && b[1] < a[3];
+
+function swatch({ color, symbol, dash, hollow }) {
+  const shape = symbol && `<path d="${data.outlines[symbol]}" transform="translate(14 7) scale(9)" vector-effect="non-scaling-stroke"/>`;
   return `<svg width="28" height="14" aria-hidden="true" style="stroke:var(${color});fill:var(${hollow ? "--paper" : color})">` +
     `<path d="M0 7H28" stroke-width="1.8" fill="none" stroke-dasharray="${dash === "solid" ? "" : dash.replaceAll("px", "")}"/>${shape}</svg>`;
 }
