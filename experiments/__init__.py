@@ -2,7 +2,7 @@
 
 Commands: `run` measures; `report`, `advise`, `compare`, `cite` and `calibrate` read records;
 `catalogue`, `cards` and `gallery` write what is committed of them; `patterns` and `markov` draw.
-`sweep`, `records`, `measure`, `train`, `checkpoint` and `plots` are what most else stands on.
+`sweep`, `records`, `measure`, `train`, `checkpoint`, `origins` and `plots` are what these stand on.
 
     configs -> running -> kinds, training, tasks, measuring -> records
     records -> analysis -> reporting, figures -> page

@@ -3,13 +3,14 @@
 import json
 import re
 import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
 
 import attention_zoo as zoo
 from attention_zoo import scores
-from experiments import cite, records, report, run, tasks
+from experiments import cite, origins, records, run, tasks
 from experiments.analysis import published, reading, references
 from experiments.measuring import environment
 from experiments.running import again
@@ -53,7 +54,7 @@ def test_every_committed_table_can_be_cited(home):
     for table in sorted((home / "report").glob("*.md")):
         if table.stem == "failures":
             continue
-        section, ids = cite.of_table(table, frame, {})
+        section, ids = origins.of_table(table, frame, {})
         used = section.frame[section.frame.id.isin(ids)]
         text = "\n".join([cite.facts(used), cite.software(used), *cite.cited(used)[0]])
         mechanisms, of_tasks = (
@@ -64,8 +65,8 @@ def test_every_committed_table_can_be_cited(home):
         expected += [references.of_task(task) for task in of_tasks]
         for entry in (entry for entries in expected for entry in entries):
             assert entry.key in text
-        assert "@software{attention_zoo," in text
-        assert " --out out/again" in " ".join(cite.reproduce(table, used, whole=False))
+        assert "@misc{attention_zoo," in text
+        assert " --out out/again" in " ".join(cite.reproduce(table.stem, used, home, whole=False))
 
 
 @pytest.fixture
@@ -157,24 +158,68 @@ def test_damage_and_unknown_mechanisms_are_told_and_the_rest_is_cited(folder, ca
 
 
 def test_kernels_of_then_are_checked_out_where_they_differ(folder, monkeypatch):
-    table, frame = folder / "report" / "scaling.csv", reading.read([folder]).frame
-    assert not [line for line in cite.reproduce(table, frame, whole=True) if "git" in line]
+    frame = reading.read([folder]).frame
+    monkeypatch.setattr(cite.environment, "knows", lambda commit: True)
+    lines = cite.reproduce("scaling", frame, folder, whole=True)
+    assert not [line for line in lines if "git" in line]
     frame.loc[0, "env.commit"] = then = "fedcba9876543210"
     monkeypatch.setattr(cite.environment, "differs", lambda commit, folder: commit == then)
-    lines = cite.reproduce(table, frame, whole=True)
-    now, add, checkout, run, *_ = lines[1:]
+    now, _, add, checkout, run, *_ = cite.reproduce("scaling", frame, folder, whole=True)[1:]
     assert frame.id[0] not in now
     assert frame.id[1] in now
-    assert add == "git worktree add --detach out/then HEAD"
-    assert checkout == f"git -C out/then checkout {then} -- attention_zoo"
+    assert add == "git worktree add --force --detach out/then HEAD"
+    assert checkout == f"git -C out/then checkout --no-overlay {then} -- attention_zoo"
     assert run.startswith("(cd out/then && python -m experiments.run --again /")
     assert run.endswith(f" --ids {frame.id[0]} --out ../../out/again)")
+
+
+def test_the_kernels_of_then_can_be_checked_out_again_and_again(folder, tmp_path, monkeypatch):
+    """In a project whose kernels were one file then, and are another now."""
+    project = tmp_path / "project"
+
+    def git(*words):
+        author = ["-c", "user.name=a", "-c", "user.email=a@b"]
+        asked = ["git", "-C", str(project), *author, *words]
+        return subprocess.run(asked, check=True, capture_output=True, text=True).stdout.strip()
+
+    kernels, commits = project / cite.KERNELS, []
+    kernels.mkdir(parents=True)
+    git("init", "--quiet")
+    for name in ("then.py", "later.py", "now.py"):
+        for file in kernels.iterdir():
+            file.unlink()
+        (kernels / name).write_text("")
+        git("add", "--all")
+        git("commit", "--quiet", "--message", name)
+        commits.append(git("rev-parse", "HEAD"))
+    frame = reading.read([folder]).frame
+    monkeypatch.setattr(cite.environment, "differs", lambda commit, _: commit in commits[:2])
+    for at, name in ((0, "then.py"), (1, "later.py"), (0, "then.py")):
+        frame["env.commit"] = commits[at]
+        lines = cite.reproduce("scaling", frame, folder, whole=True)
+        typed = "\n".join(["set -e", *(line for line in lines if line.startswith(("git", "test")))])
+        subprocess.run(["bash", "-c", typed], cwd=project, check=True, capture_output=True)
+        found = [file.name for file in (project / cite.THEN / cite.KERNELS).iterdir()]
+        assert found == [name]
+
+
+def test_a_commit_that_this_clone_lacks_is_said_in_a_line(folder, capsys):
+    table = folder / "report" / "scaling.csv"
+    assert cite.main([str(table)]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if "not in this clone" in line]
+    assert len(lines) == 1
+    assert synthetic.ENV["commit"] in lines[0]
 
 
 def test_only_a_commit_that_git_knows_can_differ():
     for commit in (None, "", "--stat", "0123456789abcdef"):
         assert not environment.differs(commit, "attention_zoo")
+        assert not environment.knows(commit)
     assert not environment.differs("0" * 40, "no/such/folder")
+    if (environment.ROOT / ".git").exists():
+        commit, _ = environment._git()
+        assert environment.knows(commit)
+        assert not environment.differs(commit, "no/such/folder")
 
 
 @pytest.mark.parametrize(
@@ -195,18 +240,6 @@ def test_bad_input_is_one_line(folder, capsys, arguments, words):
     err = capsys.readouterr().err
     assert words in err
     assert err.count("\n") == 1
-
-
-def test_a_report_elsewhere_is_not_taken_for_one_of_the_records_near_it(folder, tmp_path, capsys):
-    out = tmp_path / "out"
-    assert report.main([str(folder), "--out", str(out / "report"), "--figures="]) == 0
-    synthetic.write(out / "other", [synthetic.kernel("full", 16)])
-    table = next((out / "report").glob("scaling*.csv"))
-    assert cite.main([str(table)]) == 2
-    said = capsys.readouterr().err
-    assert "is of other records than those in" in said
-    synthetic.write(out / "same", records.load(folder))
-    assert cite.main([str(table)]) == 0
 
 
 def test_points_again_are_those_of_the_records(folder):

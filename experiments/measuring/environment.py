@@ -122,13 +122,22 @@ def _git():
 
 def differs(commit: str | None, folder: str) -> bool:
     """Whether files in a folder are others now than at the commit; no, where git cannot tell."""
+    return _status(commit, "diff", "--quiet", commit, "--", folder) == 1
+
+
+def knows(commit: str | None) -> bool:
+    """Whether git has the commit here."""
+    return _status(commit, "cat-file", "-e", f"{commit}^{{commit}}") == 0
+
+
+def _status(commit, *words):
+    """Of git, asked about a commit; None where there is none, or no git."""
     if not re.fullmatch("[0-9a-f]{7,40}", commit or ""):
-        return False
-    asked = ["git", "-C", str(ROOT), "diff", "--quiet", commit, "--", folder]
+        return None
     try:
-        return subprocess.run(asked, capture_output=True).returncode == 1
+        return subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True).returncode
     except OSError:
-        return False
+        return None
 
 
 if __name__ == "__main__":
