@@ -170,6 +170,22 @@ BAD = {
         json.dumps(synthetic.record({"kind": "y"}, device=None)),
         "env.device should be a name, got None",
     ),
+    "score": (
+        json.dumps(training.train("full", 64, 0, 0.5, task="mqar", metrics={"test_accuracy": "x"})),
+        "metrics.test_accuracy should be a number or null, got 'x'",
+    ),
+    "time": (
+        json.dumps(training.train("full", 64, 0, 0.5, metrics={"seconds_per_step": 0})),
+        "metrics.seconds_per_step should be a number above 0, got 0",
+    ),
+    "repeats": (
+        json.dumps(synthetic.record(synthetic.kernel("full", 64)["config"], {"repeats": "ten"})),
+        "metrics.repeats should be a number or null, got 'ten'",
+    ),
+    "load": (
+        json.dumps(synthetic.record(synthetic.kernel("full", 64)["config"], load="high")),
+        "env.load should be a number or null, got 'high'",
+    ),
 }
 
 
@@ -185,6 +201,13 @@ def test_bad_lines_are_said_and_the_rest_is_reported(case, tmp_path, capsys):
     assert complaint in said.err
     assert "records.jsonl:2" in said.err
     assert said.out.splitlines()[-1].endswith("index.html")
+
+
+def test_metrics_that_are_words_or_lists_stay_so(tmp_path):
+    said = {"data": "x", "data_sha256": "ab", "test_confusion": [[1, 0], [0, 1]]}
+    said |= {"bleu_signature": "13a", "same_training": "0123456789"}
+    found = [training.train("full", 64, 0, 0.5, metrics=said)]
+    assert reading.read([synthetic.write(tmp_path, found)]).notes == []
 
 
 def test_nothing_to_report_is_exit_code_2(tmp_path, capsys):

@@ -6,6 +6,7 @@ What cannot be read is told in a note of one line; everything else is still repo
 import dataclasses
 import json
 import math
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -13,6 +14,15 @@ import pandas as pd
 
 from experiments.analysis import damage
 from experiments.analysis.frames import CELL, KINDS
+from experiments.tasks.metric import METRICS, UNKNOWN
+
+SCORES = [key for one in (*METRICS, UNKNOWN) for key in (one.key, *dict(one.beside))]
+# metrics that are numbers; others may be words and lists
+NUMBER = re.compile(
+    r"(seconds|bytes|flops|sent|error|params|fit|multiply_adds)(_\w+)?|repeats|lr|crossing_n"
+    rf"|(\w+_)?(seconds|bytes|steps?|loss|{'|'.join(SCORES)})(_best|_last)?(@.+)?"
+)
+TIMES = ("metrics.seconds", "metrics.seconds_per_step")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,15 +81,17 @@ def _files(folders, notes):
 
 def _records(file, damaged):
     for where, record in damage.records(file, damaged):
-        problem = _problem(record["config"], record["env"])
+        problem = _problem(record)
         if problem:
             damaged.append((where, problem))
         else:
             yield record
 
 
-def _problem(config, env):
-    """Why a record does not say which cell of its experiment it is, and of which device."""
+def _problem(record):
+    """Why a record does not say which cell of its experiment it is, of which device, or what was
+    measured."""
+    config, env = record["config"], record["env"]
     if not isinstance(env.get("device"), str):
         return f"env.device should be a name, got {env.get('device')!r}"
     if config.get("kind") not in KINDS:
@@ -89,7 +101,22 @@ def _problem(config, env):
         return f"config.n should be a whole number from 1 up, got {n!r}"
     fields = [c.removeprefix("config.").split(".")[0] for c in CELL[config["kind"]]]
     missing = [f for f in dict.fromkeys([*fields, "experiment"]) if f not in config]
-    return f"config has no {', '.join(missing)}" if missing else None
+    if missing:
+        return f"config has no {', '.join(missing)}"
+    for name, value in _numbers(record):
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if name in TIMES and (not number or value <= 0):
+            return f"{name} should be a number above 0, got {value!r}"
+        if not number:
+            return f"{name} should be a number or null, got {value!r}"
+    return None
+
+
+def _numbers(record):
+    """(name, value) of the metrics that this code counts with, where they were had."""
+    known = {k: v for k, v in record["metrics"].items() if NUMBER.fullmatch(k)}
+    known = {f"metrics.{k}": v for k, v in known.items()} | {"env.load": record["env"].get("load")}
+    return [(name, value) for name, value in known.items() if value is not None]
 
 
 def _flat(record):
