@@ -4,8 +4,9 @@
 
 A and B may be two commits, devices or versions; points are the same where their configs are, and
 noise is what `analysis.moves` says. Exit code 1: something got slower in B by more than the
-ratio, does not come through any more, or was not measured; 0: not so; 2: nothing to compare.
-With --allow_missing B may be a part of A. Imports no jax.
+ratio, does not come through any more, or was not measured; 0: not so; 2: nothing to compare. A
+score that moved is told and is no alarm; of a training with a single seed in both the noise is not
+known, so that it never counts as moved. With --allow_missing B may be a part of A. Imports no jax.
 """
 
 import argparse
@@ -92,6 +93,11 @@ def summary(found: moves.Moves) -> str:
     alarms = sum(row["guarded"] for row in found.rows)
     parts = [f"{found.again} of {found.measured} points of A measured in both"]
     parts += ["; ".join(words) or "none moved", f"{alarms} beyond the ratio or lost"]
+    if found.bare:
+        parts.append(f"no quantity to compare in {found.bare}")
+    unsure = sum(row["quantity"] != "status" and math.isnan(row["noise"]) for row in found.rows)
+    if unsure:
+        parts.append(f"{unsure} values of a single run, of unknown noise, never count as moved")
     parts += [lacks(found)] if found.missing else []
     return ". ".join(parts) + "."
 
@@ -109,6 +115,8 @@ def draw(rows: list[dict], options: argparse.Namespace) -> Drawing | None:
     times = pd.DataFrame([row for row in rows if row["quantity"] in moves.TIMES])
     if times.empty:
         return None
+    if times.quantity.nunique() > 1:
+        times["what"] += ", " + times.quantity
     with matplotlib.rc_context(canvas.RC):
         return _figure(times, options)
 
@@ -145,7 +153,7 @@ def _figure(times, options):
 def save(out: Path, made: Table, drawing: Drawing | None) -> None:
     out.mkdir(parents=True, exist_ok=True)
     (out / "compare.csv").write_text(formats.csv(made.frame))
-    (out / "compare.md").write_text(formats.markdown(made))
+    (out / "compare.md").write_text(formats.markdown(made, "compare.csv"))
     for suffix in ("svg", "png") if drawing else ():
         (out / f"compare.{suffix}").write_bytes(drawing.save(suffix))
 

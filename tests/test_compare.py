@@ -8,6 +8,7 @@ import pytest
 
 from experiments import compare
 from experiments.analysis import moves, reading
+from experiments.tasks.metric import METRICS
 from tests import synthetic_records as synthetic
 from tests import synthetic_training as training
 
@@ -132,6 +133,79 @@ def test_scores_move_by_more_than_the_seeds_do(run):
     assert "worse" in said
 
 
+@pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.key)
+def test_every_score_is_compared(run, metric):
+    key = f"test_{metric.key}"
+    found = [training.train("full", 64, i, 0.5, metrics={key: 0.5 + i / 100}) for i in range(3)]
+    code, said, _, _ = run(found, scaled(found, 0.5, key))
+    assert code == 0
+    assert f"{metric.words}: 1 {'worse' if metric.higher_is_better else 'better'}" in said
+
+
+def test_of_a_single_seed_nothing_is_said_to_have_moved(run):
+    found = [training.train("full", 64, 0, 0.5, task="forecast")]
+    code, said, _, _ = run(found, scaled(found, 2, "test_mse", "seconds_per_step"))
+    assert code == 0
+    assert "none moved" in said
+    assert "2 values of a single run, of unknown noise, never count as moved" in said
+
+
+def one(**metrics):
+    return [synthetic.record(synthetic.kernel("local", 64)["config"], {"repeats": 10, **metrics})]
+
+
+@pytest.mark.parametrize(
+    ("key", "change", "words"),
+    [
+        ("bytes_held", 1.01, "bytes held: 1 more"),
+        ("sent_forward", 0.99, "bytes sent forward: 1 less"),
+        ("sent_backward", 1.01, "bytes sent backward: 1 more"),
+        ("bytes_measured", 1.05, "none moved"),
+        ("bytes_measured", 1.2, "bytes measured: 1 more"),
+    ],
+)
+def test_what_is_counted_moves_by_a_thousandth_and_what_a_process_grows_by_by_a_tenth(
+    run, key, change, words
+):
+    code, said, _, _ = run(one(**{key: 1e6}), one(**{key: 1e6 * change}))
+    assert (code, words in said) == (0, True)
+
+
+@pytest.mark.parametrize(
+    ("form", "words"), [("uncached", "without a state"), ("rest", "but for attention")]
+)
+def test_other_times_have_quartiles_of_their_own(run, form, words):
+    def timed(seconds, wide):
+        ends = {"q1": seconds / wide, "q3": seconds * wide}
+        return one(**{f"seconds_{form}": seconds}, **{f"seconds_{q}_{form}": ends[q] for q in ends})
+
+    code, said, _, out = run(timed(1.0, 1.02), timed(1.4, 1.02))
+    assert (code, f"time {words}: 1 slower" in said) == (1, True)
+    assert (out / "compare.png").stat().st_size > 1000
+    assert run(timed(1.0, 1.5), timed(1.4, 1.5))[0] == 0
+
+
+def test_points_without_a_quantity_in_common_are_counted(run):
+    said = run(one(seconds=1.0), one(flops_counted=1.0))[1]
+    assert "none moved. 0 beyond the ratio or lost. no quantity to compare in 1." in said
+
+
+def test_a_row_names_its_records_on_both_sides(run):
+    other = [synthetic.kernel("local", n, dtype="bfloat16") for n in synthetic.LENGTHS]
+    _, _, _, out = run(SCALING, slowed(other, 2), "--ignore", "dtype", "--allow_missing")
+    table = pd.read_csv(out / "compare.csv", dtype=str)
+    mine = [
+        r for r in SCALING if (r["config"]["label"], r["config"]["mode"]) == ("local", "forward")
+    ]
+    for column, found in (("a_records", mine), ("b_records", other)):
+        ids = {str(record["config"]["n"]): record["id"] for record in found}
+        assert list(table[column]) == list(table.n.map(ids))
+    assert [set(ids.split()) for ids in table.records] == [
+        set(pair) for pair in zip(table.a_records, table.b_records, strict=True)
+    ]
+    assert "[local](compare.csv#L2) |" in (out / "compare.md").read_text()
+
+
 def test_repeats_and_devices_do_not_make_another_point(run):
     other = copy.deepcopy(SCALING)
     for i, record in enumerate(other):
@@ -148,6 +222,9 @@ def test_an_ignored_field_may_differ(run):
     assert "no point is in both" in err
     assert "config.dtype: float32 in A, bfloat16 in B" in err
     assert run(SCALING, other, "--ignore", "dtype", "--allow_missing")[0] == 0
+    windows = [[synthetic.kernel("local", 64, hparams={"window": w})] for w in (8, 16)]
+    assert run(*windows)[0] == 2
+    assert run(*windows, "--ignore", "hparams")[0] == 0
 
 
 def test_a_sweep_that_ended_early_sounds_the_alarm(run):
@@ -177,7 +254,8 @@ def test_numbers_have_units(run):
     _, _, _, out = run(SCALING, slowed(SCALING, 1.4), "--all")
     table = pd.read_csv(out / "compare.csv", keep_default_na=False)
     units = dict(zip(table.quantity, table.unit, strict=True))
-    assert units == {"time": "s", "FLOPs": "", "bytes compiled": "B"}
+    memory = {"bytes compiled": "B", "bytes measured": "B"}
+    assert units == {"time": "s", "FLOPs": "", **memory}
 
 
 def test_bad_input_is_one_line(tmp_path, capsys):
@@ -186,6 +264,10 @@ def test_bad_input_is_one_line(tmp_path, capsys):
         ([str(folder), str(tmp_path / "none")], "no records in B"),
         ([str(folder), str(folder), "--ratio", "0.5"], "--ratio: must be a number from 1 up"),
         ([str(folder)], "required: B"),
+        (
+            [str(folder), str(folder), "--ignore", "dtype,dtpe"],
+            "--ignore dtpe: no config has it; th",
+        ),
     ):
         with pytest.raises(SystemExit) as stop:
             raise SystemExit(compare.main(arguments))

@@ -2,9 +2,9 @@
 
 A time moved where the quartile ranges lie apart and the medians differ by more than two standard
 errors of their difference, estimated from quartiles and repeats (Student's t for few of them); a
-score or an error where means over seeds do; FLOPs and compiled memory, which do not jitter, by a
-thousandth. Of several devices each is compared with itself; but scores of trainings whatever they
-were trained on, a point once. Imports no jax.
+score or an error where means over seeds do; what is counted or compiled, which does not jitter, by
+a thousandth; the growth of a process by a tenth. Of several devices each is compared with itself;
+but scores of trainings whatever they were trained on, a point once. Imports no jax.
 """
 
 import dataclasses
@@ -15,34 +15,55 @@ from scipy.special import stdtrit
 
 from experiments.analysis import fits, formats, frames
 from experiments.analysis.findings import column
+from experiments.tasks.metric import METRICS
 
 SETTLED = ("config.seed", "config.repeats", "config.budget", "config.eval_every")
 # of a normal distribution: quartile range over standard deviation, error of a median over a mean's
 QUARTILE_RANGE, MEDIAN = 1.349, 1.2533
 TWO_SIGMA = 0.97725
-SLACK = 1e-3
+# relative changes that are none
+COUNTED, GROWN = 1e-3, 0.1
+FASTER, FEWER, LESS = ("faster", "slower"), ("fewer", "more"), ("less", "more")
+BETTER, WORSE = ("better", "worse"), ("worse", "better")
 
 
 @dataclasses.dataclass(frozen=True)
 class Quantity:
-    """A metric; `words` are its verdicts where B has less and more of it."""
+    """A metric; `words` are its verdicts where B has less and more of it. `slack`: its noise, where
+    neither quartiles nor seeds tell."""
 
     key: str
     header: str
     unit: str
     words: tuple[str, str]
+    slack: float | None = None
+
+    @property
+    def of_device(self) -> bool:
+        """Whether it hangs on the machine, not on the program alone."""
+        return self.unit == "s" or self.key == "bytes_measured"
 
 
+SCORES = [
+    Quantity(f"test_{key}", words, "", WORSE if metric.higher_is_better else BETTER)
+    for metric in METRICS
+    for key, words in ((metric.key, metric.words), *metric.beside)
+]
 QUANTITIES = (
-    Quantity("seconds", "time", "s", ("faster", "slower")),
-    Quantity("seconds_per_step", "time of a step", "s", ("faster", "slower")),
-    Quantity("flops_counted", "FLOPs", "", ("fewer", "more")),
-    Quantity("bytes_compiled", "bytes compiled", "B", ("less", "more")),
-    Quantity("error", "error", "", ("better", "worse")),
-    Quantity("test_accuracy", "accuracy", "", ("worse", "better")),
-    Quantity("test_bpb", "bits per byte", "bit/B", ("better", "worse")),
+    Quantity("seconds", "time", "s", FASTER),
+    Quantity("seconds_uncached", "time without a state", "s", FASTER),
+    Quantity("seconds_rest", "time but for attention", "s", FASTER),
+    Quantity("seconds_per_step", "time of a step", "s", FASTER),
+    Quantity("flops_counted", "FLOPs", "", FEWER, COUNTED),
+    Quantity("bytes_compiled", "bytes compiled", "B", LESS, COUNTED),
+    Quantity("bytes_measured", "bytes measured", "B", LESS, GROWN),
+    Quantity("bytes_held", "bytes held", "B", LESS, COUNTED),
+    Quantity("sent_forward", "bytes sent forward", "B", LESS, COUNTED),
+    Quantity("sent_backward", "bytes sent backward", "B", LESS, COUNTED),
+    Quantity("error", "error", "", BETTER),
+    *SCORES,
 )
-TIMES = tuple(quantity.header for quantity in QUANTITIES if quantity.key.startswith("seconds"))
+TIMES = tuple(quantity.header for quantity in QUANTITIES if quantity.unit == "s")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,39 +71,55 @@ class Moves:
     """`rows`: of each point in both a row a quantity; `moved`, and `guarded` if that is an alarm.
 
     `missing`: {"label", "mechanism", "what", "n"} of every point that came through in A and that B
-    has no record of. `measured` points came through in A, `again` of them in B too.
+    has no record of. `measured` points came through in A, `again` of them in B too, and `bare` of
+    those have no quantity in common.
     """
 
     rows: list[dict]
     missing: list[dict]
     measured: int
     again: int
+    bare: int
 
 
 def between(
     a: pd.DataFrame, b: pd.DataFrame, *, ratio: float, ignore: tuple[str, ...] = ()
 ) -> Moves:
-    """ValueError where no point is in both."""
+    """ValueError where no point is in both, or no config has a field that should be ignored."""
     if a.empty or b.empty:
         raise ValueError(f"no records in {'A' if a.empty else 'B'}")
     apart = max(frame["env.device"].nunique() for frame in (a, b)) > 1
-    groups = [_points(frame, ignore, apart) for frame in (a, b)]
+    ignored = _ignored({*a, *b}, ignore)
+    groups = [_points(frame, ignored, apart) for frame in (a, b)]
     shared = [key for key in groups[0] if key in groups[1]]
     if not shared:
         differ = [c for c in ("config.experiment", "config.dtype", "config.n") if c in a and c in b]
         had = "; ".join(f"{c}: {_values(a[c])} in A, {_values(b[c])} in B" for c in differ)
         raise ValueError(f"no point is in both; {had}")
-    found = []
+    found, bare = [], 0
     for key in shared:
-        found += _rows(groups[0][key], groups[1][key], ratio, apart)
+        rows = _rows(groups[0][key], groups[1][key], ratio, apart)
+        bare += not rows and _came(groups[0][key])
+        found += rows
     through = [{key for key, group in of.items() if _came(group)} for of in groups]
     missing = [_point(groups[0][key]) for key in groups[0] if key in through[0] - groups[1].keys()]
-    return Moves(found, missing, len(through[0]), len(through[0] & through[1]))
+    return Moves(found, missing, len(through[0]), len(through[0] & through[1]), bare)
 
 
-def _points(frame, ignore, apart):
+def _ignored(columns, fields):
+    """The columns of these fields of configs, or of what is below them."""
+    known = sorted(c.removeprefix("config.") for c in columns if c.startswith("config."))
+    found = {}
+    for field in fields:
+        found[field] = [f"config.{c}" for c in known if f"{c}.".startswith(f"{field}.")]
+        if not found[field]:
+            raise ValueError(f"--ignore {field}: no config has it; there are {', '.join(known)}")
+    return {column for of_field in found.values() for column in of_field}
+
+
+def _points(frame, ignored, apart):
     """Of trainings the devices go together: a score is the same on all."""
-    left_out = {*SETTLED, *(f"config.{field}" for field in ignore)}
+    left_out = {*SETTLED, *ignored}
     columns = [c for c in frame if c.startswith("config.") and c not in left_out]
     if apart:
         frame = frame.assign(on=frame["env.device"].where(frame["config.kind"] != "train"))
@@ -123,17 +160,25 @@ def _rows(a, b, ratio, apart):
     if came[0] != came[1]:
         status = [frame.status.iloc[0] for frame in (a, b)]
         lost = {"a": math.nan, "b": math.nan, "ratio": math.nan, "noise": math.nan}
-        point |= lost | {"quantity": "status", "unit": "", "verdict": " -> ".join(status)}
+        point |= lost | _named(a, b)
+        point |= {"quantity": "status", "unit": "", "verdict": " -> ".join(status)}
         return [point | {"moved": True, "guarded": came[0]}]
     found = []
     timed = _of_one_device(a, b) if apart else (a, b)
     scored = [frames.counted(frame) for frame in (a, b)]
     for quantity in QUANTITIES:
-        pair = timed if quantity.header in TIMES else scored
-        before, after = (_value(frame[frame.status == "ok"], quantity.key) for frame in pair)
+        pair = timed if quantity.of_device else scored
+        pair = [frame[frame.status == "ok"] for frame in pair]
+        before, after = (_value(rows, quantity.key) for rows in pair)
         if before and after:
-            found.append(point | _verdict(before, after, quantity, ratio))
+            found.append(point | _named(*pair) | _verdict(before, after, quantity, ratio))
     return found
+
+
+def _named(a, b):
+    """The ids of the records that a row is of, as tables name them."""
+    ids = [frames.sources(rows.id) for rows in (a, b)]
+    return {"a_records": ids[0], "b_records": ids[1], "records": frames.sources(ids)}
 
 
 def _of_one_device(*groups):
@@ -159,10 +204,10 @@ def _value(rows, key):
     if values.empty or not values.mean() > 0:
         return None
     mean, error = float(values.mean()), fits.standard_error(values)
-    low, high = (
-        float(pd.to_numeric(column(rows, f"metrics.{key}_{name}"), errors="coerce").mean())
-        for name in ("q1", "q3")
-    )
+    # those of seconds_rest are seconds_q1_rest and seconds_q3_rest
+    start = "seconds" if key.startswith("seconds") else key
+    ends = [f"metrics.{start}_{end}{key.removeprefix(start)}" for end in ("q1", "q3")]
+    low, high = (float(pd.to_numeric(column(rows, c), errors="coerce").mean()) for c in ends)
     if math.isnan(low) or math.isnan(high):
         return Value(mean, error, len(values), mean, mean)
     samples = int(pd.to_numeric(column(rows, "metrics.repeats")).fillna(1).sum())
@@ -173,10 +218,10 @@ def _value(rows, key):
 def _verdict(before, after, quantity, ratio):
     change = after.value / before.value
     known = [v.error / v.value for v in (before, after) if v.error is not None]
-    jitters = not quantity.key.startswith(("flops", "bytes"))
+    jitters = quantity.slack is None
     # two standard errors, and more of them where few samples tell how large one is
     freedom = max(before.samples + after.samples - 2, 1)
-    noise = stdtrit(freedom, TWO_SIGMA) * math.hypot(*known) if jitters else SLACK
+    noise = stdtrit(freedom, TWO_SIGMA) * math.hypot(*known) if jitters else quantity.slack
     apart = after.low > before.high or after.high < before.low
     # one run of each says nothing of its noise
     moved = apart and abs(math.log(change)) > noise and bool(known or not jitters)
