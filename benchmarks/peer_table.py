@@ -11,7 +11,7 @@ import pandas as pd
 from benchmarks import command, provenance
 from benchmarks.peer_cases import CASES
 from experiments import records
-from experiments.analysis import formats
+from experiments.analysis import formats, frames
 from experiments.analysis.formats import Column, Table
 
 # from this N on ours should be ahead
@@ -64,7 +64,7 @@ def write(folder: Path) -> Path:
     )
     for each in made:
         (folder / f"{each.name}.csv").write_text(formats.csv(each.frame))
-        (folder / f"{each.name}.md").write_text(formats.markdown(each))
+        (folder / f"{each.name}.md").write_text(formats.markdown(each, f"{each.name}.csv"))
     return folder / "peers.md"
 
 
@@ -73,7 +73,7 @@ def frame(found: list[dict]) -> pd.DataFrame:
     rows = [row(record) for record in found]
     order = [*CASES]
     rows.sort(key=lambda r: (order.index(r["peer"]), r["n"], r["mode"]))
-    return pd.DataFrame(rows, columns=[column.key for column in PEERS])
+    return pd.DataFrame(rows, columns=[*(column.key for column in PEERS), "records"])
 
 
 def row(record: dict) -> dict:
@@ -95,6 +95,7 @@ def row(record: dict) -> dict:
         "memory": held / held_peer if held is not None and held_peer else None,
         "status": f"{record['status']}: {record['reason']}".removesuffix(": "),
         "note": CASES[config["peer"]].note,
+        "records": record["id"],
     }
 
 
@@ -115,6 +116,9 @@ def summary(table: pd.DataFrame) -> list[dict]:
                 "worst_n": worst.n,
                 "lost": int((pairs.ratio > 1).sum()),
                 "memory": pairs.memory.median(),
+                "records": frames.sources(pairs.records),
+                "worst_records": worst.records,
+                "worst_n_records": worst.records,
             }
         )
     return rows

@@ -74,7 +74,7 @@ def write(folder: Path) -> Path:
         tables.append(Table.of("operations", title, words, OPERATIONS, made))
     for table in tables:
         (folder / f"{table.name}.csv").write_text(formats.csv(table.frame))
-        (folder / f"{table.name}.md").write_text(formats.markdown(table))
+        (folder / f"{table.name}.md").write_text(formats.markdown(table, f"{table.name}.csv"))
     return folder / "benchmarks.md"
 
 
@@ -99,7 +99,8 @@ def rows(found: list[dict]) -> list[dict]:
         config = record["config"]
         return order[0].index(config["label"]), order[1].index(config["mode"]), config["n"]
 
-    return [row(record["config"], record["metrics"]) for record in sorted(found, key=place)]
+    found = sorted(found, key=place)
+    return [row(r["config"], r["metrics"]) | {"records": r["id"]} for r in found]
 
 
 def row(config: dict, metrics: dict) -> dict:

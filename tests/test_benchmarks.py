@@ -68,7 +68,8 @@ def test_a_slow_backward_pass_is_said_to_be(tmp_path):
     (row,) = table.rows(records.load(table.write(tmp_path).parent))
     assert row["over_met"] == "no"
     text = (tmp_path / "benchmarks.md").read_text()
-    assert "| linear | train | 256 | MEASURED.md |" in text
+    assert row["records"] == found["id"]
+    assert "| [linear](benchmarks.csv#L2) | train | 256 | MEASURED.md |" in text
     assert "pinned to cores: 2" in text
 
 
@@ -129,6 +130,8 @@ def test_pairs_are_summed_up_from_n_2048_on(tmp_path):
     assert (row["mechanism"], row["pairs"], row["lost"]) == ("local", 2, 1)
     assert row["median"] == pytest.approx((0.2048 + 0.4096) / 0.6)
     assert (row["worst_peer"], row["worst_n"], row["memory"]) == ("local_lucid", 4096, 0.25)
+    assert row["worst_records"] == found[2]["id"]
+    assert set(row["records"].split()) == {found[1]["id"], found[2]["id"]}
     assert "oom: theirs: no room" in (tmp_path / "peers.md").read_text()
     assert "slower in 1" in (tmp_path / "peers-summary.md").read_text()
 

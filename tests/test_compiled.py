@@ -118,6 +118,10 @@ def test_the_table_names_the_largest_that_fits(tmp_path):
     assert "hbm" in best["full", "v5e:1x1"]["why"]
     assert best["full", "v5e:2x2"]["n"] == 16384
     assert best["linear", "v5e:1x1"]["n"] == 65536
+    ids = {(r["config"]["label"], r["config"]["n"]): r["id"] for r in records()[:8]}
+    last = frames.sources([ids["full", 4096], ids["full", 16384]])
+    assert best["full", "v5e:1x1"]["records"] == last
+    assert best["linear", "v5e:1x1"]["records"] == ids["linear", 65536]
     assert "next_n" not in best["linear", "v5e:1x1"]
     assert report.main([str(tmp_path / "records"), "--out", str(tmp_path / "report")]) == 0
     written = (tmp_path / "report" / "tpu_compile-largest.md").read_text()

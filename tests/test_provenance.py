@@ -1,5 +1,6 @@
 """Every committed table and every figure of the README, again from the committed records."""
 
+import functools
 import io
 import re
 import shutil
@@ -14,7 +15,8 @@ from PIL import Image
 from benchmarks import peer_table
 from benchmarks import table as ratio_table
 from experiments import page, plots, report
-from experiments.analysis import formats, frames, reading
+from experiments.analysis import formats, frames, published, reading
+from experiments.records import load
 from experiments.reporting import overviews, tables
 
 ROOT = Path(__file__).parents[1]
@@ -27,6 +29,14 @@ def sections(records):
     return overviews.with_overviews(frames.sections(records.frame))
 
 
+@functools.cache
+def tables_of(folder):
+    """(records, every table of them)."""
+    records = reading.read([folder])
+    made = [table for section in sections(records) for table in tables.build(section)]
+    return records, [*made, tables.failures(records.frame)]
+
+
 def test_every_record_is_in_one_report():
     for file in (ROOT / "results").rglob("records.jsonl"):
         assert len({*file.parents} & {*FOLDERS}) == 1, file
@@ -34,17 +44,30 @@ def test_every_record_is_in_one_report():
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda path: "-".join(path.parts[-2:]))
 def test_committed_tables_are_those_of_their_records(folder, tmp_path):
-    records = reading.read([folder])
+    records, made = tables_of(folder)
     assert records.notes == []
     (tmp_path / "records.csv").write_text(formats.csv(records.frame))
-    made = [table for section in sections(records) for table in tables.build(section)]
-    for table in [*made, tables.failures(records.frame)]:
+    for table in made:
         report._save_table(tmp_path, table)
     committed = {file.name for file in (folder / "report").iterdir()}
     committed = {name for name in committed if Path(name).suffix in (".csv", ".md", ".tex")}
     assert committed == {file.name for file in tmp_path.iterdir()}, AGAIN
     for name in sorted(committed):
         assert same(folder / "report" / name, tmp_path / name), f"{name}: {AGAIN}"
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda path: "-".join(path.parts[-2:]))
+def test_every_number_of_a_committed_table_names_its_records(folder):
+    records, made = tables_of(folder)
+    known = set(records.frame.id)
+    others = tuple(f"({source})" for source in published.figures().source.unique())
+    for table in made:
+        for line, sources in zip(table.text(), table.records(), strict=True):
+            if line[0].endswith(others):
+                continue
+            for column, text, ids in zip(table.columns, line, sources, strict=True):
+                assert ids or not (text and table.numeric(column)), (table.name, line)
+                assert set(ids.split()) <= known
 
 
 # beside their records stands what other commands make of them
@@ -60,6 +83,10 @@ def test_committed_benchmarks_are_those_of_their_records(folder, tmp_path):
     assert committed == {file.name for file in tmp_path.iterdir()}
     for name in sorted(committed):
         assert same(folder / name, tmp_path / name), f"{name}: make it again, and look"
+    known = {record["id"] for record in load(folder)}
+    for file in folder.glob("*.csv"):
+        for ids in pd.read_csv(file, dtype=str).records:
+            assert set(ids.split()) <= known
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda path: "-".join(path.parts[-2:]))

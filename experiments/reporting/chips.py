@@ -65,6 +65,7 @@ def largest(rows: pd.DataFrame) -> list[dict]:
         first = min(bad, default=math.inf)
         good = curve[(curve.word == "ok") & (curve.n < first)]
         row = {"label": label, "mode": mode, "topology": topology}
+        row["records"] = frames.sources([*good.records[-1:], *curve.records[curve.n == first]])
         if not good.empty:
             row |= good.iloc[-1][["n", "bytes_held", "bytes_accessed"]].to_dict()
         if bad:

@@ -137,11 +137,12 @@ def _beside(section, text, metric):
         if end != metric.key or not any(found[key].notna().any() for key, _ in known):
             continue
         for n in sorted(frame["config.n"].unique()):
-            line = {"label": words, "n": n, "status": "no model"}
+            ids = frames.sources(frame.id[frame["config.n"] == n])
+            line = {"label": words, "n": n, "status": "no model", "records": ids}
             for key, values in found.items():
                 here = pd.to_numeric(values[frame["config.n"] == n]).dropna()
-                line[key] = here.mean() if len(here) else None
-            line["records"] = frames.sources(frame.id[frame["config.n"] == n])
+                score = here.mean() if len(here) else None
+                line |= mean_cell(key, {"score": score, "records": ids})
             lines.append(line)
     columns = (
         Column("label", "model"),
