@@ -238,9 +238,12 @@ def calibration(found: list[dict]) -> Calibration:
     def said(name):
         return sorted({str(env.get(name)) for env in used})
 
+    devices = said("device")
+    if len(devices) > 1:
+        raise ValueError(f"records of {', '.join(devices)}; name the folder of one device")
     tests = held_out(sets)
     facts = {
-        "device": ", ".join(said("device")),
+        "device": devices[0],
         "records": {name: said(name) for name in ("commit", "jax", "jaxlib", "cores")},
         "held_out": summaries(tests),
     }

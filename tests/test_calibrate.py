@@ -173,6 +173,16 @@ def test_nothing_to_calibrate_by_is_one_line(tmp_path, capsys):
     assert not (tmp_path / calibrate.FILE).exists()
 
 
+def test_several_devices_are_refused_in_one_line(tmp_path, capsys):
+    synthetic.write(tmp_path / "a", kernels())
+    synthetic.write(tmp_path / "b", list(map(synthetic.elsewhere, kernels())))
+    assert calibrate.main([str(tmp_path)]) == 2
+    err = capsys.readouterr().err
+    assert "records of cpu-synthetic-2c, gpu-x; name the folder of one device" in err
+    assert err.count("\n") == 1
+    assert not (tmp_path / calibrate.FILE).exists()
+
+
 def test_a_record_without_meaning_is_told_and_the_rest_is_used(tmp_path, capsys):
     unknown = synthetic.kernel("pooled", 64)
     synthetic.write(tmp_path, [*kernels(), unknown])
