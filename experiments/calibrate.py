@@ -4,10 +4,10 @@
 
 writes calibration.json beside the records. Time is a fixed cost, and FLOPs by the mechanism's
 formula times a rate; memory is a polynomial in N, carried over to other sizes and forms by the
-formula for bytes. The rates are fitted to the records nearest in size (`experiments.analysis.estimates`)
-of the same mechanism, its switches, pass and dtype. How far that can be trusted is measured: every
-record is estimated from the others. Where memory is uncertain so, it is a fixed growth, and what
-the program compiles to times a rate.
+formula for bytes. The rates are fitted to the records nearest in size
+(`experiments.analysis.estimates`) of the same mechanism, its switches, pass and dtype. How far that
+can be trusted is measured: every record is estimated from the others. Where memory is uncertain so,
+it is a fixed growth, and what the program compiles to times a rate.
 """
 
 import dataclasses
@@ -109,7 +109,9 @@ def memories(known: list[Sample], hparams: Mapping, dims: Dims, *, causal: bool)
     points = []
     for sample in known:
         call = sample.config
-        there = call | sizes | {"causal": causal, "hparams": call["hparams"] if follows else hparams}
+        there = (
+            call | sizes | {"causal": causal, "hparams": call["hparams"] if follows else hparams}
+        )
         ratio = 1.0 if there == call else kernel.predict(there)["bytes"] / sample.bytes
         length = _length(call["n"], there["hparams"])
         points.append(dataclasses.replace(length, value=ratio * sample.memory))

@@ -102,10 +102,8 @@ def carve(examples: Examples, **shares: float) -> dict[str, Examples]:
     return {"train": examples.take(np.flatnonzero(where >= begin)), **splits}
 
 
-def of_held_out(
-    splits: Mapping[str, Examples], **most: int | None
-) -> dict[str, Examples]:
-    """`of_held_out(splits, val=1000)`: at most so many of `val`, at equal distances; all for None."""
+def of_held_out(splits: Mapping[str, Examples], **most: int | None) -> dict[str, Examples]:
+    """`of_held_out(splits, val=1000)`: so many of `val`, at equal distances; all for None."""
     return {split: _some(split, of, most.get(split)) for split, of in splits.items()}
 
 
