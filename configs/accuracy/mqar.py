@@ -11,9 +11,9 @@ it, as the Sparse Transformer has it, a first layer can join value to key, and a
 values near a query and in its own class: none there where the stride is even, for queries stand at
 even positions and values at odd ones.
 long: small for 4,000 steps with one seed, N = 64 to 256. 1,000 steps end before some mechanisms
-learn to recall: linear attention at N = 64 guesses one of the context's values until step 1,200 and has
-.95 at step 1,600, at a rate that small's short runs do not choose. So what small does not learn in
-its steps may still be able to.
+learn to recall: linear attention at N = 64 guesses one of the context's values until step 1,200 and
+has .95 at step 1,600, at a rate that small's short runs do not choose. So what small does not learn
+in its steps may still be able to.
 medium: width 128, 8,192 symbols, 3 seeds, 2 hours of a GPU by estimate, not yet run.
 full: 3 seeds of figure 2 of Zoology (arXiv:2312.04927), after its code: widths 64 to 512, 6,400,000
 sequences in batches of 512, 512, 256 and 128, between pairs and queries zeros, rates
