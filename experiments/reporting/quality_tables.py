@@ -31,7 +31,9 @@ OPTIONAL = ("params_length_sized", "tokens_per_step", "decode_state_bytes", "mem
 NOTES = {
     "multi30k": " Other than the Transformer of 2017, those that are no RNN have GELU unless a "
     "label says ReLU, embeddings tied neither to each other nor to the output, and no label "
-    "smoothing."
+    "smoothing.",
+    "mqar": " What is no better than a rule had not learned to recall in its steps; in more it may "
+    "still: linear attention does in those of size long, at another rate than short runs choose.",
 }
 MEAN = "± is the standard error over seeds, in brackets how many."
 
@@ -108,6 +110,7 @@ def _by_length(section, text, metric, rows):
         *SOURCE,
     )
     how = f"Of the test split. {MEAN} GFLOP and s a step are those of the longest N with a score."
+    how += NOTES.get(section.frame["config.task"].iloc[0], "")
     if bold:
         how += f" {BOLD}"
     title = f"{section.title}: by N"
