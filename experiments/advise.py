@@ -36,7 +36,7 @@ from experiments.reporting import advice, evidence
 from experiments.running import asked
 from experiments.running.configuration import literal
 
-CONFIRMED = "out/asked"
+CONFIRMED, KERNELS = "out/asked", "attention_zoo"
 # by their formulas some mechanisms list their tiles, which is work of N²
 LONGEST = 2**20
 UNITS = {"": 1, **{f"{p}B": 1000**i for i, p in enumerate(("", "k", "M", "G", "T"))},
@@ -133,14 +133,14 @@ def _curve(point, known):
 
 def sources(found: list[dict]) -> list[dict]:
     """{"commit", "count", "from", "to", "changed"}: the dates of each commit's records, and whether
-    the kernels are others now."""
+    the kernels are others now; None where git does not know the commit here."""
     dates = {}
     for record in found:
         env = record["env"]
         dates.setdefault(env.get("commit"), []).append(str(env.get("date"))[:10])
     return [
         {"commit": commit, "count": len(days), "from": min(days), "to": max(days)}
-        | {"changed": environment.differs(commit, "attention_zoo")}
+        | {"changed": environment.differs(commit, KERNELS) if environment.knows(commit) else None}
         for commit, days in sorted(dates.items(), key=lambda item: max(item[1]))
     ]
 

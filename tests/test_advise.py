@@ -296,6 +296,9 @@ def test_records_say_their_commits_and_dates(capsys, folder, monkeypatch):
     later["env"] = later["env"] | {"commit": "fedcba9876543", "date": "2026-11-23T01:00:00+00:00"}
     synthetic.write(folder / "more", [later])
     monkeypatch.setattr(advise.environment, "differs", lambda commit, _: commit.startswith("fed"))
+    out = ask(capsys, folder, "--n", "512")[1]
+    assert "commit 0123456789, which is not in this clone: its kernels may have been others." in out
+    monkeypatch.setattr(advise.environment, "knows", lambda _: True)
     old, new = answer(capsys, folder, "--n", "512")["records"]
     assert (old["commit"], old["from"], old["changed"]) == ("0123456789abcdef", "2026-11-21", False)
     assert new == {

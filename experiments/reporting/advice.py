@@ -129,7 +129,10 @@ def _score(found, label):
 
 def _source(of):
     days = " to ".join(dict.fromkeys((of["from"], of["to"])))
-    changed = "; kernels in attention_zoo/ are others now" if of["changed"] else ""
+    changed = {
+        True: "; kernels in attention_zoo/ are others now",
+        None: ", which is not in this clone: its kernels may have been others",
+    }.get(of["changed"], "")
     return f"Records: {of['count']} of {days}, commit {str(of['commit'])[:10]}{changed}."
 
 
