@@ -93,6 +93,7 @@ def advise(options: argparse.Namespace) -> dict:
         "call": {**call, "device": device, "memory": options.memory},
         "records": sources(found),
         "held_out": trusted(ranked, known, call),
+        "sizes_recorded": any(same_sizes(call, s) for of in known.curves.values() for s in of),
         "tasks": tasks,
         "ranked": ranked,
         "refused": sorted(refused, key=lambda row: row["label"]),
@@ -114,6 +115,11 @@ def read(options: argparse.Namespace) -> tuple[str, list[dict], list[frames.Sect
 
 def _this_device():
     return environment.facts()["device"]
+
+
+def same_sizes(call: Mapping, sample: timed.Sample) -> bool:
+    """Whether the sample is of this batch and of as many and as large heads."""
+    return all(call[name] == sample.config[name] for name in timed.SIZES if name != "n")
 
 
 def trusted(ranked: list[dict], known: Calibration, call: Mapping) -> dict[str, dict]:

@@ -87,6 +87,14 @@ def test_errors_are_of_records_of_such_calls_alone(capsys, folder):
     ]
 
 
+@pytest.mark.parametrize(("arguments", "said"), [([], False), (["--batch", "2"], True)])
+def test_sizes_without_records_are_said(capsys, folder, arguments, said):
+    assert (
+        "No record is of this batch" in ask(capsys, folder, "--n", "512", *arguments)[1]
+    ) == said
+    assert answer(capsys, folder, "--n", "512", *arguments)["sizes_recorded"] != said
+
+
 def test_fidelity_and_scores_are_of_the_form_that_is_asked_for(capsys, folder):
     found = []
     for kind, error in (("dense", 0.9), ("random", 0.1)):

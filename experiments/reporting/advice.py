@@ -8,6 +8,10 @@ from experiments.analysis.estimates import HOW, Estimate
 from experiments.analysis.formats import missing, significant
 from experiments.tasks.metric import METRICS
 
+OTHER_SIZES = (
+    "No record is of this batch and these heads: the errors above are of other sizes, where it is "
+    "off by less."
+)
 BINARY = ("B", "KiB", "MiB", "GiB", "TiB")
 TIMES = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))
 
@@ -47,7 +51,10 @@ def as_text(answer: dict) -> str:
         lines += [f"  {row['label']}: {_reasons(row)}" for row in answer["refused"]]
     used = {part.how for row in ranked for part in (row["seconds"], row["memory"]) if part}
     lines += ["", *(f"{how}: {words}." for how, words in HOW.items() if how in used)]
-    lines += [*(_trust(answer["held_out"]) if ranked else []), *map(_source, answer["records"])]
+    if ranked:
+        lines += _trust(answer["held_out"])
+        lines += [] if answer["sizes_recorded"] else [OTHER_SIZES]
+    lines += map(_source, answer["records"])
     if answer["confirm"]:
         lines += [
             "",

@@ -107,7 +107,7 @@ def of_held_out(splits: Mapping[str, Examples], **most: int | None) -> dict[str,
     return {split: _some(split, of, most.get(split)) for split, of in splits.items()}
 
 
-@functools.cache
+@functools.lru_cache(maxsize=None, typed=True)
 def _some(split, examples, most):
     """The same object for the same examples, so that what is worked out of them is kept."""
     if most is None:
