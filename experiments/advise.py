@@ -93,7 +93,6 @@ def advise(options: argparse.Namespace) -> dict:
         "call": {**call, "device": device, "memory": options.memory},
         "records": sources(found),
         "held_out": trusted(ranked, known, call),
-        "sizes_recorded": any(same_sizes(call, s) for of in known.curves.values() for s in of),
         "tasks": tasks,
         "ranked": ranked,
         "refused": sorted(refused, key=lambda row: row["label"]),
@@ -117,16 +116,11 @@ def _this_device():
     return environment.facts()["device"]
 
 
-def same_sizes(call: Mapping, sample: timed.Sample) -> bool:
-    """Whether the sample is of this batch and of as many and as large heads."""
-    return all(call[name] == sample.config[name] for name in timed.SIZES if name != "n")
-
-
 def trusted(ranked: list[dict], known: Calibration, call: Mapping) -> dict[str, dict]:
     """How far the model was off where held out, on the records of these very forms alone."""
     used = {}
     for row in ranked:
-        if math.isfinite(row["seconds"].error):
+        if math.isfinite(row["seconds"].error) and row["seconds"].how != "other sizes":
             name, _ = _curve(call | row, known)
             used[name] = known.curves[name]
     return calibrate.summaries(calibrate.held_out(used))

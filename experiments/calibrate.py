@@ -2,15 +2,18 @@
 
     python -m experiments.calibrate results/scaling/DEVICE
 
-writes calibration.json beside the records. Time is a fixed cost, and FLOPs by the mechanism's
-formula times a rate; memory is a polynomial in N, carried over to other sizes and forms by the
-formula for bytes. The rates are fitted to the records nearest in size
+writes calibration.json beside the records. Time is a fixed cost, and work, by the mechanism's
+formula for FLOPs (`samples.work`), times a rate; memory is a polynomial in N, carried over to other
+sizes and forms by the formula for bytes. The rates are fitted to the records nearest in size
 (`experiments.analysis.estimates`) of the same mechanism, its switches, pass and dtype. How far that
-can be trusted is measured: every record is estimated from the others. Where memory is uncertain so,
-it is a fixed growth, and what the program compiles to times a rate.
+can be trusted is measured: every record is estimated from the others, and those of a batch and of
+heads from those of other batches and heads. Where memory is uncertain so, it is a fixed growth, and
+what the program compiles to times a rate.
 """
 
+import collections
 import dataclasses
+import functools
 import json
 import math
 import statistics
@@ -30,6 +33,10 @@ TOLERANCES = {"seconds": 0.3, "memory": 0.15}
 DTYPES = {4: "float32", 2: "bfloat16"}
 # what a kernel's own blocks, where no hyperparameter says, divide
 TILE = 128
+# of held-out calls of other sizes, and at least how many of them tell their error; else it is that
+# which formulas for bytes are held to, and of time not known
+MOST, ENOUGH = 0.9, 20
+OTHERWISE = {"seconds": math.inf, "memory": 0.1}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +49,17 @@ class Forecast:
     @property
     def familiar(self) -> bool:
         """Whether records are of such calls, but for their sizes."""
-        return self.seconds.how in ("measured", "interpolated", "extrapolated")
+        return self.seconds.how not in ("not causal", "padded otherwise")
+
+    def of_other_sizes(self, errors: Mapping[str, float]) -> "Forecast":
+        """The same with errors at least as large, from records of other batches and heads."""
+        parts = {"seconds": self.seconds, "memory": self.memory}
+        return Forecast(
+            **{
+                what: part and Estimate(part.value, "other sizes", max(part.error, errors[what]))
+                for what, part in parts.items()
+            }
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,8 +85,26 @@ class Calibration:
         """
         cost = samples.cost(mechanism, hparams, dims, causal=causal)
         name, same_form = self.curve(mechanism, hparams, dims, mode, causal=causal)
-        found = _forecast(self.curves[name], hparams, dims, cost, causal)
-        return found if same_form else _unsure(found, "not causal")
+        known = self.curves[name]
+        found = _forecast(known, hparams, dims, cost, causal)
+        if not same_form:
+            return _unsure(found, "not causal")
+        if found.familiar and _shape(dims) not in {sample.shape for sample in known}:
+            return found.of_other_sizes(self.other_sizes)
+        return found
+
+    @functools.cached_property
+    def other_sizes(self) -> dict[str, float]:
+        """The error that most calls of batches and heads that no record has were within where held
+        out, of time and of memory; of time infinite where too few were."""
+        errors = {"seconds": [], "memory": []}
+        for known in self.curves.values():
+            for what, off in _without_their_sizes(known):
+                errors[what].append(off)
+        return {
+            what: sorted(of)[int(MOST * len(of))] if len(of) >= ENOUGH else OTHERWISE[what]
+            for what, of in errors.items()
+        }
 
     def curve(
         self, mechanism: str, hparams: Mapping, dims: Dims, mode: str, *, causal: bool
@@ -95,17 +130,18 @@ def load(path: str | Path) -> Calibration:
 
 
 def times(known: Iterable[Sample]) -> list[Point]:
-    return [
-        Point(s.flops, (1.0, s.flops), s.seconds, _regime(s.config["n"], s.config["hparams"]))
-        for s in known
-    ]
+    return [_time(s.work, s.config["n"], s.config["hparams"], s.shape, s.seconds) for s in known]
+
+
+def _time(work, n, hparams, shape, seconds=math.nan):
+    return Point(work, (1.0, work), seconds, _padded(n, hparams), shape)
 
 
 def memories(known: list[Sample], hparams: Mapping, dims: Dims, *, causal: bool) -> list[Point]:
     """What they held, carried over to these hyperparameters, sizes and form."""
     known = [sample for sample in known if sample.memory]
     follows = hparams == samples.at_length(known, dims.q_len) if known else False
-    sizes = {name: getattr(dims, name) for name in ("batch", "heads", "head_dim", "value_dim")}
+    sizes = dict(zip(samples.SHAPE, _shape(dims), strict=True))
     points = []
     for sample in known:
         call = sample.config
@@ -119,10 +155,14 @@ def memories(known: list[Sample], hparams: Mapping, dims: Dims, *, causal: bool)
 
 
 def _length(n, hparams):
-    return Point(n, (1.0, n, n**1.5, n**2.0), aligned=_regime(n, hparams))
+    return Point(n, (1.0, n, n**1.5, n**2.0), regime=_padded(n, hparams))
 
 
-def _regime(n, hparams):
+def _shape(dims):
+    return tuple(getattr(dims, name) for name in samples.SHAPE)
+
+
+def _padded(n, hparams):
     """Whether N is a multiple of a size decides what is padded."""
     sizes = (hparams[name] for name in sorted(hparams) if type(hparams[name]) is int)
     return tuple(n % size == 0 for size in (TILE, *sizes) if size > 0)
@@ -136,10 +176,11 @@ def _forecast(known, hparams, dims, cost: Cost, causal):
         return Forecast(Estimate(of.seconds, "measured", of.spread), memory)
     timed, held = times(known), memories(known, hparams, dims, causal=causal)
     length = _length(dims.q_len, hparams)
-    call = Point(cost.flops, (1.0, cost.flops), aligned=length.aligned)
+    work = samples.work(cost.flops, dims.head_dim, dims.value_dim)
+    call = _time(work, dims.q_len, hparams, _shape(dims))
     memory = estimates.estimate(held, length, estimates.apart) if held else None
     found = Forecast(estimates.estimate(timed, call, estimates.together), memory)
-    familiar = length.aligned in {point.aligned for point in timed}
+    familiar = length.regime in {point.regime for point in timed}
     return found if familiar else _unsure(found, "padded otherwise")
 
 
@@ -203,6 +244,23 @@ def _memories_held_out(known):
         )
         ratios.append((sample.inputs + found.value) / (sample.inputs + sample.memory))
     return ratios
+
+
+def _without_their_sizes(known):
+    """("seconds" or "memory", how far off it is) of calls predicted by those of other sizes, but
+    for the sizes that most are of: the others are too few to tell their curve."""
+    most = collections.Counter(sample.shape for sample in known).most_common(1)[0][0]
+    for sample in known:
+        others, call = [one for one in known if one.shape != sample.shape], sample.config
+        if sample.shape != most:
+            dims, form = kernel.dims(call), call["causal"]
+            cost = samples.cost(call["mechanism"], call["hparams"], dims, causal=form)
+            found = _forecast(others, call["hparams"], dims, cost, form)
+            if found.familiar:
+                yield "seconds", estimates.off(found.seconds.value / sample.seconds)
+            if found.familiar and found.memory and sample.memory:
+                needs = [sample.inputs + held for held in (found.memory.value, sample.memory)]
+                yield "memory", estimates.off(needs[0] / needs[1])
 
 
 def summary(tests: list[dict], tolerance: float) -> dict:

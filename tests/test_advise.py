@@ -87,12 +87,14 @@ def test_errors_are_of_records_of_such_calls_alone(capsys, folder):
     ]
 
 
-@pytest.mark.parametrize(("arguments", "said"), [([], False), (["--batch", "2"], True)])
-def test_sizes_without_records_are_said(capsys, folder, arguments, said):
-    assert (
-        "No record is of this batch" in ask(capsys, folder, "--n", "512", *arguments)[1]
-    ) == said
-    assert answer(capsys, folder, "--n", "512", *arguments)["sizes_recorded"] != said
+@pytest.mark.parametrize(("arguments", "other"), [([], False), (["--batch", "2"], True)])
+def test_sizes_without_records_are_said(capsys, folder, arguments, other):
+    text = ask(capsys, folder, "--n", "512", *arguments)[1]
+    assert ("other sizes: the formula, calibrated on records of other batches" in text) == other
+    ranked = answer(capsys, folder, "--n", "512", *arguments)["ranked"]
+    assert {row["seconds"]["how"] == "other sizes" for row in ranked} == {other}
+    # no records tell how far off such predictions are
+    assert {row["seconds"]["error"] is None for row in ranked} == {other}
 
 
 def test_fidelity_and_scores_are_of_the_form_that_is_asked_for(capsys, folder):
@@ -158,7 +160,7 @@ def test_the_text_names_all(capsys, folder):
     code, out, _ = ask(capsys, folder, "--n", "3072", "--batch", "2", "--memory", "1GiB")
     assert code == 0
     for words in ("2 sequences of N = 3,072, 8 heads of 64, forward, float32, cpu-synthetic-2c",
-                  "interpolated", "Refused:", "held out", "bits per byte"):  # fmt: skip
+                  "other sizes", "Refused:", "held out", "bits per byte"):  # fmt: skip
         assert words in out
 
 

@@ -54,7 +54,42 @@ def test_other_sizes_are_predicted_by_a_fixed_cost_and_their_flops(calibration):
     assert within.error < 0.02
     beyond = calibration.predict("local", {"window": 16}, size(8192, batch=2)).seconds
     assert beyond.value == pytest.approx(1e-4 + 2 * local(8192) / 50e9, rel=0.02)
+    assert beyond.how == "other sizes"
+    assert not beyond.within(1e9)
+    beyond = calibration.predict("local", {"window": 16}, size(8192)).seconds
     assert beyond.how == "extrapolated"
+
+
+def of_batch(batch, factor, lengths=(256, 512, 1024, 2048)):
+    """Records of so many sequences that take their share of time times a factor."""
+    return kernels(lengths, lambda flops: 1e-4 + factor * batch * flops / 50e9, batch=batch)
+
+
+def test_batches_that_no_record_has_are_off_as_those_held_out_were():
+    records, call = kernels(), ("local", {"window": 16}, size(512, batch=8))
+    for batch in (2, 3, 4, 5, 6):
+        assert not calibrate.calibration(records).predict(*call).seconds.within(1e9)
+        records += of_batch(batch, 1.2)
+    found = calibrate.calibration(records).predict(*call).seconds
+    assert found.how == "other sizes"
+    assert found.error == pytest.approx(0.2, abs=0.01)
+    assert found.value == pytest.approx(1e-4 + 8 * local(512) / 50e9, rel=0.02)
+
+
+def test_a_batch_that_was_measured_is_a_factor_at_other_lengths():
+    known = calibrate.calibration([*kernels((256, 512, 2048, 4096)), *of_batch(4, 0.5, (512,))])
+    found = known.predict("local", {"window": 16}, size(1024, batch=4)).seconds
+    assert found.how == "interpolated"
+    assert found.value == pytest.approx(1e-4 + 0.5 * 4 * local(1024) / 50e9, rel=0.1)
+
+
+@pytest.mark.parametrize(("head_dim", "factor"), [(128, 0.75), (32, 1.5), (64, 1.0)])
+def test_wider_heads_take_less_a_multiply_add(calibration, head_dim, factor):
+    """As many columns in all, so as many FLOPs, in fewer and wider heads."""
+    dims = size(1024, heads=512 // head_dim, head_dim=head_dim, value_dim=head_dim)
+    found = calibration.predict("local", {"window": 16}, dims).seconds
+    assert zoo.make("local", window=16).cost(dims).flops == pytest.approx(local(1024), rel=0.01)
+    assert found.value == pytest.approx(1e-4 + factor * local(1024) / 50e9, rel=0.02)
 
 
 def test_memory_is_carried_over_to_other_sizes_by_the_formula(calibration):

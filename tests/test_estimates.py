@@ -1,5 +1,7 @@
 """Rates fitted to the nearest points: exact where the model is, honest where it is not."""
 
+import dataclasses
+
 import pytest
 
 from experiments.analysis import estimates
@@ -38,7 +40,7 @@ def padded(*sizes, factor=1.0):
 @pytest.mark.parametrize(("aligned", "value"), [(True, 11), (False, 110)])
 def test_apart_points_of_the_same_regime_count_alone(aligned, value):
     known = padded(*(2.0**e for e in range(5)), factor=10.0)
-    at = Point(4.0, (1.0, 4.0), aligned=(aligned,))
+    at = Point(4.0, (1.0, 4.0), regime=(aligned,))
     assert estimates.apart(known, at) == pytest.approx(value)
 
 
@@ -52,7 +54,7 @@ def test_together_a_regime_is_a_factor():
 
 @pytest.mark.parametrize("by", [estimates.apart, estimates.together])
 def test_of_one_regime_or_a_lone_point_of_one_all_points_count(by):
-    at = Point(3.0, (1.0, 3.0), aligned=(False,))
+    at = Point(3.0, (1.0, 3.0), regime=(False,))
     for known in (KNOWN, [*KNOWN, Point(8.0, (1.0, 8.0), 25.0, (False,))]):
         assert by(known, at) == estimates.fit(known, at)
 
@@ -76,3 +78,28 @@ def test_two_points_tell_no_error():
     found = estimates.estimate(KNOWN[:2], Point(3.0, (1.0, 3.0)))
     assert found.value == pytest.approx(9)
     assert not found.within(1e9)
+
+
+def test_a_group_of_few_points_is_a_factor_of_the_largest():
+    """And one of many is a curve of its own, whatever the others are."""
+    other = [dataclasses.replace(point, value=2 * point.value, group=("other",)) for point in KNOWN]
+    third = dataclasses.replace(KNOWN[0], value=1e3, group=("third",))
+    at = Point(3.0, (1.0, 3.0), group=("other",))
+    for few in ([], other[1:2], other[1:4:2]):
+        found = estimates.together([*KNOWN, third, *few], at)
+        assert found == pytest.approx(9 * (2 if few else 1))
+    crooked = [dataclasses.replace(point, value=7.0) for point in KNOWN]
+    assert estimates.together([*crooked, *other[:4]], at) == pytest.approx(18)
+
+
+def test_the_error_is_first_that_of_the_group():
+    other = [dataclasses.replace(KNOWN[4], value=2 * KNOWN[4].value, group=("other",))]
+    at = dataclasses.replace(KNOWN[1], size=2.5, terms=(1.0, 2.5))
+    errors = [
+        estimates.estimate(
+            [*KNOWN, *other], dataclasses.replace(at, group=group), estimates.together
+        ).error
+        for group in ((), ("other",))
+    ]
+    assert errors[0] < 1e-6
+    assert errors[1] == pytest.approx(1.0)

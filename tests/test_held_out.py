@@ -85,17 +85,39 @@ def test_few_held_out_records_are_missed(curves):
     assert len(list(missed(curves))) < 0.07 * sum(map(len, curves.values()))
 
 
-@pytest.mark.xfail(strict=True, reason="64 % of the times; heads of 128 take 1 / 1.29 of it")
-def test_other_sizes_are_predicted(device):
-    """Other batches, heads and forms by the records of configs/scaling.py alone."""
+@pytest.fixture(scope="module")
+def by_experiment(device):
+    """{"scaling", "sizes": curves}; skips where there are none of configs/sizes.py."""
     by = {"scaling": [], "sizes": []}
     for record in COMMITTED[device]:
         by.setdefault(record["config"]["experiment"], []).append(record)
     if not by["sizes"]:
         pytest.skip(f"no records of configs/sizes.py on {device}")
-    known = calibrate.Calibration(samples.curves(by["scaling"]), {})
+    return {name: samples.curves(by[name]) for name in ("scaling", "sizes")}
+
+
+def test_the_error_of_other_sizes_is_said(by_experiment):
+    """Of most calls, by what is known of other sizes of other mechanisms."""
+    scaling, sizes = by_experiment["scaling"], by_experiment["sizes"]
+    told = []
+    for name, calls in sizes.items():
+        others = {other: scaling[other] + sizes.get(other, []) for other in set(scaling) - {name}}
+        known = calibrate.Calibration({**others, name: scaling[name]}, {})
+        for sample in calls:
+            call = sample.config
+            found = known.predict(
+                call["mechanism"], call["hparams"], kernel.dims(call), call["mode"],
+                causal=call["causal"],
+            ).seconds  # fmt: skip
+            told.append(estimates.off(found.value / sample.seconds) <= found.error)
+    assert sum(told) >= 0.85 * len(told)
+
+
+def test_other_sizes_are_predicted(by_experiment):
+    """Other batches, heads and forms by the records of configs/scaling.py alone."""
+    known = calibrate.Calibration(by_experiment["scaling"], {})
     ratios = {"seconds": [], "memory": []}
-    for sample in itertools.chain(*samples.curves(by["sizes"]).values()):
+    for sample in itertools.chain(*by_experiment["sizes"].values()):
         call = sample.config
         sizes = (call["mechanism"], call["hparams"], kernel.dims(call), call["mode"])
         found = known.predict(*sizes, causal=call["causal"])
@@ -139,5 +161,5 @@ def test_memory_is_carried_to_other_sizes(curves, mechanism, sizes):
     found = advise.forecast(point, known, None)
     lowered = kernel.trace(point).lower()
     needs = found["inputs_bytes"] + measure.bytes_of(lowered, None)
-    assert found["memory"].how == "interpolated"
+    assert found["memory"].how in ("interpolated", "other sizes")
     assert found["needs_bytes"] == pytest.approx(needs, rel=calibrate.TOLERANCES["memory"])

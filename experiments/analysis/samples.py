@@ -12,8 +12,12 @@ from experiments.analysis import damage
 from experiments.kinds import kernel
 from experiments.running.configuration import hashable
 
-SIZES = ("n", "batch", "heads", "head_dim", "value_dim")
+SHAPE = ("batch", "heads", "head_dim", "value_dim")
+SIZES = ("n", *SHAPE)
 CALL = ("label", "mechanism", "hparams", "mode", "causal", "dtype", *SIZES)
+# so wide are a key and a value where what is beside their products takes as long as they do; of the
+# records of configs/sizes.py on cpu-amd-epyc-2c at N = 2,048
+EVEN = 128
 MEASURED = ("seconds", "seconds_q1", "seconds_q3", "bytes_measured", "bytes_compiled")
 
 
@@ -31,6 +35,14 @@ class Sample:
     memory: int | None
     compiled: int | None
     inputs: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.config[name] for name in SHAPE)
+
+    @property
+    def work(self) -> float:
+        return work(self.flops, self.config["head_dim"], self.config["value_dim"])
 
 
 def calls(found: Iterable[dict]) -> tuple[list[dict], list[str]]:
@@ -79,7 +91,7 @@ def key(mechanism: str, hparams: Mapping, mode: str, causal: bool, dtype: str) -
 
 
 def curves(found: Iterable[dict]) -> dict[str, list[Sample]]:
-    """What `calls` kept and was timed by `key`, ascending in FLOPs; of a call the latest record."""
+    """What `calls` kept and was timed by `key`, ascending in work; of a call the latest record."""
     latest = {}
     for record in sorted(found, key=lambda record: str(record["env"].get("date"))):
         point = record["config"]
@@ -91,7 +103,7 @@ def curves(found: Iterable[dict]) -> dict[str, list[Sample]]:
     for name, text in sorted(latest):
         record, call = latest[name, text]
         sets.setdefault(name, []).append(_sample(record, call))
-    return {name: sorted(of, key=lambda sample: sample.flops) for name, of in sets.items()}
+    return {name: sorted(of, key=lambda sample: sample.work) for name, of in sets.items()}
 
 
 def _sample(record, call):
@@ -111,6 +123,12 @@ def _held(metrics):
     that was freed or never touches some pages, and by more where a library allocates beside.
     """
     return max(metrics.get("bytes_measured") or 0, metrics.get("bytes_compiled") or 0) or None
+
+
+def work(flops: int, head_dim: int, value_dim: int) -> float:
+    """What a time is in proportion to: the products' FLOPs, and what every score takes beside them
+    whatever the width of keys and values: as much as the products where that is EVEN in all."""
+    return flops * (1 + EVEN / (head_dim + value_dim))
 
 
 def at_length(known: Iterable[Sample], n: int) -> dict[str, Any]:

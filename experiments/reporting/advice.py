@@ -8,10 +8,6 @@ from experiments.analysis.estimates import HOW, Estimate
 from experiments.analysis.formats import missing, significant
 from experiments.tasks.metric import METRICS
 
-OTHER_SIZES = (
-    "No record is of this batch and these heads: the errors above are of other sizes, where it is "
-    "off by less."
-)
 BINARY = ("B", "KiB", "MiB", "GiB", "TiB")
 TIMES = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))
 
@@ -52,8 +48,7 @@ def as_text(answer: dict) -> str:
     used = {part.how for row in ranked for part in (row["seconds"], row["memory"]) if part}
     lines += ["", *(f"{how}: {words}." for how, words in HOW.items() if how in used)]
     if ranked:
-        lines += _trust(answer["held_out"])
-        lines += [] if answer["sizes_recorded"] else [OTHER_SIZES]
+        lines += _trust(answer["held_out"], used)
     lines += map(_source, answer["records"])
     if answer["confirm"]:
         lines += [
@@ -143,8 +138,8 @@ def _source(of):
     return f"Records: {of['count']} of {days}, commit {str(of['commit'])[:10]}{changed}."
 
 
-def _trust(held_out):
-    if not any(kept["points"] for kept in held_out.values()):
+def _trust(held_out, used):
+    if not any(kept["points"] for kept in held_out.values()) and "other sizes" not in used:
         yield "How far off the model is with such calls is not known: no records are of them."
     for what, kept in held_out.items():
         if kept["points"]:
