@@ -173,6 +173,7 @@ def test_searches_of_a_learning_rate_have_a_table_of_their_own(recall):
     assert len(recall["mqar"].frame) == 4 * 4 * 3
     found = table(recall["mqar-grid"], "mqar-grid")
     assert [*found.frame.chosen] == [0.003] * 4
+    assert "end of the grid" not in found.caption
     # one seed each: no rate is ahead of another by two standard errors
     assert not found.bold
     assert found.frame["lr0.01"][0] == pytest.approx(0.78)
@@ -186,7 +187,9 @@ def test_rates_that_reach_the_target_are_equal_and_the_earliest_is_chosen(target
         for lr, score, step in ((0.001, 0.95, 100), (0.003, 0.6, 50), (0.01, 0.97, 200))
     ]  # fmt: skip
     (section,) = sections(records, tmp_path)[0].values()
-    assert [*table(section, "mqar-grid").frame.chosen] == [chosen]
+    found = table(section, "mqar-grid")
+    assert [*found.frame.chosen] == [chosen]
+    assert "at an end of the grid, so a better one may lie beyond: full." in found.caption
 
 
 def test_what_is_refused_at_every_n_is_said_once(tmp_path):

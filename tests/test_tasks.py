@@ -13,8 +13,8 @@ from experiments.tasks import data, language, ngrams, sources, stdlib
 TEXT = bytes(range(97, 123)) * 40 + b"the end"
 
 
-def tiny(n, eval_tokens=131072):
-    return language.language_model(n, "tiny", language.by_position(TEXT), eval_tokens, {})
+def tiny(n, eval_tokens=131072, **more):
+    return language.language_model(n, "tiny", language.by_position(TEXT), eval_tokens, {}, **more)
 
 
 def flat(batches, field):
@@ -35,6 +35,18 @@ def test_targets_follow_inputs_by_one_byte():
     assert batch["inputs"].shape == batch["targets"].shape == (6, 13)
     assert np.array_equal(batch["inputs"][:, 1:], batch["targets"][:, :-1])
     assert all(bytes(row.astype(np.uint8)) in TEXT for row in batch["targets"])
+
+
+def test_windows_grow_at_as_many_bytes():
+    task, steps = tiny(512, grow=(3, 5)), (0, 2, 3, 4, 5, 99)
+    shapes = [task.batch(0, step, 2)["inputs"].shape for step in steps]
+    assert shapes == [(8, 128)] * 2 + [(4, 256)] * 2 + [(2, 512)] * 2
+    # short ones are as those of a task of so short ones, long ones as without growth
+    for step, alike in ((2, tiny(128).batch(0, 2, 8)), (5, tiny(512).batch(0, 5, 2))):
+        for field, array in task.batch(0, step, 2).items():
+            assert np.array_equal(array, alike[field])
+    assert next(task.held_out("val", 2))["inputs"].shape == (2, 512)
+    assert tiny(64, grow=(3, 5)).batch(0, 9, 2)["inputs"].shape == (2, 64)
 
 
 @pytest.mark.parametrize("n", [1, 7, 64])
@@ -152,6 +164,8 @@ def test_tasks_are_found_by_name():
         ("stdlib", 8, {"eval_token": 5}, "no argument 'eval_token'; it takes eval_tokens"),
         ("stdlib", 8, {"eval_tokens": 0}, "eval_tokens must be a whole number from 1 up, got 0"),
         ("stdlib", 10**9, {}, "n must be at most"),
+        ("stdlib", 512, {"grow": (9,)}, "grow must double 128 up to n=512, got 1, to 256"),
+        ("stdlib", 512, {"grow": (9, 0)}, "grow must be a whole number from 1 up, got 0"),
     ],
 )
 def test_bad_arguments_say_what_would_work(name, n, args, message):

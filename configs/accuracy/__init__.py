@@ -57,6 +57,9 @@ VARIANTS = {
     "recurrent": {"cell": "lstm"},
     "convolution": {"layers": 2},
 }
+# the two attentions of the Sparse Transformer in one layer: alone, no layer of strided attention
+# joins a position to the one before, so of a text it learns what follows one symbol and no more
+SPARSE = {"label": "strided + local", "mechanism": "strided", "stride": "sqrt", "window": 16}
 # the lectures' networks of before attention; `recurrent` is their LSTM, `convolution` their stack
 RECURRENT = {
     "rnn": {"label": "RNN", "mechanism": "recurrent", "cell": "rnn"},

@@ -28,7 +28,6 @@ attention's weights); the embedding is not the output too; norms and biases do n
 
 from configs import accuracy, arena
 
-SPARSE = {"label": "strided + local", "mechanism": "strided", "stride": "sqrt", "window": 16}
 MODEL = {"depth": 2, "heads": 1, "positions": "sinusoidal"}
 SMALL = {
     "task_args": {"vocab": 256, "eval_examples": 256, "grow": (450, 600, 750, 950)},
@@ -83,7 +82,7 @@ FULL = {
 
 def get_config(size="small"):
     sizes = {"small": SMALL, "long": LONG, "medium": MEDIUM, "full": FULL}
-    variants = {**accuracy.VARIANTS, "sparse": SPARSE, "rnn": accuracy.RECURRENT["rnn"]}
+    variants = {**accuracy.VARIANTS, "sparse": accuracy.SPARSE, "rnn": accuracy.RECURRENT["rnn"]}
     fields = {"lengths": (64, 128, 256, 512), "lr_length": 64, "target": 0.999}
     return accuracy.settings("mqar", size, sizes, variants=variants, **fields)
 

@@ -243,6 +243,9 @@ def grid(section: Section, text: str) -> list[Table]:
         "Runs that only chose a learning rate, on the validation split. Chosen: the best, of those "
         f"that reach the config's target the earliest, of equal scores the lower loss. {MEAN}"
     )
+    ends = [line["label"] for line in lines if line.get("chosen") in (rates[0], rates[-1])]
+    if ends and len(rates) > 1:
+        how += f" Chosen at an end of the grid, so a better one may lie beyond: {', '.join(ends)}."
     columns = used(section, columns, lines)
     return [Table.of(section.name, section.title, f"{how} {text}", columns, lines)]
 

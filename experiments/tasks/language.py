@@ -7,28 +7,41 @@ with N for any model that uses its context. Models compare at one N.
 import functools
 import hashlib
 import math
+from collections.abc import Sequence
 
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.tasks import Task, ngrams
+from experiments.tasks import Task, drawn, ngrams
 
 # what precedes the first byte of a split
 START = 10
+# the shortest windows that training grows from
+SHORTEST = 128
 
 
 def language_model(
-    n: int, name: str, splits: dict[str, bytes], eval_tokens: int, facts: dict
+    n: int,
+    name: str,
+    splits: dict[str, bytes],
+    eval_tokens: int,
+    facts: dict,
+    grow: Sequence[int] = (),
 ) -> Task:
     """The task of these `train`, `val` and `test` texts.
 
-    Training windows lie at random offsets. Held out are the first `eval_tokens` bytes of a split,
-    the same at every N, in windows that do not overlap: each byte is predicted once, and the last
-    window padded.
+    Training windows lie at random offsets. `grow` are steps at which they double, from SHORTEST up
+    to n, at as many bytes a batch; without it they are n from the first. Held out are the first
+    `eval_tokens` bytes of a split, the same at every N, in windows that do not overlap: each byte
+    is predicted once, and the last window padded.
     """
-    if isinstance(eval_tokens, bool) or not isinstance(eval_tokens, int) or eval_tokens < 1:
-        raise ValueError(f"eval_tokens must be a whole number from 1 up, got {eval_tokens!r}")
+    drawn.check_whole(eval_tokens=eval_tokens)
+    for step in grow:
+        drawn.check_whole(grow=step)
+    if grow and n > SHORTEST << len(grow):
+        longest = SHORTEST << len(grow)
+        raise ValueError(f"grow must double {SHORTEST} up to n={n}, got {len(grow)}, to {longest}")
     texts = {split: np.frombuffer(text, np.uint8) for split, text in splits.items()}
     if len(texts["train"]) < n:
         raise ValueError(f"n must be at most the {len(texts['train'])} bytes of {name}, got {n}")
@@ -37,9 +50,11 @@ def language_model(
 
     def batch(seed, step, size):
         generator = np.random.Generator(np.random.Philox(key=np.array([seed, step], np.uint64)))
-        offsets = generator.integers(0, len(stream) - n, size=size)
-        windows = stream[offsets[:, None] + np.arange(n + 1)]
-        return _batch(windows[:, :-1], windows[:, 1:], np.ones((size, n), bool))
+        length = min(n, SHORTEST << sum(step >= end for end in grow)) if grow else n
+        size = size * n // length
+        offsets = generator.integers(0, len(stream) - length, size=size)
+        windows = stream[offsets[:, None] + np.arange(length + 1)]
+        return _batch(windows[:, :-1], windows[:, 1:], np.ones((size, length), bool))
 
     def held_out(split, size):
         text, context = held[split], _after_start(held[split])

@@ -9,6 +9,7 @@ import hashlib
 import os
 import platform
 import sysconfig
+from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.tasks import Task, language
@@ -19,10 +20,11 @@ LEFT_OUT = {
 BOUNDS = {"train": 0.9, "val": 0.95, "test": 1.0}
 
 
-def make(n: int, eval_tokens: int = 131072) -> Task:
+def make(n: int, eval_tokens: int = 131072, grow: Sequence[int] = ()) -> Task:
     root = Path(sysconfig.get_path("stdlib"))
     version = f"{platform.python_implementation()} {platform.python_version()}"
-    return language.language_model(n, "stdlib", splits(root), eval_tokens, {"data": version})
+    facts = {"data": version}
+    return language.language_model(n, "stdlib", splits(root), eval_tokens, facts, grow)
 
 
 @functools.cache
