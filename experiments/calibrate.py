@@ -95,16 +95,8 @@ class Calibration:
 
     @functools.cached_property
     def other_sizes(self) -> dict[str, float]:
-        """The error that most calls of batches and heads that no record has were within where held
-        out, of time and of memory; of time infinite where too few were."""
-        errors = {"seconds": [], "memory": []}
-        for known in self.curves.values():
-            for what, off in _without_their_sizes(known):
-                errors[what].append(off)
-        return {
-            what: sorted(of)[int(MOST * len(of))] if len(of) >= ENOUGH else OTHERWISE[what]
-            for what, of in errors.items()
-        }
+        """The error of calls of batches and heads that no record has, of time and of memory."""
+        return of_most(off for known in self.curves.values() for off in without_their_sizes(known))
 
     def curve(
         self, mechanism: str, hparams: Mapping, dims: Dims, mode: str, *, causal: bool
@@ -246,7 +238,7 @@ def _memories_held_out(known):
     return ratios
 
 
-def _without_their_sizes(known):
+def without_their_sizes(known: list[Sample]) -> Iterable[tuple[str, float]]:
     """("seconds" or "memory", how far off it is) of calls predicted by those of other sizes, but
     for the sizes that most are of: the others are too few to tell their curve."""
     most = collections.Counter(sample.shape for sample in known).most_common(1)[0][0]
@@ -261,6 +253,17 @@ def _without_their_sizes(known):
             if found.familiar and found.memory and sample.memory:
                 needs = [sample.inputs + held for held in (found.memory.value, sample.memory)]
                 yield "memory", estimates.off(needs[0] / needs[1])
+
+
+def of_most(off: Iterable[tuple[str, float]]) -> dict[str, float]:
+    """What MOST of those held out were within; where they are not ENOUGH, OTHERWISE."""
+    errors = {"seconds": [], "memory": []}
+    for what, error in off:
+        errors[what].append(error)
+    return {
+        what: sorted(of)[int(MOST * len(of))] if len(of) >= ENOUGH else OTHERWISE[what]
+        for what, of in errors.items()
+    }
 
 
 def summary(tests: list[dict], tolerance: float) -> dict:

@@ -83,9 +83,10 @@ def test_a_batch_that_was_measured_is_a_factor_at_other_lengths():
     assert found.value == pytest.approx(1e-4 + 0.5 * 4 * local(1024) / 50e9, rel=0.1)
 
 
-@pytest.mark.parametrize(("head_dim", "factor"), [(128, 0.75), (32, 1.5), (64, 1.0)])
-def test_wider_heads_take_less_a_multiply_add(calibration, head_dim, factor):
+@pytest.mark.parametrize("head_dim", [128, 32, 64])
+def test_wider_heads_take_less_a_multiply_add(calibration, head_dim):
     """As many columns in all, so as many FLOPs, in fewer and wider heads."""
+    factor = (1 + samples.EVEN / (2 * head_dim)) / (1 + samples.EVEN / 128)
     dims = size(1024, heads=512 // head_dim, head_dim=head_dim, value_dim=head_dim)
     found = calibration.predict("local", {"window": 16}, dims).seconds
     assert zoo.make("local", window=16).cost(dims).flops == pytest.approx(local(1024), rel=0.01)

@@ -25,7 +25,7 @@ def committed():
 
 COMMITTED = committed()
 # shares of the calls of other sizes that are predicted within the tolerance
-SIZES = {"seconds": 0.9, "memory": 0.95}
+SIZES = {"seconds": 0.84, "memory": 0.93}
 
 
 @pytest.fixture(scope="module", params=sorted(COMMITTED))
@@ -97,20 +97,20 @@ def by_experiment(device):
 
 
 def test_the_error_of_other_sizes_is_said(by_experiment):
-    """Of most calls, by what is known of other sizes of other mechanisms."""
+    """Of most calls the one that other mechanisms' calls had, each by records of other sizes."""
     scaling, sizes = by_experiment["scaling"], by_experiment["sizes"]
-    told = []
-    for name, calls in sizes.items():
-        others = {other: scaling[other] + sizes.get(other, []) for other in set(scaling) - {name}}
-        known = calibrate.Calibration({**others, name: scaling[name]}, {})
-        for sample in calls:
-            call = sample.config
-            found = known.predict(
-                call["mechanism"], call["hparams"], kernel.dims(call), call["mode"],
-                causal=call["causal"],
-            ).seconds  # fmt: skip
-            told.append(estimates.off(found.value / sample.seconds) <= found.error)
-    assert sum(told) >= 0.85 * len(told)
+    off = {
+        name: list(calibrate.without_their_sizes(scaling[name] + calls))
+        for name, calls in sizes.items()
+    }
+    for what in calibrate.TOLERANCES:
+        told = []
+        for name, of in off.items():
+            rest = [one for other, errors in off.items() if other != name for one in errors]
+            stated = calibrate.of_most(rest)[what]
+            told += [error <= stated for kind, error in of if kind == what]
+        assert len(told) > 100
+        assert sum(told) >= 0.87 * len(told)
 
 
 def test_other_sizes_are_predicted(by_experiment):

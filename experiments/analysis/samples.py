@@ -15,9 +15,9 @@ from experiments.running.configuration import hashable
 SHAPE = ("batch", "heads", "head_dim", "value_dim")
 SIZES = ("n", *SHAPE)
 CALL = ("label", "mechanism", "hparams", "mode", "causal", "dtype", *SIZES)
-# so wide are a key and a value where what is beside their products takes as long as they do; of the
-# records of configs/sizes.py on cpu-amd-epyc-2c at N = 2,048
-EVEN = 128
+# so wide are a key and a value where what is beside their products takes as long as they do: that
+# which predicts most records of configs/sizes.py on cpu-amd-epyc-2c
+EVEN = 80
 MEASURED = ("seconds", "seconds_q1", "seconds_q3", "bytes_measured", "bytes_compiled")
 
 
