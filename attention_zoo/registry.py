@@ -1,6 +1,7 @@
 """Mechanisms by name: a file `mechanisms/NAME.py` with a `make` is one; there is no list."""
 
 import difflib
+import functools
 import importlib
 import inspect
 import pkgutil
@@ -37,6 +38,7 @@ def defaults(name: str) -> dict[str, Any]:
     return {key: p.default for key, p in inspect.signature(_factory(name)).parameters.items()}
 
 
+@functools.cache
 def _factory(name):
     if name not in names():
         raise ValueError(

@@ -228,10 +228,9 @@ def _labelled(part, kind):
         return part
     config = [c for c in part if c.startswith("config.") and not c.startswith(REPETITION)]
     for _, of_label in part.groupby("label"):
-        differing = set()
-        for _, cell in of_label.groupby(CELL[kind], dropna=False):
-            differing |= {c for c in config if cell[c].nunique(dropna=False) > 1}
-        for column in sorted(differing):
+        several = [c for c in config if of_label[c].nunique(dropna=False) > 1]
+        counts = of_label.groupby(CELL[kind], dropna=False)[several].nunique(dropna=False)
+        for column in sorted(c for c in several if (counts[c] > 1).any()):
             key = column.split(".")[-1]
             chosen = part.loc[of_label.index, column]
             part.loc[of_label.index, "label"] += chosen.map(lambda v, key=key: f" {key}={plain(v)}")

@@ -80,10 +80,18 @@ def _long(section, text, metric, rows):
     how, held = "± is the standard error over seeds.", quality.memory_of(section.frame)
     if held:
         how += f" MB held: {quality.MEMORY[held]}."
-    how += NOTES.get(section.frame["config.task"].iloc[0], "")
+    how += _notes(section.frame)
     return Table.of(
         section.name, section.title, f"{how} {text}", used(section, columns, rows), rows
     )
+
+
+def _notes(frame):
+    """What else a reader has to know of the task, and how its training sequences grow."""
+    grown = sorted(set(findings.column(frame, "config.task_args.grow").dropna()))
+    steps = "; ".join(doublings.strip("[]") for doublings in grown)
+    said = f" Training sequences double up to N at steps {steps}." if steps else ""
+    return NOTES.get(frame["config.task"].iloc[0], "") + said
 
 
 def _by_length(section, text, metric, rows):
@@ -110,7 +118,7 @@ def _by_length(section, text, metric, rows):
         *SOURCE,
     )
     how = f"Of the test split. {MEAN} GFLOP and s a step are those of the longest N with a score."
-    how += NOTES.get(section.frame["config.task"].iloc[0], "")
+    how += _notes(section.frame)
     if bold:
         how += f" {BOLD}"
     title = f"{section.title}: by N"
