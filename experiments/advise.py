@@ -25,7 +25,7 @@ import jax
 
 import attention_zoo as zoo
 from experiments import calibrate, measure
-from experiments.analysis import frames, reading
+from experiments.analysis import forecasts, frames, held_out, reading
 from experiments.analysis import samples as timed
 from experiments.analysis.estimates import Estimate
 from experiments.calibrate import Calibration
@@ -123,7 +123,7 @@ def trusted(ranked: list[dict], known: Calibration, call: Mapping) -> dict[str, 
         if math.isfinite(row["seconds"].error) and row["seconds"].how != "other sizes":
             name, _ = _curve(call | row, known)
             used[name] = known.curves[name]
-    return calibrate.summaries(calibrate.held_out(used))
+    return held_out.summaries(held_out.held_out(used))
 
 
 def _curve(point, known):
@@ -206,7 +206,7 @@ def forecast(point: dict, known: Calibration, platform: str | None) -> dict:
     memory, inputs = found.memory, kernel.input_bytes(point)
     if platform == jax.default_backend():
         curve = known.curves[_curve(point, known)[0]]
-        memory = calibrate.surest(memory, lambda: compiled(point, curve, known=found.familiar))
+        memory = forecasts.surest(memory, lambda: compiled(point, curve, known=found.familiar))
     needs = None if memory is None else round(inputs + memory.value)
     return {
         "seconds": found.seconds,
@@ -223,7 +223,7 @@ def compiled(point: dict, curve: list[timed.Sample], *, known: bool) -> Estimate
     if found is None:
         return None
     held = found.temp_size_in_bytes + found.output_size_in_bytes
-    carried = calibrate.carried(curve, held)
+    carried = forecasts.carried(curve, held)
     return carried if known or not carried else dataclasses.replace(carried, error=math.inf)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from experiments import advise, calibrate, measure, records
-from experiments.analysis import estimates, samples
+from experiments.analysis import estimates, forecasts, held_out, samples
 from experiments.kinds import kernel
 
 RESULTS = Path(__file__).parents[1] / "results"
@@ -56,7 +56,7 @@ def evenly(request, device):
 @pytest.mark.parametrize(("what", "share"), [("seconds", 0.975), ("memory", 0.985)])
 @pytest.mark.usefixtures("evenly")
 def test_held_out_records_are_predicted(curves, what, share):
-    tests, bound = calibrate.held_out(curves)[what], calibrate.TOLERANCES[what]
+    tests, bound = held_out.held_out(curves)[what], forecasts.TOLERANCES[what]
     within = [abs(test["ratio"] - 1) <= bound for test in tests]
     assert tests
     assert sum(within) >= share * len(within)
@@ -65,11 +65,11 @@ def test_held_out_records_are_predicted(curves, what, share):
 def missed(curves):
     """(points of a curve, the one that the others predict off by more than 30 %, its ratio)."""
     for known in curves.values():
-        points = calibrate.times(known)
+        points = forecasts.times(known)
         for point, ratio in zip(
             points, estimates.held_out(points, estimates.together), strict=True
         ):
-            if abs(ratio - 1) > calibrate.TOLERANCES["seconds"]:
+            if abs(ratio - 1) > forecasts.TOLERANCES["seconds"]:
                 yield points, point, ratio
 
 
@@ -100,14 +100,14 @@ def test_the_error_of_other_sizes_is_said(by_experiment):
     """Of most calls the one that other mechanisms' calls had, each by records of other sizes."""
     scaling, sizes = by_experiment["scaling"], by_experiment["sizes"]
     off = {
-        name: list(calibrate.without_their_sizes(scaling[name] + calls))
+        name: list(held_out.without_their_sizes(scaling[name] + calls))
         for name, calls in sizes.items()
     }
-    for what in calibrate.TOLERANCES:
+    for what in forecasts.TOLERANCES:
         told = []
         for name, of in off.items():
             rest = [one for other, errors in off.items() if other != name for one in errors]
-            stated = calibrate.of_most(rest)[what]
+            stated = held_out.of_most(rest)[what]
             told += [error <= stated for kind, error in of if kind == what]
         assert len(told) > 100
         assert sum(told) >= 0.87 * len(told)
@@ -125,11 +125,11 @@ def test_other_sizes_are_predicted(by_experiment):
             ratios["seconds"].append(found.seconds.value / sample.seconds)
         if found.familiar and sample.memory and sample.compiled:
             curve, _ = known.curve(*sizes, causal=call["causal"])
-            carried = functools.partial(calibrate.carried, known.curves[curve], sample.compiled)
-            held = calibrate.surest(found.memory, carried).value
+            carried = functools.partial(forecasts.carried, known.curves[curve], sample.compiled)
+            held = forecasts.surest(found.memory, carried).value
             needs = sample.inputs + sample.memory
             ratios["memory"].append((sample.inputs + held) / needs)
-    for what, bound in calibrate.TOLERANCES.items():
+    for what, bound in forecasts.TOLERANCES.items():
         within = [abs(ratio - 1) <= bound for ratio in ratios[what]]
         assert len(within) > 50
         assert sum(within) >= SIZES[what] * len(within)
@@ -162,4 +162,4 @@ def test_memory_is_carried_to_other_sizes(curves, mechanism, sizes):
     lowered = kernel.trace(point).lower()
     needs = found["inputs_bytes"] + measure.bytes_of(lowered, None)
     assert found["memory"].how in ("interpolated", "other sizes")
-    assert found["needs_bytes"] == pytest.approx(needs, rel=calibrate.TOLERANCES["memory"])
+    assert found["needs_bytes"] == pytest.approx(needs, rel=forecasts.TOLERANCES["memory"])
