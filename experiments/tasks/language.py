@@ -69,6 +69,7 @@ def language_model(
         return {
             "uniform_bpb": 8.0,
             "unigram_bpb": _by_counting(train, test, 0),
+            "order1_bpb": _by_counting(train, test, 1),
             "order2_bpb": _by_counting(train, test, 2),
         }
 

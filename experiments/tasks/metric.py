@@ -94,6 +94,7 @@ UNKNOWN = Metric("score", "score", True, 4)
 RULES = {
     "uniform_bpb": "uniform",
     "unigram_bpb": "unigram (order-0)",
+    "order1_bpb": "bigram (order-1)",
     "order2_bpb": "order-2",
     "chance_accuracy": "chance",
     "majority_accuracy": "majority class",
