@@ -32,8 +32,8 @@ NOTES = {
     "multi30k": " Other than the Transformer of 2017, those that are no RNN have GELU unless a "
     "label says ReLU, embeddings tied neither to each other nor to the output, and no label "
     "smoothing.",
-    "tinyshakespeare": " What is no better than the bigram rule reads the byte at hand and no other: "
-    "in its steps it had not learned to look back.",
+    "tinyshakespeare": " What is no better than the bigram rule reads the byte at hand and no "
+    "other: in its steps it had not learned to look back.",
     "mqar": " What is no better than a rule had not learned to recall in its steps; in more it may "
     "still: linear attention does in those of size long, at another rate than short runs choose.",
 }
