@@ -27,12 +27,12 @@ SOURCE = tuple(
     Column(key, key, shown=False) for key in ("width", "depth", "dtype", "device", "commit", "date")
 )
 OPTIONAL = ("params_length_sized", "tokens_per_step", "decode_state_bytes", "memory")
-# what a task's models are not that their names may lead one to expect
+# of a task or an experiment: what its models are not that their names may lead one to expect
 NOTES = {
     "multi30k": " Other than the Transformer of 2017, those that are no RNN have GELU unless a "
     "label says ReLU, embeddings tied neither to each other nor to the output, and no label "
     "smoothing.",
-    "tinyshakespeare": " What is no better than the bigram rule reads the byte at hand and no "
+    "accuracy-language": " What is no better than the bigram rule reads the byte at hand and no "
     "other: in its steps it had not learned to look back.",
     "mqar": " What is no better than a rule had not learned to recall in its steps; in more it may "
     "still: linear attention does in those of size long, at another rate than short runs choose.",
@@ -93,7 +93,8 @@ def _notes(frame):
     grown = sorted(set(findings.column(frame, "config.task_args.grow").dropna()))
     steps = "; ".join(doublings.strip("[]") for doublings in grown)
     said = f" Training sequences double up to N at steps {steps}." if steps else ""
-    return NOTES.get(frame["config.task"].iloc[0], "") + said
+    names = (frame[f"config.{field}"].iloc[0] for field in ("task", "experiment"))
+    return "".join(NOTES.get(name, "") for name in names) + said
 
 
 def _by_length(section, text, metric, rows):
