@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -50,3 +50,10 @@ def check_whole(least: int = 1, **sizes: int) -> None:
     for name, size in sizes.items():
         if isinstance(size, bool) or not isinstance(size, int) or size < least:
             raise ValueError(f"{name} must be a whole number from {least} up, got {size!r}")
+
+
+def growth(grow: Sequence[int]) -> Callable[[int], int]:
+    """How often training sequences have doubled at a step: once at each of the steps `grow`."""
+    for step in grow:
+        check_whole(grow=step)
+    return lambda step: sum(step >= end for end in grow)

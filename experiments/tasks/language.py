@@ -37,8 +37,7 @@ def language_model(
     is predicted once, and the last window padded.
     """
     drawn.check_whole(eval_tokens=eval_tokens)
-    for step in grow:
-        drawn.check_whole(grow=step)
+    doublings = drawn.growth(grow)
     if grow and n > SHORTEST << len(grow):
         longest = SHORTEST << len(grow)
         raise ValueError(f"grow must double {SHORTEST} up to n={n}, got {len(grow)}, to {longest}")
@@ -50,7 +49,7 @@ def language_model(
 
     def batch(seed, step, size):
         generator = np.random.Generator(np.random.Philox(key=np.array([seed, step], np.uint64)))
-        length = min(n, SHORTEST << sum(step >= end for end in grow)) if grow else n
+        length = min(n, SHORTEST << doublings(step)) if grow else n
         size = size * n // length
         offsets = generator.integers(0, len(stream) - length, size=size)
         windows = stream[offsets[:, None] + np.arange(length + 1)]

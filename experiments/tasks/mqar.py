@@ -48,8 +48,7 @@ def make(
     def grown(doublings):
         return min(n, SHORTEST << doublings), min(pairs, published(SHORTEST) << doublings)
 
-    for step in grow:
-        drawn.check_whole(grow=step)
+    doublings = drawn.growth(grow)
     if grow and grown(len(grow)) != (n, pairs):
         tokens, number = grown(len(grow))
         raise ValueError(
@@ -80,7 +79,7 @@ def make(
     def batch(seed, step, size):
         length, number = n, pairs
         if grow:
-            length, number = grown(sum(step >= end for end in grow))
+            length, number = grown(doublings(step))
         return draw(drawn.generator("train", seed, step), size * n // length, number, length)
 
     def draw_split(name):
