@@ -3,8 +3,9 @@
 import json
 from pathlib import Path
 
+from experiments.analysis import frames, reading
 from experiments.reporting import tables
-from tests.synthetic_records import record
+from tests.synthetic_records import record, write
 
 RULES = {
     "stdlib": lambda n: {"uniform_bpb": 8, "unigram_bpb": 4.6, "order2_bpb": 2.55},
@@ -186,3 +187,10 @@ def by(rows):
 
 def table(section, name):
     return next(found for found in tables.build(section) if found.name == name)
+
+
+def sections(records, tmp_path):
+    """(sections by name, records) read back from a folder of them."""
+    found = reading.read([write(tmp_path / "in", records)])
+    assert not found.notes
+    return {section.name: section for section in frames.sections(found.frame)}, found
