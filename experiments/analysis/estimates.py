@@ -50,8 +50,8 @@ HOW = {
     "measured": "a record of this very call; the error is its quartiles'",
     "interpolated": "the formula, calibrated on records of smaller and larger calls",
     "extrapolated": "the formula, calibrated on records of smaller or of larger calls alone",
-    "other sizes": "the formula, calibrated on records of other batches or heads; where held out, "
-    "9 of 10 such were off by less than the error",
+    "other sizes": "the formula, calibrated on records of other batches or heads; 9 of 10 held out "
+    "so were off by less than the error, which of memory is 10 % or more where none could be",
     "not causal": "the causal form's formula, calibrated on records of the form that is not causal",
     "padded otherwise": "the formula, calibrated on records whose N are other multiples of blocks",
     "compiled": "this program compiled here, and what records held over their compiled memory",
