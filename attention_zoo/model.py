@@ -199,6 +199,7 @@ class Transformer(nnx.Module):
         numbers = outputs[c.kind]
         if c.kind == "encoder_decoder":
             mixers, cross = decoder_mechanisms(c)
+            refuse(objections(cross, longest, by_query=True))
             self.target_embed = Embedding(
                 "tokens", c.width, c.max_len, vocab=c.target_vocab, **around
             )

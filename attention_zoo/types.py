@@ -171,6 +171,8 @@ class Mechanism:
     """The causal form is the paper's, in which later tokens move *which* earlier ones are seen."""
     cross: bool = True
     """Takes queries of another length than the keys."""
+    by_query: bool = True
+    """In cross-attention an output depends on no query but its own, as a decoder needs."""
     mask: bool = True
     """Honours a key padding mask."""
     shorter: Shorter | None = None
@@ -184,13 +186,14 @@ class Mechanism:
     frozen: frozenset[str] = frozenset()
     """Names in params that are buffers: no gradient, no weight decay."""
     reasons: Mapping[str, str] = dataclasses.field(default_factory=dict, hash=False)
-    """Why a capability is missing, by its name ("causal", "cross", "mask", "per_position",
-    "parallel")."""
+    """Why a capability is missing, by its name ("causal", "cross", "by_query", "mask",
+    "per_position", "parallel")."""
 
 
 REFUSALS = {
     "causal": "it has no causal form",
     "cross": "queries and keys must be of one length",
+    "by_query": "queries mix, so a decoder would see the target's future through it",
     "mask": "it cannot hide keys",
     "per_position": "its outputs belong to no one position: they serve one label a sequence",
     "parallel": "its positions cannot be split over devices",
@@ -204,10 +207,12 @@ def objections(
     causal: bool = False,
     masked: bool = False,
     per_position: bool = False,
+    by_query: bool = False,
 ) -> list[str]:
     """Why `m` cannot do this call; empty where it can. The one capability check of the project.
 
-    `per_position`: every query needs an output of its own.
+    `per_position`: every query needs an output of its own; `by_query`: that hangs on no other
+    query, as where a decoder reads a source.
     """
 
     def refuse(capability, got):
@@ -220,6 +225,8 @@ def objections(
         found.append(refuse("cross", f"q_len={dims.q_len}, kv_len={dims.kv_len}"))
     if causal and m.cross and dims.q_len != dims.kv_len:
         found.append(f"{m.name}: causal needs q_len = kv_len (got {dims.q_len} and {dims.kv_len})")
+    if by_query and not m.by_query:
+        found.append(refuse("by_query", "cross-attention of a decoder"))
     if masked and not m.mask:
         found.append(refuse("mask", "a mask"))
     if per_position and m.shorter is not None:

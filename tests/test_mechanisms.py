@@ -71,6 +71,22 @@ def test_cross_lengths(name, mode):
         assert_close(*both(case, mode, *inputs(case, T, S)[:4], padding(S)))
 
 
+@over(runs(where=lambda case: able(case, False, 11, 23) and not case.m.shorter, causal=(False,)))
+def test_queries_of_another_sequence_do_not_mix_where_it_says_so(name, mode):
+    """Gradients too: those of one output in the other queries."""
+    case, t = CASES[name], 4
+    params, q, k, v, cotangent = inputs(case, 11, 23)
+    run = compiled(name, mode)
+    everything = padding(23) if case.m.mask else None
+    out, _ = run(params, q, k, v, everything, cotangent)
+    own = (jnp.arange(11) == t)[:, None, None]
+    noise = 9 * jax.random.normal(jax.random.key(5), q.shape)
+    other, _ = run(params, jnp.where(own, q, noise), k, v, everything, cotangent)
+    _, (_, d_q, _, _) = run(params, q, k, v, everything, jnp.where(own, cotangent, 0))
+    apart = np.array_equal(out[:, t], other[:, t]) and not np.where(own, 0, d_q).any()
+    assert apart == case.m.by_query
+
+
 @over(runs(where=lambda case: case.m.mask))
 def test_hidden_keys_do_not_matter(name, mode):
     params, q, k, v, cotangent = inputs(CASES[name], LENGTH)

@@ -17,11 +17,16 @@ B, S, T, V, START, END = 3, 7, 5, 6, 1, 2
 SOURCE = jax.random.randint(jax.random.key(0), (B, S), 0, 9)
 TARGET = jax.random.randint(jax.random.key(1), (B, T), 0, V)
 MASK = jnp.arange(S) < jnp.array([[4], [S], [1]])
+# every mechanism that a decoder can read its source by
+ACROSS = [
+    name for name in zoo.names() if (m := zoo.make(name)).cross and m.by_query and m.shorter is None
+]
 TRANSFORMERS = {
     "transformer": {"positions": "sinusoidal", "norm": "post"},
     "scanned": {"scan": True, "depth": 2},
     "efficient": {"mechanism": "linear", "decoder_mechanism": "local", "cross_mechanism": "linear"},
     "recurrent-decoder": {"decoder_mechanism": "recurrent"},
+    **{f"across-{name}": {"cross_mechanism": name} for name in ACROSS if name != "full"},
 }
 NAMES = (*TRANSFORMERS, *ATTENTION)
 
@@ -30,8 +35,12 @@ def build(name):
     if name in ATTENTION:
         config = RecurrentConfig(vocab=9, target_vocab=V, attention=name, width=16, max_len=12)
         return RecurrentTranslator(config, rngs=nnx.Rngs(0))
+    return transformer(**TRANSFORMERS[name])
+
+
+def transformer(**given):
     sizes = {"vocab": 9, "target_vocab": V, "width": 16, "depth": 1, "heads": 2, "ff": 24}
-    config = TransformerConfig(kind="encoder_decoder", max_len=12, **sizes | TRANSFORMERS[name])
+    config = TransformerConfig(kind="encoder_decoder", max_len=12, **sizes | given)
     return zoo.Transformer(config, rngs=nnx.Rngs(0))
 
 
@@ -65,6 +74,15 @@ def test_the_future_of_the_target_is_invisible(model):
     before, after = call(model, SOURCE, TARGET), call(model, SOURCE, changed)
     np.testing.assert_array_equal(before[:, :3], after[:, :3])
     assert np.abs(before[:, 3:] - after[:, 3:]).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("name", "hparams"),
+    [("auto_correlation", {}), ("fourier_enhanced", {"kind": "cross"}), ("query_reduction", {})],
+)
+def test_what_mixes_queries_is_refused_in_a_decoder(name, hparams):
+    with pytest.raises(ValueError, match=f"{name}: .*decoder|{name}: .*no one position"):
+        transformer(cross_mechanism=name, cross_hparams=hparams)
 
 
 def test_the_source_matters(model):

@@ -104,10 +104,12 @@ def make(factor: int = 3, batch_wide: bool = False) -> Mechanism:
         if batch_wide
         else dataclasses.replace(by_heads(apply), apply=sharded, traffic=sent),
         causal=False,
+        by_query=False,
         mask=False,
         batch_wide=batch_wide,
         reasons={
             "causal": "its delays go around the whole sequence",
+            "by_query": "all queries choose its delays, and a decoder's later ones are its future",
             "parallel": "batch_wide takes the mean of a batch, which may be split too",
             "mask": "its delays go around the whole array, of which padding would be a part",
         },

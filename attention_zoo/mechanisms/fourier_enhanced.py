@@ -191,10 +191,12 @@ def make(
         streams="qkv" if crossing else "v",
         causal=False,
         cross=crossing,
+        by_query=not crossing,
         mask=not crossing,
         reasons={
             "causal": "a mode mixes all positions, the future too",
             "cross": 'kind="self" reads one sequence; kind="cross" reads two',
+            "by_query": "a mode mixes all queries, and a decoder's later ones are its future",
             "mask": "a mode mixes all queries, and no mask says which of them are hidden",
         },
     )

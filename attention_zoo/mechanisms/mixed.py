@@ -144,7 +144,7 @@ def make(parts: tuple[tuple[str, Mapping[str, Any]], ...] = DEFAULT) -> Mechanis
     lengths = [m.fixed_length for m in members if m.fixed_length is not None]
     reasons = {
         need: "; ".join(m.reasons.get(need, m.name) for m in members if not getattr(m, need))
-        for need in ("causal", "cross", "mask")
+        for need in ("causal", "cross", "by_query", "mask")
         if not all(getattr(m, need) for m in members)
     }
     reasons["parallel"] = "a part that cannot be split, or only by heads, cannot be mixed"
@@ -162,6 +162,7 @@ def make(parts: tuple[tuple[str, Mapping[str, Any]], ...] = DEFAULT) -> Mechanis
         causal=all(m.causal for m in members),
         leaks=any(m.leaks for m in members),
         cross=all(m.cross for m in members),
+        by_query=all(m.by_query for m in members),
         mask=all(m.mask for m in members),
         batch_wide=any(m.batch_wide for m in members),
         fixed_length=min(lengths, default=None),

@@ -80,7 +80,7 @@ def calls(point: Mapping, config, *, masked: bool = False) -> list[tuple[Mechani
         # the target's padding is at its end, where causality hides it
         own = {"causal": True, "per_position": True, "masked": False}
         found += [(m, _dims(point, config, N, N), own) for m in layers]
-        beside = {"causal": False, "per_position": True, "masked": masked}
+        beside = {"causal": False, "per_position": True, "by_query": True, "masked": masked}
         found += [(cross, _dims(point, config, N, read), beside) for _ in layers]
     return found
 
