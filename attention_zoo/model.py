@@ -5,161 +5,26 @@ Computes in `dtype`; parameters and outputs in float32. Training is functional: 
 returns `nnx.state(model, Buffer)` too.
 """
 
-import dataclasses
 import functools
-import itertools
 import math
-from collections.abc import Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from attention_zoo import ops, registry, sharding
+from attention_zoo import ops, sharding
 from attention_zoo.beam import search
 from attention_zoo.decomposition import DecomposedBlock
-from attention_zoo.embedding import Embedding, patches_of
+from attention_zoo.embedding import Embedding
 from attention_zoo.generate import advance, begin, generate
-from attention_zoo.layers import ACTIVATIONS, Block, SequenceMixer, Stack, check_heads, refuse
+from attention_zoo.layers import Block, SequenceMixer, Stack, refuse
+from attention_zoo.model_config import (
+    TransformerConfig,
+    decoder_mechanisms,
+    lengths_of,
+    mechanisms_of,
+)
 from attention_zoo.types import Dims, objections
-
-CHOICES = {
-    "kind": ("encoder", "decoder", "encoder_decoder"),
-    "inputs": ("tokens", "continuous", "patches"),
-    "outputs": ("sequence", "position", "value", "flat"),
-    "positions": ("learned", "sinusoidal", "rotary", "none"),
-    "norm": ("pre", "post"),
-    "activation": tuple(ACTIVATIONS),
-    "dtype": ("float32", "bfloat16"),
-}
-
-
-@dataclasses.dataclass(frozen=True)
-class TransformerConfig:
-    """Sizes and choices of a `Transformer`; a mechanism is one name, or a name a layer."""
-
-    kind: str = "encoder"
-    inputs: str = "tokens"
-    vocab: int | None = None
-    features: int | None = None
-    """Numbers a step of continuous and patches inputs."""
-    patch: int = 16
-    """Steps a patch; a patch is one position of the model."""
-    patch_stride: int | None = None
-    """Steps from a patch to the next; None: `patch`, so that none overlap."""
-    outputs: str = "sequence"
-    """An encoder's: `classes` numbers a "sequence" (of the mean of its positions, or "flat": of
-    `max_len` positions side by side), a "position" (labels) or a step ("value")."""
-    classes: int | None = None
-    width: int = 128
-    depth: int = 2
-    heads: int = 4
-    ff: int = 512
-    """Width of the feed-forward layers; 0 for none."""
-    max_len: int = 1024
-    """The longest sequence, in positions of the model."""
-    positions: str = "learned"
-    norm: str = "pre"
-    activation: str = "gelu"
-    """Of the feed-forward layers; in 2017 it was "relu"."""
-    decomposition: int = 0
-    """Positions of the moving mean that an encoder's blocks take off; 0 for none. Autoformer: 25"""
-    dropout: float = 0.0
-    remat: bool = False
-    scan: bool = False
-    dtype: str = "float32"
-    mechanism: str | tuple[str, ...] = "full"
-    hparams: Mapping[str, Any] | tuple = dataclasses.field(default_factory=dict, hash=False)
-    decoder_mechanism: str | tuple[str, ...] | None = None
-    """An encoder-decoder's decoder self-attention; None: as `mechanism`."""
-    decoder_hparams: Mapping[str, Any] | tuple | None = dataclasses.field(default=None, hash=False)
-    cross_mechanism: str = "full"
-    cross_hparams: Mapping[str, Any] = dataclasses.field(default_factory=dict, hash=False)
-    target_vocab: int | None = None
-
-    def __post_init__(self):
-        for name in ("mechanism", "hparams", "decoder_mechanism", "decoder_hparams"):
-            if isinstance(getattr(self, name), list):
-                object.__setattr__(self, name, tuple(getattr(self, name)))
-        for name, known in CHOICES.items():
-            if getattr(self, name) not in known:
-                raise ValueError(
-                    f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}"
-                )
-        for name in ("patch", "width", "depth", "heads", "max_len"):
-            ops.positive(**{name: getattr(self, name)})
-        if self.ff != 0:
-            ops.positive(ff=self.ff)
-        if self.decomposition != 0:
-            ops.positive(decomposition=self.decomposition)
-            if self.kind != "encoder":
-                raise ValueError(f"decomposition is an encoder's, got a {self.kind}")
-        check_heads(self.width, self.heads)
-        if self.patch_stride is not None:
-            ops.positive(patch_stride=self.patch_stride)
-            if self.outputs in ("position", "value") and self.patch_stride != self.patch:
-                raise ValueError(
-                    f"patch_stride must be patch={self.patch}, or None, for an output a step, got "
-                    f"{self.patch_stride}"
-                )
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must be at least 0 and below 1, got {self.dropout}")
-        if self.kind == "decoder" and self.inputs != "tokens":
-            raise ValueError(f'a decoder takes inputs="tokens", got {self.inputs!r}')
-        needed = ["vocab"] if self.inputs == "tokens" else ["features"]
-        needed += {"encoder": ["classes"], "encoder_decoder": ["target_vocab"]}.get(self.kind, [])
-        for name in needed:
-            if getattr(self, name) is None:
-                raise ValueError(
-                    f"{name} must be given for a {self.kind} of {self.inputs}, got None"
-                )
-            ops.positive(**{name: getattr(self, name)})
-
-    def positions_of(self, steps: int) -> int:
-        """How many positions of the model a sequence of so many steps takes."""
-        if self.inputs != "patches":
-            return steps
-        return patches_of(steps, self.patch, self.patch_stride or self.patch)
-
-    @property
-    def per_position(self) -> bool:
-        """Whether the first stack owes an output a position, so that none may shorten it."""
-        return self.kind == "decoder" or (self.kind == "encoder" and self.outputs != "sequence")
-
-
-def mechanisms_of(mechanism, hparams, depth: int) -> list:
-    """A mechanism a layer; layers of equal name and hyperparameters share one."""
-    names = [mechanism] * depth if isinstance(mechanism, str) else list(mechanism)
-    given = [hparams] * depth if isinstance(hparams, Mapping) else list(hparams)
-    for field, values in (("mechanism", names), ("hparams", given)):
-        if len(values) != depth:
-            raise ValueError(
-                f"{field} must be one, or one a layer: depth={depth}, got {len(values)}"
-            )
-    made = []
-    for i, layer in enumerate(zip(names, given, strict=True)):
-        before = [j for j in range(i) if (names[j], given[j]) == layer]
-        made.append(made[before[0]] if before else registry.make(layer[0], **layer[1]))
-    return made
-
-
-def decoder_mechanisms(c: TransformerConfig) -> tuple:
-    """(a mechanism a layer, that of cross-attention) of an encoder-decoder's decoder."""
-    hparams = c.decoder_hparams
-    if hparams is None:
-        hparams = {} if c.decoder_mechanism else c.hparams
-    mixers = mechanisms_of(c.decoder_mechanism or c.mechanism, hparams, c.depth)
-    return mixers, registry.make(c.cross_mechanism, **c.cross_hparams)
-
-
-def lengths_of(mechanisms: list, length: int) -> list[int]:
-    """How many positions each layer gets of a sequence of `length`."""
-
-    def after(n, m):
-        return n if m.shorter is None else m.shorter.length(n)
-
-    return list(itertools.accumulate(mechanisms[:-1], after, initial=length))
 
 
 class Transformer(nnx.Module):
@@ -211,7 +76,8 @@ class Transformer(nnx.Module):
         self.head = nnx.Linear(sides * c.width, numbers, rngs=rngs)
 
     def __call__(self, x, target=None, *, mask=None, target_mask=None, train=False, rngs=None):
-        """Float32: an encoder's [B, classes] or [B, T, classes], a decoder's logits [B, T, vocab].
+        """Float32: an encoder's [B, classes], [B, T, classes] or [B, ahead, classes], a decoder's
+        logits [B, T, vocab].
 
         `mask` [B, T] is True at real positions. `train=True` takes `rngs` (nnx.Rngs or a key) where
         there is dropout or a buffer to move. `target` is an encoder-decoder's, shifted right.
@@ -223,14 +89,19 @@ class Transformer(nnx.Module):
             )
         key = self._training_key(train, rngs)
         keys = (None, None) if key is None else jax.random.split(key)
-        h, folded = self.encode(x, mask, keys[0])
+        h, folded = self.encode(*before(c.ahead, x, mask), keys[0])
         if c.kind == "encoder_decoder":
             h = self._decode(target, target_mask, h, folded, keys[1])
         elif c.kind == "encoder" and c.outputs == "sequence":
             h = pool(h, folded)
         elif c.kind == "encoder" and c.outputs == "flat":
             h = flatten(h, folded, c.max_len)
+        elif c.kind == "encoder" and c.outputs == "ahead":
+            h = h[:, -c.ahead :]
         out = self.head(h.astype(jnp.float32))
+        if c.decomposition and c.outputs == "ahead":
+            # as theirs, whose decoder's trend starts at the mean of the steps before
+            out = out + x.astype(jnp.float32).mean(1, keepdims=True)
         if c.kind == "encoder" and c.inputs == "patches" and c.outputs in ("position", "value"):
             B, N, _ = out.shape
             out = out.reshape(B, N * c.patch, c.classes)[:, : x.shape[1]]
@@ -303,6 +174,15 @@ class Transformer(nnx.Module):
     def _layer_keys(self, key):
         n = self.config.depth + 1
         return [None] * n if key is None else list(jax.random.split(key, n))
+
+
+def before(ahead: int, x, mask):
+    """(x, mask) with steps of zeros after the last, all of them seen."""
+    if not ahead:
+        return x, mask
+    after = ((0, 0), (0, ahead))
+    mask = mask if mask is None else jnp.pad(mask, after, constant_values=True)
+    return jnp.pad(x, (*after, (0, 0))), mask
 
 
 def _without_trend(h, mask):

@@ -71,6 +71,17 @@ def test_the_trends_join_the_season_before_the_head(scan):
     np.testing.assert_allclose(season, 0, atol=1e-5)
 
 
+def test_what_lies_ahead_starts_from_the_mean_of_what_came_before():
+    ahead = {"outputs": "ahead", "ahead": 5, "classes": 3, "max_len": N + 5}
+    network = Transformer(config(**ahead, mechanism="auto_correlation"), rngs=nnx.Rngs(0))
+    network.head.kernel[...] *= 0.0
+    x = jax.random.normal(jax.random.key(1), (B, N, 3))
+    mean = np.broadcast_to(np.asarray(x).mean(1, keepdims=True), (B, 5, 3))
+    np.testing.assert_allclose(network(x), mean, atol=1e-6)
+    with pytest.raises(ValueError, match="classes must be 3, got 4"):
+        config(**ahead | {"classes": 4})
+
+
 def test_what_it_cannot_do_is_refused():
     with pytest.raises(ValueError, match="decomposition is an encoder's, got a decoder"):
         TransformerConfig(kind="decoder", vocab=9, decomposition=25)

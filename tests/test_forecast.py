@@ -63,12 +63,16 @@ def test_mixed_channels_are_the_same_windows_together(waves):
     targets = np.concatenate([batch["targets"] for batch in together])[real]
     inputs = np.concatenate([batch["inputs"] for batch in together])[real]
     assert inputs.shape == (task.facts["test_windows"], N, 2)
-    assert (task.model["features"], task.model["classes"]) == (2, 2 * HORIZON)
+    asked = {name: task.model[name] for name in ("features", "classes", "outputs", "ahead")}
+    assert asked == {"features": 2, "classes": 2, "outputs": "ahead", "ahead": HORIZON}
     np.testing.assert_allclose(inputs[3], waves[311 : 311 + N], rtol=1e-6)
     np.testing.assert_allclose(targets[3], waves[323 : 323 + HORIZON].reshape(-1), rtol=1e-6)
     # nothing is given back, and as many numbers are scored
     sums = [
-        sum(float(forecast.sums(0 * batch["targets"], batch)[key]) for batch in together)
+        sum(
+            float(forecast.sums(0 * batch["targets"].reshape(-1, HORIZON, 2), batch)[key])
+            for batch in together
+        )
         for key in ("loss", "count")
     ]
     np.testing.assert_allclose(sums, [(targets**2).sum(), targets.size], rtol=1e-5)

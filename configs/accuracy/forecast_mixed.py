@@ -3,14 +3,13 @@
     python -m experiments.run --config configs/accuracy/forecast_mixed.py:small
 
 Their mechanisms (and Reformer's, full attention, none) with the look-back of 96 steps that they
-published for, values not normalised by window, all channels forecast together. What stands between
-these rows and those of forecast.py is that setting; what stands between them and the published ones
-is the rest of each system: decoders, time stamps, widths of 512. At small size it is the setting
-that decides: nearly all parameters are the flat head's, and the runs overfit, with attention and
-without; the table says how far. Autoformer and FEDformer decompose the series in every block: they
-are here with it and without. small: ETTh1, width 32, 3 seeds at
-horizon 96 and one seed beyond. medium: all series, width 128, 3 seeds, 6.5 hours of
-a GPU at most by estimate, not yet run. full: width 512, 3 seeds.
+published for, values not normalised by window, the steps ahead positions that hold zeros, all
+channels of each forecast together. What stands between these rows and those of forecast.py is that
+setting; what stands between them and the published ones is the rest of each system: a decoder apart
+from the encoder, time stamps, widths of 512. Autoformer and FEDformer decompose the series in every
+block and start from the mean of the look-back: they are here with that and without.
+small: ETTh1, width 32, 3 seeds at horizon 96 and one seed beyond. medium: all series, width 128, 3
+seeds, 6.5 hours of a GPU at most by estimate, not yet run. full: width 512, 3 seeds.
 """
 
 from configs import accuracy
@@ -70,7 +69,7 @@ def get_config(size="small"):
         **{"task": "forecast", "task_args": {"mixed": True}, "patience": 3},
         **{"variants": {**accuracy.SHORT, **DECOMPOSED}, "horizons": forecast.AHEAD},
         **{"mechanisms": (*MECHANISMS, *DECOMPOSED), "own": dict.fromkeys(DECOMPOSED, DECOMPOSE)},
-        **{"lengths": (96,), "lr_length": 96, "lrs": (1e-4, 1e-3, 1e-2)},
+        **{"lengths": (96,), "lr_length": 96, "lrs": (1e-3, 3e-3, 1e-2)},
     }
     return accuracy.settings("forecast-mixed", size, sizes, **common)
 

@@ -3,7 +3,8 @@
 After PatchTST (arXiv:2211.14730): a channel of a window is one example; what goes into the model is
 normalised by the window's own mean and deviation, which the forecast is given back (RevIN without
 parameters). `mixed`, as Informer and its successors have it (arXiv:2012.07436): a step of all
-channels is one position, all are forecast together, and no window is normalised. Errors are of
+channels is one position, the steps ahead are positions that hold zeros, all channels of a step are
+forecast together, and no window is normalised. Errors are of
 values z-scored by the training rows, over every window of the test rows, none dropped, and every
 channel. The look-back of a split's first window reaches into the split before. Rows to beat: the
 last value; the value a period before; and the least-squares linear map of the look-back, the class
@@ -82,7 +83,11 @@ def make(n: int, series: str = "ETTh1", horizon: int = 96, mixed: bool = False) 
         n=n,
         model={
             **{"kind": "encoder", "features": together},
-            **{"outputs": "flat", "classes": horizon * together},
+            **(
+                {"outputs": "ahead", "ahead": horizon, "classes": channels}
+                if mixed
+                else {"outputs": "flat", "classes": horizon}
+            ),
         },
         batch=batch,
         held_out=held_out,
@@ -103,6 +108,7 @@ def make(n: int, series: str = "ETTh1", horizon: int = 96, mixed: bool = False) 
 def sums(outputs, batch):
     """Of squared and absolute errors, after the window's own scale is given back."""
     weights = batch["weights"].astype(jnp.float32)[:, None]
+    outputs = outputs.reshape(len(outputs), -1)
     forecast = outputs * batch["deviation"][:, None] + batch["mean"][:, None]
     error = (forecast - batch["targets"]) * weights
     return {

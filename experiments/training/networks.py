@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 import attention_zoo as zoo
-from attention_zoo import model
+from attention_zoo import model_config
 from attention_zoo.linear_forecaster import LinearConfig, LinearForecaster
 from attention_zoo.recurrent_translator import READER, RecurrentConfig, RecurrentTranslator
 from attention_zoo.reprogrammed import ReprogrammedConfig, ReprogrammedForecaster
@@ -16,7 +16,7 @@ from attention_zoo.types import Dims, Mechanism
 from experiments.tasks import Task
 
 ARCHITECTURES = {
-    "transformer": (model.TransformerConfig, zoo.Transformer),
+    "transformer": (model_config.TransformerConfig, zoo.Transformer),
     # its encoder is the mechanism "recurrent"; its decoder has none
     "recurrent": (RecurrentConfig, RecurrentTranslator),
     "linear": (LinearConfig, LinearForecaster),
@@ -42,7 +42,7 @@ def config_of(point: Mapping, task: Task) -> Any:
         # a series stays one when it is cut
         given["inputs"] = "patches"
     if "text" in asked:
-        given["text"] = model.TransformerConfig(kind="decoder", vocab=256, **asked["text"])
+        given["text"] = model_config.TransformerConfig(kind="decoder", vocab=256, **asked["text"])
     config = kind(**{name: value for name, value in given.items() if name in fields})
     if "dtype" not in fields and point["dtype"] != "float32":
         raise ValueError(f"architecture {architecture!r} takes float32, got {point['dtype']!r}")
@@ -63,11 +63,11 @@ def calls(point: Mapping, config, *, masked: bool = False) -> list[tuple[Mechani
         whole = {"causal": False, "per_position": True, "masked": masked}
         dims = Dims(point["batch"], point["n"], point["n"], 1, config.width)
         return [(READER, dims, whole)]
-    if not isinstance(config, model.TransformerConfig):
+    if not isinstance(config, model_config.TransformerConfig):
         return []
     N = config.positions_of(point["n"])
-    layers = model.mechanisms_of(config.mechanism, config.hparams, config.depth)
-    lengths = model.lengths_of(layers, N)
+    layers = model_config.mechanisms_of(config.mechanism, config.hparams, config.depth)
+    lengths = model_config.lengths_of(layers, N)
     asked = {"causal": config.kind == "decoder", "per_position": config.per_position}
     found = [
         (m, _dims(point, config, n, n), {**asked, "masked": masked})
@@ -75,8 +75,8 @@ def calls(point: Mapping, config, *, masked: bool = False) -> list[tuple[Mechani
     ]
     if config.kind == "encoder_decoder":
         # what the last layer leaves
-        read = model.lengths_of([*layers, layers[-1]], N)[-1]
-        layers, cross = model.decoder_mechanisms(config)
+        read = model_config.lengths_of([*layers, layers[-1]], N)[-1]
+        layers, cross = model_config.decoder_mechanisms(config)
         # the target's padding is at its end, where causality hides it
         own = {"causal": True, "per_position": True, "masked": False}
         found += [(m, _dims(point, config, N, N), own) for m in layers]
