@@ -130,7 +130,7 @@ def _run(points, settings, experiment, options, share):
 def predicted(point: dict, flops_per_second: float) -> tuple[dict, float]:
     """({"flops", "bytes"} where known, seconds of the whole point)."""
     module = kind_module(point["kind"])
-    if hasattr(module, "objections") and module.objections(point):
+    if sweep.refusal(point):
         return {}, 0.0
     if not hasattr(module, "predict"):
         return {}, UNKNOWN_SECONDS

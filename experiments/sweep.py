@@ -15,6 +15,7 @@ from experiments import records
 from experiments.measuring import environment
 from experiments.running import configuration, distributed, progress, worker
 from experiments.running.isolate import Worker
+from experiments.tasks import data
 from experiments.training import mesh as meshes
 
 ISOLATION = ("point", "mechanism", "none")
@@ -55,8 +56,8 @@ class Settings:
 def pending(
     points: Iterable[dict], store: records.Store, *, retry: bool | str = False
 ) -> list[dict]:
-    """The points without a final record; with `retry` an error or a timeout, or one of before that
-    date, is not final."""
+    """The points without a final record: absent data are not final, and with `retry` neither is an
+    error or a timeout, or one of before that date."""
     known = store.all()
     return [p for p in points if not _final(known.get(records.point_id(p)), retry)]
 
@@ -97,7 +98,7 @@ def run(
                         if not _final(record, retry):
                             listen = functools.partial(told, point)
                             began = time.monotonic()
-                            outcome = _refusal(point) or measure(point, store.folder, listen)
+                            outcome = _refused(point) or measure(point, store.folder, listen)
                             took = {"elapsed": round(time.monotonic() - began, 2)}
                             record = records.make(point, **_of_all(outcome), env=env | took)
                             if first:
@@ -130,6 +131,9 @@ def memory_of_machine() -> int:
 
 
 def _final(record, retry):
+    # a file may have been given since
+    if record is not None and record["status"] == "absent":
+        return False
     if record is None or record["status"] not in RETRIED:
         return record is not None
     return not retry or (retry is not True and record["env"]["date"] >= retry)
@@ -171,11 +175,20 @@ def _measure_here(point, out, listen, mesh):
         progress.listener = None
 
 
-def _refusal(point):
-    """The outcome of a point that is refused, without running it; None where it is not."""
+def refusal(point: Mapping) -> tuple[str, str] | None:
+    """("refused" or, where its data are not at hand, "absent", why) of a point that cannot run."""
     module = worker.kind_module(point["kind"])
-    reasons = module.objections(point) if hasattr(module, "objections") else []
-    if not reasons:
+    try:
+        reasons = module.objections(point) if hasattr(module, "objections") else []
+    except data.AbsentError as error:
+        return "absent", error.brief
+    return ("refused", "; ".join(reasons)) if reasons else None
+
+
+def _refused(point):
+    """The outcome of a point that cannot run, without running it; None where it can."""
+    if (why := refusal(point)) is None:
         return None
-    metrics = module.trace_point(point) if hasattr(module, "trace_point") else {}
-    return worker.outcome("refused", "; ".join(reasons), metrics)
+    module = worker.kind_module(point["kind"])
+    traced = why[0] == "refused" and hasattr(module, "trace_point")
+    return worker.outcome(*why, module.trace_point(point) if traced else {})

@@ -13,6 +13,7 @@ from PIL import Image
 
 from experiments import tasks
 from experiments.tasks import cifar10, data, imdb, mnist, sources, splice, sst2
+from tests.test_tasks import serve
 
 FOLDER = Path(
     os.environ.get(data.VARIABLE) or Path(__file__).parents[2] / "shared" / "data"
@@ -27,14 +28,7 @@ def folder(monkeypatch, tmp_path):
     """The real files, and no network and no cache."""
     monkeypatch.setenv(data.VARIABLE, str(FOLDER))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    no_network(monkeypatch)
-
-
-def no_network(monkeypatch):
-    def urlopen(url, timeout):
-        raise urllib.error.URLError("no network")
-
-    monkeypatch.setattr(data.urllib.request, "urlopen", urlopen)
+    serve(monkeypatch, urllib.error.URLError("no network"))
 
 
 def test_archives_are_read_and_never_unpacked(tmp_path, monkeypatch):
@@ -61,7 +55,7 @@ FILES = [
 def test_damaged_and_missing_files_are_one_clear_error(name, file, tmp_path, monkeypatch):
     monkeypatch.setenv(data.VARIABLE, str(tmp_path / "given"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    no_network(monkeypatch)
+    serve(monkeypatch, urllib.error.URLError("no network"))
     expected = [f"${data.VARIABLE}/{name}/{file.name}", file.sha256, str(file.bytes)]
     expected += [file.url] if file.url else []
     with pytest.raises(ValueError, match="is in none of") as missing:
@@ -260,7 +254,7 @@ def test_what_is_read_of_two_forms_is_said(tmp_path, monkeypatch):
     """Shards where they are at hand alone; else the release, and an address where it is absent."""
     monkeypatch.setenv(data.VARIABLE, str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    no_network(monkeypatch)
+    serve(monkeypatch, urllib.error.URLError("no network"))
     for task, args, name, shard in (
         (imdb, {"n": 64}, "imdb", "imdb/train-0.tsv.bz2"),
         (cifar10, {"n": 1024}, "cifar10", "cifar10_jpeg/train-0.tar.xz"),

@@ -189,12 +189,18 @@ def poem(tmp_path, monkeypatch):
 
 
 def serve(monkeypatch, answer):
+    """The network gives these bytes, or this error; what was asked of it, as it is asked."""
+    asked = []
+
     def urlopen(url, timeout):
+        asked.append(url)
         if isinstance(answer, OSError):
             raise answer
         return io.BytesIO(answer)
 
     monkeypatch.setattr(data.urllib.request, "urlopen", urlopen)
+    monkeypatch.setattr(data, "_unreachable", {})
+    return asked
 
 
 def test_a_given_file_is_read(poem, tmp_path):

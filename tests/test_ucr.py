@@ -1,14 +1,18 @@
 """Series with a class each, and what a classifier confuses."""
 
+import urllib.error
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import tasks
+from experiments import records, run, sweep, tasks
+from experiments.analysis import quality
 from experiments.running import configuration
 from experiments.tasks import confusion, data, labelled, ucr
 from experiments.training import fields, networks
 from tests.test_real_tasks import folder, real
+from tests.test_tasks import serve
 
 __all__ = ["folder"]
 MATRIX = np.array([[5.0, 1, 0], [2, 3, 1], [0, 0, 4]])
@@ -78,6 +82,17 @@ def test_always_the_majority_has_no_specificity_of_its_class():
     assert found["majority_precision"] == pytest.approx(0.45)
 
 
+def test_of_its_own_class_the_majority_finds_all_and_clears_none():
+    """As the matrix of that class against the rest has it."""
+    matrix = confusion.of_matrix(np.array([[16.0, 0], [84, 0]]))
+    found = quality.of_one_class(0.16)
+    assert (found["recall"], found["specificity"], found["precision"]) == (1.0, 0.0, 0.16)
+    # the other class has recall, precision and F of 0, and specificity of 1
+    for name in ("recall", "precision", "f1", "f2"):
+        assert found[name] / 2 == pytest.approx(matrix[name])
+    assert (found["specificity"] + 1) / 2 == pytest.approx(matrix["specificity"])
+
+
 def test_lines_of_both_formats():
     text = b"\xef\xbb\xbf# words\n@data\n1,2,3:4,5,6:b\n7,8:9,10:a\n"
     (first, label), (second, other) = ucr.series(text)
@@ -89,14 +104,45 @@ def test_lines_of_both_formats():
     assert label == "-1"
 
 
-def test_ford_runs_once_its_files_are_given(monkeypatch, tmp_path):
+def test_ford_has_a_row_that_says_so_until_its_files_are_given(monkeypatch, tmp_path):
     ucr.read.cache_clear()
     monkeypatch.setenv(data.VARIABLE, str(tmp_path))
-    (tmp_path / "ucr").mkdir()
-    rows = np.random.default_rng(0).normal(size=(40, 30))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    asked = serve(monkeypatch, urllib.error.URLError("no network"))
+    module, config = configuration.load("accuracy/ucr")
+    config.update(sets=("FordA",), mechanisms=("none",), lrs=(1e-3,), seeds=(0,), steps=2)
+    points = configuration.points(module, config)
+    assert run.predicted(points[0], 1e9) == ({}, 0.0)
+    store = records.Store(tmp_path / "out")
+
+    def swept():
+        env = {"date": "2026-01-01", "device": "cpu", "commit": "none"}
+        sweep.run(points, store, sweep.Settings(isolate="none"), env)
+        return store.all().values()
+
+    for record in swept():
+        assert record["status"] == "absent"
+        assert record["reason"].startswith("ucr/FordA_TRAIN.tsv is not at hand, and https://")
+        assert str(tmp_path) not in record["reason"]
+    assert len(asked) == 1
+    _give_ford(tmp_path)
+    assert {record["status"] for record in swept()} == {"ok"}
+    assert sweep.pending(points, store) == []
+    ucr.read.cache_clear()
+
+
+def _give_ford(folder):
+    (folder / "ucr").mkdir()
+    rows = np.random.default_rng(0).normal(size=(40, 500))
     for split in ("TRAIN", "TEST"):
         lines = ("\t".join([str(i % 2 * 2 - 1), *map(str, row)]) for i, row in enumerate(rows))
-        (tmp_path / "ucr" / f"FordA_{split}.tsv").write_text("\n".join(lines))
+        (folder / "ucr" / f"FordA_{split}.tsv").write_text("\n".join(lines))
+
+
+def test_ford_is_read_from_its_files(monkeypatch, tmp_path):
+    ucr.read.cache_clear()
+    monkeypatch.setenv(data.VARIABLE, str(tmp_path))
+    _give_ford(tmp_path)
     task = tasks.make("ucr", 20, dataset="FordA")
     batch = task.batch(0, 0, 4)
     assert batch["inputs"].shape == (4, 20, 1)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 SCHEMA = 1
-STATUSES = ("ok", "refused", "oom", "timeout", "nan", "error")
+STATUSES = ("ok", "refused", "absent", "oom", "timeout", "nan", "error")
 FIELDS = {"id": str, "config": dict, "status": str, "metrics": dict, "env": dict}
 
 

@@ -12,8 +12,8 @@ from experiments.analysis.formats import Column, Table, missing
 from experiments.analysis.frames import Section
 from experiments.figures import bubbles, palette, quality_plots
 from experiments.figures.canvas import Drawing
-from experiments.reporting import quality_tables
-from experiments.reporting.quality_tables import mean_cell, mean_column
+from experiments.reporting import quality_cells
+from experiments.reporting.quality_cells import mean_cell, mean_column
 
 
 def sections(found: list[Section]) -> list[Section]:
@@ -72,19 +72,19 @@ def tables(section: Section, text: str) -> list[Table]:
         *(mean_column(task, f"{task}, N = {n:,}", metric) for task, n in lengths.items()),
         Column("score", "mean", decimals=metric.decimals, scale=metric.scale),
         Column("stderr", "±", decimals=metric.decimals, scale=metric.scale),
-        *quality_tables.SPANS,
+        *quality_cells.SPANS,
         Column("seconds_per_step", "s a step", 3),
         Column("memory", "MB held", 4, 1e6),
-        quality_tables.STATUS,
-        *quality_tables.SOURCE,
+        quality_cells.STATUS,
+        *quality_cells.SOURCE,
     )
     how = (
-        f"Of the test splits. {quality_tables.MEAN} s a step: mean over the tasks; MB: the most. "
+        f"Of the test splits. {quality_cells.MEAN} s a step: mean over the tasks; MB: the most. "
         "Published rows are of the benchmark's own N (listops 2,000, imdb 4,000, others 1,024)."
     )
     if bold:
-        how += f" {quality_tables.BOLD}"
-    columns = quality_tables.used(section, columns, lines)
+        how += f" {quality_cells.BOLD}"
+    columns = quality_cells.used(section, columns, lines)
     return [Table.of(section.name, section.title, f"{how} {text}", columns, lines, bold)]
 
 
@@ -124,7 +124,7 @@ def _line(rows, tasks):
     line = {key: rows[0].get(key) for key in ("label", "what", "mechanism")}
     for row in rows:
         line |= mean_cell(row["task"], row)
-    line |= quality_tables.spans(rows)
+    line |= quality_cells.spans(rows)
     line["records"] = frames.sources(row.get("records") for row in rows)
     known = [row for row in rows if not missing(row.get("score"))]
     if len(known) == tasks:

@@ -12,8 +12,8 @@ from experiments.analysis import frames, quality
 from experiments.analysis.formats import Column, Table, missing
 from experiments.analysis.frames import Section
 from experiments.figures.canvas import Drawing
-from experiments.reporting import quality_tables
-from experiments.reporting.quality_tables import mean_cell, mean_column
+from experiments.reporting import quality_cells
+from experiments.reporting.quality_cells import mean_cell, mean_column
 
 WITH, BESIDE = "full", "recurrent"
 # labels of models without attention: what they are
@@ -65,14 +65,14 @@ def tables(section: Section, text: str) -> list[Table]:
         *([mean_column("beside", "LSTM", metric)] if _known(rows, "beside") else []),
         mean_column("gain", "attention adds", metric),
         Column("verdict", "more than two standard errors"),
-        *quality_tables.SOURCE,
+        *quality_cells.SOURCE,
     )
     kinds = "; or ".join(words for key, words in WITHOUT.items() if key in set(section.frame.label))
     how = (
-        f"Of the test split. {quality_tables.MEAN} Without: {kinds}. What attention adds is above "
+        f"Of the test split. {quality_cells.MEAN} Without: {kinds}. What attention adds is above "
         "0 where it is better with it; its standard error is of both."
     )
-    columns = quality_tables.used(section, columns, rows)
+    columns = quality_cells.used(section, columns, rows)
     return [Table.of(section.name, section.title, f"{how} {text}", columns, rows)]
 
 
@@ -116,7 +116,7 @@ def _line(name, one, other, n, found, metric):
         "label": frames.heading(name),
         "model": one,
         "n": n,
-        **quality_tables.spans([rows["with"], rows["without"]]),
+        **quality_cells.spans([rows["with"], rows["without"]]),
     }
     for key, row in rows.items():
         line |= mean_cell(key, row)

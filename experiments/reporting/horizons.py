@@ -10,8 +10,8 @@ from experiments.analysis import frames, published, quality
 from experiments.analysis.formats import Column, Table, missing
 from experiments.analysis.frames import Section
 from experiments.figures.canvas import Drawing
-from experiments.reporting import quality_tables
-from experiments.reporting.quality_tables import mean_cell, mean_column
+from experiments.reporting import quality_cells
+from experiments.reporting.quality_cells import mean_cell, mean_column
 
 HORIZON = "config.task_args.horizon"
 
@@ -57,13 +57,13 @@ def tables(section: Section, text: str) -> list[Table]:
     columns += [
         Column("of", "published as"),
         Column("times", "ours / published", decimals=2),
-        *quality_tables.SPANS,
-        *quality_tables.COSTS,
-        quality_tables.STATUS,
-        *quality_tables.SOURCE,
+        *quality_cells.SPANS,
+        *quality_cells.COSTS,
+        quality_cells.STATUS,
+        *quality_cells.SOURCE,
     ]
     how = (
-        f"Of the test split, every window of it. {quality_tables.MEAN} Published: the system that "
+        f"Of the test split, every window of it. {quality_cells.MEAN} Published: the system that "
         "has the mechanism in it, at the look-back it was published for, from the papers that the "
         "tables by N name; ours / published is the geometric mean over the horizons."
     )
@@ -71,7 +71,7 @@ def tables(section: Section, text: str) -> list[Table]:
         how += f" What is published differs: {differs}."
     if ours := _said(frame, metric, rows, "ours"):
         how += f" {ours}."
-    columns = tuple(quality_tables.used(section, columns, rows))
+    columns = tuple(quality_cells.used(section, columns, rows))
     return [Table.of(section.name, section.title, f"{how} {text}", columns, rows)]
 
 
@@ -112,7 +112,7 @@ def _line(label, n, rows, figures):
     said = [f"{row['at']}: {row['status']}" for row in rows]
     alike = {row["status"] for row in rows}
     status = alike.pop() if len(alike) == 1 else "; ".join(said)
-    spans = quality_tables.spans(rows) if line["what"] == "model" else {}
+    spans = quality_cells.spans(rows) if line["what"] == "model" else {}
     ratios = [
         line[f"h{row['at']}"] / line[f"p{row['at']}"]
         for row in rows
@@ -123,7 +123,7 @@ def _line(label, n, rows, figures):
     return {
         **line,
         **spans,
-        **quality_tables.costs(rows[0], spans.get("device")),
+        **quality_cells.costs(rows[0], spans.get("device")),
         "status": status,
         "records": frames.sources(row.get("records") for row in rows),
     }

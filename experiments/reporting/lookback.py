@@ -9,9 +9,9 @@ from experiments.analysis import findings, frames, quality
 from experiments.analysis.formats import Column, Table, missing
 from experiments.analysis.frames import Section
 from experiments.figures.canvas import Drawing
-from experiments.reporting import quality_tables
+from experiments.reporting import quality_cells
 from experiments.reporting.contribution import difference
-from experiments.reporting.quality_tables import mean_cell, mean_column
+from experiments.reporting.quality_cells import mean_cell, mean_column
 
 # fewer look-backs are no series of them
 LEAST = 3
@@ -43,10 +43,10 @@ def tables(section: Section, text: str) -> list[Table]:
         Column("n_longest", "longest", 12),
         mean_column("longest", "there", metric),
         *(Column(f"{key}_longest", words, 3) for key, words in COSTS.items()),
-        *quality_tables.SOURCE,
+        *quality_cells.SOURCE,
     )
     how = (
-        f"Of the test split. {quality_tables.MEAN} Chosen: the look-back of the least error on "
+        f"Of the test split. {quality_cells.MEAN} Chosen: the look-back of the least error on "
         "validation; better by: than at the shortest. Times: there over at the shortest."
     )
     at = findings.column(section.frame, RATE_AT).dropna().unique()
@@ -54,7 +54,7 @@ def tables(section: Section, text: str) -> list[Table]:
         how += f" All look-backs have the rate that was chosen at {at[0]:,.0f}"
         apart = [row["label"] for row in rows if isinstance(row["lr"], str)]
         how += f"; of {', '.join(apart)} each device chose its own." if apart else "."
-    columns = quality_tables.used(section, columns, rows)
+    columns = quality_cells.used(section, columns, rows)
     return [Table.of(section.name, section.title, f"{how} {text}", columns, rows)]
 
 
@@ -92,7 +92,7 @@ def _line(label, rows, metric):
         "chosen": max(rows, key=lambda row: metric.sign * row["val"]),
         "longest": rows[-1],
     }
-    line = {"label": label, **quality_tables.spans(rows)}
+    line = {"label": label, **quality_cells.spans(rows)}
     for key, row in at.items():
         line |= {f"n_{key}": row["n"], **mean_cell(key, row)}
     if at["chosen"] is not rows[0]:

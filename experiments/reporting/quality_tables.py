@@ -1,32 +1,26 @@
 """Sections of training records -> tables and headlines, whatever the metric. Imports no jax."""
 
-import dataclasses
-import re
+import math
 
 import pandas as pd
 
 from experiments.analysis import findings, frames, published, quality
-from experiments.analysis.formats import Column, Table, cell, missing
+from experiments.analysis.formats import Column, Table, missing
 from experiments.analysis.frames import Section
+from experiments.reporting.quality_cells import (
+    COSTS,
+    MEAN,
+    SOURCE,
+    SPANS,
+    STATUS,
+    N,
+    mean_cell,
+    mean_column,
+    overall,
+    used,
+)
 from experiments.tasks.metric import OF_CLASSES, RULES, Metric, validation
 
-N, STATUS = Column("n", "N", 12), Column("status", "status")
-SPANS = (
-    Column("params", "parameters", 12),
-    Column("params_length_sized", "of them by length", 12),
-    Column("steps", "steps", decimals=0),
-    Column("batch", "batch", 12),
-    Column("lr", "rate", 2),
-)
-COSTS = (
-    Column("flops_per_step", "GFLOP a step", 4, 1e9),
-    Column("seconds_per_step", "s a step", 3),
-)
-# the caption has them for people
-SOURCE = tuple(
-    Column(key, key, shown=False) for key in ("width", "depth", "dtype", "device", "commit", "date")
-)
-OPTIONAL = ("params_length_sized", "tokens_per_step", "decode_state_bytes", "memory")
 # of a task or an experiment: what its models are not that their names may lead one to expect
 NOTES = {
     "multi30k": " Other than the Transformer of 2017, those that are no RNN have GELU unless a "
@@ -37,8 +31,7 @@ NOTES = {
     "mqar": " What is no better than a rule had not learned to recall in its steps; in more it may "
     "still: linear attention does in those of size long, at another rate than short runs choose.",
 }
-MEAN = "± is the standard error over seeds, in brackets how many."
-
+MAJORITY = "majority_accuracy"
 BOLD = "Bold: ahead of the next by more than two standard errors of their difference."
 
 
@@ -152,12 +145,18 @@ def _beside(section, text, metric):
             continue
         for n in sorted(frame["config.n"].unique()):
             ids = frames.sources(frame.id[frame["config.n"] == n])
-            line = {"label": words, "n": n, "status": "no model", "records": ids}
-            for key, values in found.items():
-                here = pd.to_numeric(values[frame["config.n"] == n]).dropna()
-                score = here.mean() if len(here) else None
-                line |= mean_cell(key, {"score": score, "records": ids})
-            lines.append(line)
+            here = {key: values[frame["config.n"] == n] for key, values in found.items()}
+            scores = {key: pd.to_numeric(values).mean() for key, values in here.items()}
+            rules = {words: scores}
+            if name == MAJORITY:
+                rules[f"{words}, of that class"] = quality.of_one_class(scores[metric.key])
+            for words_of, values in rules.items():
+                line = {"label": words_of, "n": n, "status": "no model", "records": ids}
+                for key in scores:
+                    value = values.get(key, math.nan)
+                    score = None if math.isnan(value) else value
+                    line |= mean_cell(key, {"score": score, "records": ids})
+                lines.append(line)
     columns = (
         Column("label", "model"),
         N,
@@ -169,6 +168,11 @@ def _beside(section, text, metric):
     how = f"Of the test split. {MEAN}"
     if metric.beside == OF_CLASSES:
         how += " All but accuracy: means over the classes, each against the rest."
+        if any(line["label"] == f"{RULES[MAJORITY]}, of that class" for line in lines):
+            how += (
+                " Who always says the majority class finds all of it and none of the others: of "
+                "that class recall is 100 % and specificity 0, whatever the accuracy."
+            )
     title = f"{section.title}: other scores"
     columns = used(section, columns, lines)
     return [Table.of(f"{section.name}-scores", title, f"{how} {text}", columns, lines)]
@@ -254,76 +258,14 @@ def grid(section: Section, text: str) -> list[Table]:
         "Runs that only chose a learning rate, on the validation split. Chosen: the best, of those "
         f"that reach the config's target the earliest, of equal scores the lower loss. {MEAN}"
     )
+    held_out = findings.column(section.frame, "metrics.val_examples").dropna().unique()
+    if len(held_out) == 1:
+        how += f" That split has {held_out[0]:,.0f} examples."
     ends = [line["label"] for line in lines if line.get("chosen") in (rates[0], rates[-1])]
     if ends and len(rates) > 1:
         how += f" Chosen at an end of the grid, so a better one may lie beyond: {', '.join(ends)}."
     columns = used(section, columns, lines)
     return [Table.of(section.name, section.title, f"{how} {text}", columns, lines)]
-
-
-def mean_column(key: str, header: str, metric: Metric) -> Column:
-    beside = (f"{key}_stderr", f"{key}_seeds", f"{key}_word")
-    return Column(key, header, decimals=metric.decimals, scale=metric.scale, beside=beside)
-
-
-def mean_cell(key: str, row: dict) -> dict:
-    """What a `mean_column` shows of a row."""
-    seeds = row.get("seeds") or None
-    return {
-        key: row.get("score"),
-        f"{key}_stderr": row.get("stderr"),
-        f"{key}_seeds": seeds,
-        f"{key}_word": row.get("word") or None,
-        f"{key}_records": row.get("records"),
-    }
-
-
-def overall(rows: list[dict]) -> dict:
-    """Of the rows of one label, by N: their spans, and the costs of the longest with a score."""
-    line = spans(rows) | {"records": frames.sources(row.get("records") for row in rows)}
-    scored = [row for row in rows if not missing(row.get("score"))]
-    line |= costs(max(scored, key=lambda row: row["n"] or 0) if scored else {}, line["device"])
-    at = {}
-    for row in rows:
-        # what all seeds share needs no count
-        at.setdefault(re.sub(r" \((\d+) of \1\)$", "", row["status"]), []).append(row["n"])
-    if len(at) == 1:
-        return line | {"status": next(iter(at))}
-    said = [f"N = {', '.join(f'{n:,}' for n in ns)}: {text}" for text, ns in at.items()]
-    return line | {"status": "; ".join(text for text in said if not text.endswith(": ok"))}
-
-
-def costs(row: dict, devices: str | None) -> dict:
-    """Of one row, in a line of these devices: the time of one of several would not say of which."""
-    found = {c.key: row.get(c.key) for c in COSTS}
-    return found | ({"seconds_per_step": None} if ", " in (devices or "") else {})
-
-
-def spans(rows: list[dict]) -> dict:
-    """What all rows share that have a score, or from where to where."""
-    rows = [row for row in rows if not missing(row.get("score"))] or rows
-    return {c.key: _span([row.get(c.key) for row in rows], c) for c in (*SPANS, *SOURCE)}
-
-
-def _span(values, column):
-    known = list(dict.fromkeys(value for value in values if not missing(value)))
-    if len(known) < 2:
-        return known[0] if known else None
-    if any(isinstance(value, str) for value in known):
-        # some of them are several
-        return ", ".join(sorted({part for value in known for part in str(value).split(", ")}))
-    return f"{cell(min(known), column)} to {cell(max(known), column)}"
-
-
-def used(section: Section, columns, rows):
-    """Without the optional ones that no row has; the device where the section has several."""
-    known = {key for row in rows for key, value in row.items() if not missing(value)}
-    shown = section.device not in set(section.frame[frames.DEVICE])
-    return [
-        dataclasses.replace(column, shown=column.shown or (shown and column.key == "device"))
-        for column in columns
-        if column.key in known or column.key not in OPTIONAL
-    ]
 
 
 def headlines(section: Section):

@@ -21,6 +21,7 @@ from ml_collections import ConfigDict
 import attention_zoo as zoo
 from experiments.measuring.environment import ROOT
 from experiments.running.worker import kind_module
+from experiments.tasks import data
 
 FOLDER = ROOT / "configs"
 # below this key overrides may add entries: hyperparameters are checked by the mechanism they go to
@@ -150,6 +151,9 @@ def check(point: dict) -> None:
         module = kind_module(point.get("kind"))
         if hasattr(module, "check_point"):
             module.check_point(point)
+    except data.AbsentError:
+        # a row of the results says so
+        return
     except (ValueError, TypeError) as error:
         raise ValueError(f"point {where}: {error}") from error
     except KeyError as error:

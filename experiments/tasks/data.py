@@ -20,6 +20,17 @@ VARIABLE = "ATTENTION_ZOO_DATA"
 TIMEOUT = 30
 # of a file whose size is not known
 MOST_BYTES = 1 << 26
+# homes that this process did not reach, and why: it tries none of them twice
+_unreachable: dict[str, str] = {}
+
+
+class AbsentError(ValueError):
+    """A file is neither at hand nor to be had: the message says where it was sought, `brief` what
+    is so on any machine."""
+
+    def __init__(self, message: str, brief: str):
+        super().__init__(message)
+        self.brief = brief
 
 
 def has(dataset: str, name: str) -> bool:
@@ -30,7 +41,8 @@ def has(dataset: str, name: str) -> bool:
 
 
 def read(dataset: str, name: str) -> bytes:
-    """The checked contents of a file. ValueError says where it was sought and what was expected."""
+    """The checked contents of a file. ValueError says what was expected, `AbsentError` where it was
+    sought."""
     file = _find(dataset, name)
     folders = _folders(dataset)
     for folder in folders:
@@ -100,14 +112,20 @@ def _download(file, dataset, folders):
     try:
         if file.url is None:
             raise FileNotFoundError("no public home serves it in this form")
+        if file.url in _unreachable:
+            raise OSError(_unreachable[file.url])
         with urllib.request.urlopen(file.url, timeout=TIMEOUT) as response:
             contents = response.read(MOST_BYTES if file.bytes is None else file.bytes + 1)
     except OSError as error:
+        if file.url:
+            _unreachable[file.url] = str(error)
+        named, sought = f"{dataset}/{file.name}", ", ".join(map(str, folders))
         fetched = f", and {file.url} could not be fetched" if file.url else ""
-        raise ValueError(
-            f"{dataset}/{file.name} is in none of {', '.join(map(str, folders))}{fetched} "
-            f"({error}); put it into ${VARIABLE}/{dataset}/{file.name}"
-            + (f" ({file.bytes} bytes, sha256 {file.sha256})" if file.sha256 else "")
+        put = f"put it into ${VARIABLE}/{named}"
+        size = f" ({file.bytes} bytes, sha256 {file.sha256})" if file.sha256 else ""
+        raise AbsentError(
+            f"{named} is in none of {sought}{fetched} ({error}); {put}{size}",
+            f"{named} is not at hand{fetched}; {put}",
         ) from error
     _checked(contents, file, dataset, file.url)
     _write(target, contents)
