@@ -104,16 +104,35 @@ def make(cell: str = "lstm", bidirectional: bool = False, conv: int | None = Non
         x, shown = flat(v, mask)
         if conv is not None:
             x = jax.nn.relu(taps.summed(x, params["kernel"], causal=causal))
-        parts = []
-        for name in directions:
-            matrix = jnp.concatenate([params[f"{name}_input"], params[f"{name}_state"]])
+        forward = walk(params, "forward", x, shown)
+        if not bidirectional:
+            return forward.reshape(v.shape).astype(v.dtype)
+        backward = walk(params, "backward", x[:, ::-1], shown[:, ::-1])[:, ::-1]
+        return jnp.concatenate([forward, backward], -1).reshape(v.shape).astype(v.dtype)
 
-            def step(state, x_t, matrix=matrix, bias=params[f"{name}_bias"]):
-                return move(state, jnp.concatenate([x_t, state[0]], -1) @ matrix + bias)
+    def walk(params, name, x, shown):
+        """h at every position by the formulas above, a matrix a gate."""
+        W, U, b = (params[f"{name}_{part}"] for part in ("input", "state", "bias"))
+        R = U.shape[0]
 
-            back = name == "backward"
-            parts.append(over_time(step, fresh(len(x), params), (x, shown), back)[0])
-        return jnp.concatenate(parts, -1).reshape(v.shape).astype(v.dtype)
+        def gate(number, x_t, h):
+            of = slice(number * R, (number + 1) * R)
+            return x_t @ W[:, of] + h @ U[:, of] + b[of]
+
+        def step(state, row):
+            (h, c), (x_t, seen) = state, row
+            if cell == "rnn":
+                new_h, new_c = jnp.tanh(gate(0, x_t, h)), c
+            else:
+                i, f, o = (jax.nn.sigmoid(gate(number, x_t, h)) for number in (0, 1, 3))
+                new_c = f * c + i * jnp.tanh(gate(2, x_t, h))
+                new_h = o * jnp.tanh(new_c)
+            h, c = (jnp.where(seen[:, None], *pair) for pair in ((new_h, h), (new_c, c)))
+            return (h, c), h
+
+        rows = x.swapaxes(0, 1), shown.swapaxes(0, 1)
+        _, hs = jax.lax.scan(step, fresh(len(x), params), rows)
+        return hs.swapaxes(0, 1)
 
     def cost(dims: Dims, *, causal=False):
         (C, R), G, N = sizes(dims), GATES[cell], dims.q_len
