@@ -32,7 +32,7 @@ def test_a_row_is_a_look_back_and_what_was_published_for_it_stands_beside(tmp_pa
     # the geometric mean of both horizons'
     times = ((0.4629 / 0.375) * (0.5584 / 0.414)) ** 0.5
     assert rows["full", "336"][7] == f"{times:.2f}"
-    assert "What is published differs: PatchTST has three layers" in table.caption
+    assert "What is published differs: the published PatchTST has three layers" in table.caption
     # the same at both look-backs: of none
     assert rows["a period before", ""][2] == "0.5000"
     assert next(iter(rows)) == ("full", "96")

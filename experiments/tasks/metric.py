@@ -70,7 +70,8 @@ OF_CLASSES = (
 )
 METRICS = (
     Metric(
-        *("accuracy", "accuracy", True, 2, 0.01, " %", ("majority_accuracy", "chance_accuracy")),
+        *("accuracy", "accuracy", True, 2, 0.01, " %"),
+        floor=("length_accuracy", "majority_accuracy", "chance_accuracy"),
         beside=OF_CLASSES,
     ),
     Metric("bpb", "bits per byte", False, 4, floor=("unigram_bpb",)),
@@ -112,6 +113,6 @@ RULES = {
     "nearest_bleu": "the nearest training caption's",
     "last_value_mse": "last value",
     "seasonal_mse": "a period before",
-    "linear_mse": "linear, least squares (DLinear)",
-    "nlinear_mse": "linear, less the last value (NLinear)",
+    "linear_mse": "least squares, of DLinear's form",
+    "nlinear_mse": "least squares, of NLinear's form",
 }
