@@ -12,6 +12,7 @@ from flax import nnx
 
 from attention_zoo import ops
 
+# below every sum of logarithms, and what is added to it still is
 LOWEST = -1e30
 
 

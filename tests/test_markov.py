@@ -29,8 +29,15 @@ def test_shares_are_counts_by_hand():
 def test_a_mask_is_a_row_picked_by_a_product():
     pairs = markov.with_skips(markov.LOGS)
     keys, words = markov.mask_keys(pairs), markov.vocabulary(markov.LOGS)
-    row = keys[words.index("ran")]
+    ran = words.index("ran")
+    query = np.arange(len(words)) == ran
+    row = query.astype(float) @ keys
     assert [word for word, kept in zip(words, row, strict=True) if kept] == ["battery", "program"]
+    # the prediction by products is the sum over the words that stand before and are looked for
+    context = "check the program log and find out whether it ran".split()
+    votes = sum(pairs[ran, words.index(word)] for word in {*context[:-1]} & {"battery", "program"})
+    found = markov.after(" ".join(context), pairs, words, keys)
+    assert found == {words[i]: votes[i] / votes.sum() for i in np.flatnonzero(votes)}
 
 
 def test_after_one_word_no_pair_votes():
