@@ -34,7 +34,7 @@ def test_a_mask_is_a_row_picked_by_a_product():
     row = query.astype(float) @ keys
     assert [word for word, kept in zip(words, row, strict=True) if kept] == ["battery", "program"]
     # the prediction by products is the sum over the words that stand before and are looked for
-    context = "check the program log and find out whether it ran".split()
+    context = ["check", "the", "program", "log", "and", "find", "out", "whether", "it", "ran"]
     votes = sum(pairs[ran, words.index(word)] for word in {*context[:-1]} & {"battery", "program"})
     found = markov.after(" ".join(context), pairs, words, keys)
     assert found == {words[i]: votes[i] / votes.sum() for i in np.flatnonzero(votes)}
