@@ -175,6 +175,8 @@ class Mechanism:
     """In cross-attention an output depends on no query but its own, as a decoder needs."""
     mask: bool = True
     """Honours a key padding mask."""
+    by_length: str = ""
+    """How outputs at real positions change with the length they are padded to; "": not at all."""
     shorter: Shorter | None = None
     """How the output is shorter than the queries; None: it has one position a query."""
     batch_wide: bool = False

@@ -40,11 +40,17 @@ def row(name: str) -> tuple[str, ...]:
         m.streams,
         causal or "refused",
         "yes" if m.cross else "refused",
-        "yes" if m.mask else "refused",
+        padding(m),
         state(m),
         m.formula,
         parameters(m),
     )
+
+
+def padding(m: zoo.Mechanism) -> str:
+    if not m.mask:
+        return "refused"
+    return "yes, but its length counts" if m.by_length else "yes"
 
 
 def papers(m: zoo.Mechanism) -> list[str]:

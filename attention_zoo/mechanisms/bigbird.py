@@ -182,6 +182,9 @@ def make(
             sharded, sent, "halo of the window; global sums; random blocks moved", objections
         ),
         cross=False,
+        by_length="random and trailing blocks are those of all positions"
+        if last or (random_blocks and table is None)
+        else "",
     )
 
 

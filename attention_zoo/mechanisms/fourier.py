@@ -134,6 +134,7 @@ def make(implementation: str | None = None) -> Mechanism:
         streams="x",
         causal=False,
         cross=False,
+        by_length="waves are those of all positions",
         reasons={"causal": "the transform over positions mixes in the future"},
     )
 

@@ -193,6 +193,7 @@ def make(
         cross=crossing,
         by_query=not crossing,
         mask=not crossing,
+        by_length="waves are those of all positions",
         reasons={
             "causal": "a mode mixes all positions, the future too",
             "cross": 'kind="self" reads one sequence; kind="cross" reads two',

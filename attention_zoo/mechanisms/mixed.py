@@ -164,6 +164,7 @@ def make(parts: tuple[tuple[str, Mapping[str, Any]], ...] = DEFAULT) -> Mechanis
         cross=all(m.cross for m in members),
         by_query=all(m.by_query for m in members),
         mask=all(m.mask for m in members),
+        by_length="; ".join(dict.fromkeys(m.by_length for m in members if m.by_length)),
         batch_wide=any(m.batch_wide for m in members),
         fixed_length=min(lengths, default=None),
         frozen=frozenset(f"{part}/{name}" for part, m in enumerate(members) for name in m.frozen),

@@ -128,6 +128,7 @@ def make(factor: int = 5, ranking: str = "exact", rest: str = "mean") -> Mechani
         causal=ranking == "paper",
         leaks=ranking == "paper",
         cross=False,
+        by_length="how many keys are sampled, and which, is by the number of positions",
         frozen=frozenset({"seed"}),
         reasons={
             "causal": f'{reason}; ranking="paper" leaks them',
