@@ -1,0 +1,85 @@
+"""What the committed results show, of what was asked of them: held to the records themselves."""
+
+import functools
+
+import numpy as np
+import pytest
+
+from experiments import records
+from experiments.analysis import fits, published
+from experiments.measuring.environment import ROOT
+
+
+@functools.cache
+def trained(experiment):
+    """Every committed training of an experiment that chose no rate, a point of several devices
+    once."""
+    found = {r["id"]: r for r in records.load(ROOT / "results" / experiment)}
+    return [r for r in found.values() if r["config"]["role"] == "final" and r["status"] == "ok"]
+
+
+def metrics(experiment, key, *, of=None, **config):
+    """A metric of every seed whose config has these values; `of` names the sub-experiment."""
+    rows = [r for r in trained(experiment) if of in (None, r["config"]["experiment"])]
+    rows = [r for r in rows if all(r["config"][name] == value for name, value in config.items())]
+    return np.array([r["metrics"][key] for r in rows])
+
+
+HORIZONS = (96, 192, 336, 720)
+
+
+@pytest.mark.parametrize(("label", "name"), [("DLinear", "DLinear"), ("full", "PatchTST/42")])
+def test_forecasts_come_out_as_published(label, name):
+    task = "forecast-ETTh1-96"
+    ours = metrics("accuracy-forecast", "test_mse", of=task, label=label, n=336)
+    known = published.of(task, "mse")
+    (theirs,) = known[(known.model == name) & (known.n == 336)].value
+    assert len(ours) >= 3
+    assert abs(ours.mean() - theirs) < 0.02
+
+
+@pytest.mark.parametrize("horizon", HORIZONS)
+def test_full_attention_forecasts_better_than_a_period_before(horizon):
+    of = {"of": f"forecast-ETTh1-{horizon}", "label": "full"}
+    ours = metrics("accuracy-forecast", "test_mse", **of)
+    assert (ours < metrics("accuracy-forecast", "seasonal_mse", **of)).all()
+    assert len(ours)
+
+
+SETS = ("OSULeaf", "ACSF1", "GunPoint", "ItalyPowerDemand", "PLAID", "JapaneseVowels")
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_attention_is_taken_out_of_three_seeds(name):
+    for label in ("full", "none", "recurrent"):
+        found = metrics("accuracy-ucr", "test_accuracy", of=f"ucr-{name}", label=label)
+        assert len(found) >= 3
+
+
+@pytest.mark.parametrize("label", ["full", "RNN, Bahdanau", "RNN, Luong dot", "RNN, Luong general"])
+def test_translations_with_attention_are_better(label):
+    """By more than two standard errors of the difference."""
+    ours, without = (
+        metrics("accuracy-translation", "test_bleu", label=name)
+        for name in (label, "RNN without attention")
+    )
+    errors = [fits.standard_error(values) for values in (ours, without)]
+    assert min(len(ours), len(without)) >= 3
+    assert ours.mean() - without.mean() > 2 * np.hypot(*errors)
+
+
+@pytest.mark.parametrize("n", [64, 128, 256, 512])
+def test_full_attention_recalls_and_linear_attention_does_not_at_length(n):
+    full = metrics("accuracy-mqar", "test_accuracy", label="full", n=n)
+    assert len(full)
+    assert full.mean() >= 0.99
+    if n > 64:
+        linear = metrics("accuracy-mqar", "test_accuracy", label="linear", n=n, size="small")
+        assert linear.mean() < 0.2
+
+
+def test_full_attention_predicts_text_better_than_two_letters_do():
+    ours = metrics("accuracy-language", "test_bpb", label="full")
+    rule = metrics("accuracy-language", "order2_bpb", label="full")
+    assert len(ours)
+    assert (ours < rule).all()
