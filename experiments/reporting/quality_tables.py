@@ -8,6 +8,7 @@ from experiments.analysis import findings, frames, published, quality
 from experiments.analysis.formats import Column, Table, missing
 from experiments.analysis.frames import Section
 from experiments.reporting.quality_cells import (
+    BOLD,
     COSTS,
     MEAN,
     SOURCE,
@@ -32,7 +33,6 @@ NOTES = {
     "still: linear attention does in those of size long, at another rate than short runs choose.",
 }
 MAJORITY = "majority_accuracy"
-BOLD = "Bold: ahead of the next by more than two standard errors of their difference."
 
 
 def tables(section: Section, text: str) -> list[Table]:
