@@ -215,6 +215,8 @@ class Block(nnx.Module):
         self.mixer = SequenceMixer(mechanism, width, heads, causal=causal, rotary=rotary, **common)
         self.mixer_norm = layer_norm()
         if self.has_cross:
+            dims = Dims(q_len=max_len, kv_len=max_len, heads=heads)
+            refuse(objections(cross_mechanism, dims, by_query=causal))
             self.cross = SequenceMixer(cross_mechanism, width, heads, cross=True, **common)
             self.cross_norm = layer_norm()
         self.has_ff = ff > 0

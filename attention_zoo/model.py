@@ -15,7 +15,7 @@ from flax import nnx
 from attention_zoo import ops, sharding
 from attention_zoo.beam import search
 from attention_zoo.decomposition import DecomposedBlock
-from attention_zoo.embedding import Embedding
+from attention_zoo.embedding import Embedding, check_inputs
 from attention_zoo.generate import advance, begin, generate
 from attention_zoo.layers import Block, SequenceMixer, Stack, refuse
 from attention_zoo.model_config import (
@@ -64,7 +64,6 @@ class Transformer(nnx.Module):
         numbers = outputs[c.kind]
         if c.kind == "encoder_decoder":
             mixers, cross = decoder_mechanisms(c)
-            refuse(objections(cross, longest, by_query=True))
             self.target_embed = Embedding(
                 "tokens", c.width, c.max_len, vocab=c.target_vocab, **around
             )
@@ -89,7 +88,7 @@ class Transformer(nnx.Module):
             )
         key = self._training_key(train, rngs)
         keys = (None, None) if key is None else jax.random.split(key)
-        h, folded = self.encode(*before(c.ahead, x, mask), keys[0])
+        h, folded = self.encode(*with_ahead(c, x, mask), keys[0])
         if c.kind == "encoder_decoder":
             h = self._decode(target, target_mask, h, folded, keys[1])
         elif c.kind == "encoder" and c.outputs == "sequence":
@@ -176,11 +175,12 @@ class Transformer(nnx.Module):
         return [None] * n if key is None else list(jax.random.split(key, n))
 
 
-def before(ahead: int, x, mask):
-    """(x, mask) with steps of zeros after the last, all of them seen."""
-    if not ahead:
+def with_ahead(c: TransformerConfig, x, mask):
+    """(x, mask) and the steps ahead of them: zeros, all of them seen."""
+    if not c.ahead:
         return x, mask
-    after = ((0, 0), (0, ahead))
+    check_inputs(x, mask, c.inputs, c.features)
+    after = ((0, 0), (0, c.ahead))
     mask = mask if mask is None else jnp.pad(mask, after, constant_values=True)
     return jnp.pad(x, (*after, (0, 0))), mask
 

@@ -176,7 +176,7 @@ class Mechanism:
     mask: bool = True
     """Honours a key padding mask."""
     by_length: str = ""
-    """How outputs at real positions change with the length they are padded to; "": not at all."""
+    """With a mask: how outputs at real positions hang on the length they are padded to; "": not."""
     shorter: Shorter | None = None
     """How the output is shorter than the queries; None: it has one position a query."""
     batch_wide: bool = False

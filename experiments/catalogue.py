@@ -39,12 +39,18 @@ def row(name: str) -> tuple[str, ...]:
         links or m.citation,
         m.streams,
         causal or "refused",
-        "yes" if m.cross else "refused",
+        cross(m),
         padding(m),
         state(m),
         m.formula,
         parameters(m),
     )
+
+
+def cross(m: zoo.Mechanism) -> str:
+    if not m.cross:
+        return "refused"
+    return "yes" if m.by_query else "yes, not in a decoder"
 
 
 def padding(m: zoo.Mechanism) -> str:

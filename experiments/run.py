@@ -212,6 +212,8 @@ def _print_plan(points):
             f"{cost[key]:9.2e}" if cost.get(key) else f"{'?':>9}" for key in ("flops", "bytes")
         )
         speed = f", {point['steps'] / seconds:.3g} steps/s" if seconds and "steps" in point else ""
+        if why := sweep.refusal(point):
+            speed = f", {why[0]}"
         words = f"{summary.name(point)}{speed}"
         print(f"{records.point_id(point)} {flops} {held} {seconds:8.1f}  {words}")
     speed = f"the {rate / 1e9:.0f} GFLOP/s of a matrix product on {where}"

@@ -99,6 +99,9 @@ def run(
                             listen = functools.partial(told, point)
                             began = time.monotonic()
                             outcome = _refused(point) or measure(point, store.folder, listen)
+                            if _still_absent(record, outcome):
+                                done(point, record)
+                                continue
                             took = {"elapsed": round(time.monotonic() - began, 2)}
                             record = records.make(point, **_of_all(outcome), env=env | took)
                             if first:
@@ -112,6 +115,11 @@ def run(
         if wait:
             time.sleep(WAIT_SECONDS)
     return held
+
+
+def _still_absent(record, outcome):
+    """The row stays as it is: nothing has come."""
+    return record is not None and record["status"] == outcome["status"] == "absent"
 
 
 def _of_all(outcome):
@@ -141,8 +149,12 @@ def _final(record, retry):
 
 def _waits(point, store):
     """Whether the point reads a record that there is not yet."""
-    needed = configuration.required(point)
-    return any(store.get(records.point_id(other)) is None for other in needed)
+    for other in configuration.required(point):
+        record = store.get(records.point_id(other))
+        # whose files have come since is measured first
+        if record is None or (record["status"] == "absent" and not refusal(other)):
+            return True
+    return False
 
 
 def _groups(points, isolate):
@@ -186,8 +198,12 @@ def refusal(point: Mapping) -> tuple[str, str] | None:
 
 
 def _refused(point):
-    """The outcome of a point that cannot run, without running it; None where it can."""
-    if (why := refusal(point)) is None:
+    """The outcome of a point that cannot run on every process, without running it; None where it
+    can."""
+    why = refusal(point)
+    if distributed.total(why is not None) and why is None:
+        why = "absent", "another process has not the files"
+    if why is None:
         return None
     module = worker.kind_module(point["kind"])
     traced = why[0] == "refused" and hasattr(module, "trace_point")

@@ -14,8 +14,9 @@ from experiments.measuring.environment import ROOT
 def trained(experiment):
     """Every committed training of an experiment that chose no rate, a point of several devices
     once."""
-    found = {r["id"]: r for r in records.load(ROOT / "results" / experiment)}
-    return [r for r in found.values() if r["config"]["role"] == "final" and r["status"] == "ok"]
+    came = [r for r in records.load(ROOT / "results" / experiment) if r["status"] == "ok"]
+    found = {r["id"]: r for r in came if r["config"]["role"] == "final"}
+    return list(found.values())
 
 
 def metrics(experiment, key, *, of=None, **config):

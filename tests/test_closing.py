@@ -4,7 +4,7 @@ import pytest
 
 from experiments.analysis import frames, reading
 from experiments.records import point_id
-from experiments.reporting import closing
+from experiments.reporting import closing, quality_cells
 from tests import synthetic_records as synthetic
 from tests import synthetic_training as training
 
@@ -22,6 +22,19 @@ def test_two_tasks_of_the_arena_have_a_mean(tmp_path):
     assert lines["local"].get("score") is None
     assert lines["full"]["memory"] == 2e8
     assert lines["Transformer (arXiv:2011.04006)"]["score"] == pytest.approx(0.5032)
+
+
+def test_a_clear_best_is_bold_and_the_caption_says_what_bold_is(tmp_path):
+    found = [
+        training.train(label, 512, seed, score + 0.002 * seed, task=task)
+        for task in ("listops", "imdb")
+        for label, score in {"full": 0.5, "linear": 0.4}.items()
+        for seed in (0, 1)
+    ]
+    (section,) = sections(found, tmp_path)
+    (table,) = closing.tables(section, "")
+    assert len(table.bold) == 2
+    assert quality_cells.BOLD in table.caption
 
 
 def test_a_mean_time_of_tasks_on_two_devices_is_none(tmp_path):

@@ -88,3 +88,15 @@ def test_of_an_error_less_is_better():
 def test_a_task_without_the_model_without_is_no_row(tmp_path):
     synthetic.write(tmp_path, records({"full": (0.5, 0.6), "recurrent": (0.5, 0.6)}))
     assert contribution.sections(frames.sections(reading.read([tmp_path]).frame)) == []
+
+
+def test_where_a_block_without_attention_is_given_no_past_nothing_is_asked(tmp_path):
+    found = [
+        training.train(label, 96, seed, 0.5 + seed / 100, task="forecast", task_args=args,
+                       experiment=f"{name}-ETTh1-96")
+        for name, args in {"forecast": {}, "forecast-mixed": {"mixed": True}}.items()
+        for label in ("full", "none")
+        for seed in (0, 1)
+    ]  # fmt: skip
+    section, _ = table_of(tmp_path, found)
+    assert set(section.frame.part) == {"forecast-ETTh1-96"}

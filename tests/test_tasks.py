@@ -2,6 +2,7 @@ import hashlib
 import io
 import lzma
 import math
+import pickle
 import urllib.error
 
 import numpy as np
@@ -186,6 +187,11 @@ def poem(tmp_path, monkeypatch):
     (tmp_path / "given" / "poem").mkdir(parents=True)
     serve(monkeypatch, urllib.error.URLError("no network"))
     return text
+
+
+def test_an_absent_file_is_said_in_another_process_too():
+    error = pickle.loads(pickle.dumps(data.AbsentError("sought here", "not at hand")))
+    assert (str(error), error.brief) == ("sought here", "not at hand")
 
 
 def serve(monkeypatch, answer):

@@ -9,6 +9,7 @@ import pytest
 from flax import nnx
 
 import attention_zoo as zoo
+from attention_zoo.layers import Block
 from attention_zoo.model import TransformerConfig
 from attention_zoo.recurrent_translator import ATTENTION, RecurrentConfig, RecurrentTranslator
 from experiments.measuring import flops
@@ -81,8 +82,13 @@ def test_the_future_of_the_target_is_invisible(model):
     [("auto_correlation", {}), ("fourier_enhanced", {"kind": "cross"}), ("query_reduction", {})],
 )
 def test_what_mixes_queries_is_refused_in_a_decoder(name, hparams):
-    with pytest.raises(ValueError, match=f"{name}: .*decoder|{name}: .*no one position"):
+    words = f"{name}: .*decoder|{name}: .*no one position"
+    with pytest.raises(ValueError, match=words):
         transformer(cross_mechanism=name, cross_hparams=hparams)
+    across = zoo.make(name, **hparams)
+    with pytest.raises(ValueError, match=words):
+        Block(zoo.make("full"), 16, 2, 24, max_len=12, cross_mechanism=across, causal=True,
+              rngs=nnx.Rngs(0))  # fmt: skip
 
 
 def test_the_source_matters(model):

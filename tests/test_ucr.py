@@ -10,7 +10,7 @@ from experiments import records, run, sweep, tasks
 from experiments.analysis import quality
 from experiments.running import configuration
 from experiments.tasks import confusion, data, labelled, ucr
-from experiments.training import fields, networks
+from experiments.training import fields, mesh, networks
 from tests.test_real_tasks import folder, real
 from tests.test_tasks import serve
 
@@ -113,10 +113,10 @@ def test_ford_has_a_row_that_says_so_until_its_files_are_given(monkeypatch, tmp_
     config.update(sets=("FordA",), mechanisms=("none",), lrs=(1e-3,), seeds=(0,), steps=2)
     points = configuration.points(module, config)
     assert run.predicted(points[0], 1e9) == ({}, 0.0)
-    store = records.Store(tmp_path / "out")
+    store, days = records.Store(tmp_path / "out"), iter("123")
 
     def swept():
-        env = {"date": "2026-01-01", "device": "cpu", "commit": "none"}
+        env = {"date": f"2026-01-0{next(days)}", "device": "cpu", "commit": "none"}
         sweep.run(points, store, sweep.Settings(isolate="none"), env)
         return store.all().values()
 
@@ -125,7 +125,13 @@ def test_ford_has_a_row_that_says_so_until_its_files_are_given(monkeypatch, tmp_
         assert record["reason"].startswith("ucr/FordA_TRAIN.tsv is not at hand, and https://")
         assert str(tmp_path) not in record["reason"]
     assert len(asked) == 1
+    kept = {record["id"]: record for record in store.all().values()}
+    later = {record["id"]: record for record in swept()}
+    assert later == kept, "what is still absent keeps its row"
+    mesh.check_points(points, {"model": 2})
     _give_ford(tmp_path)
+    final = next(point for point in points if point["role"] == "final")
+    assert sweep._waits(final, store), "for a grid whose files have come"
     assert {record["status"] for record in swept()} == {"ok"}
     assert sweep.pending(points, store) == []
     ucr.read.cache_clear()

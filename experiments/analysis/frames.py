@@ -147,8 +147,9 @@ def counted(frame: pd.DataFrame) -> pd.DataFrame:
     that has most of the experiment, whatever its score, so that most times are of one device."""
     trained, came = kinds(frame) == "train", frame.status == "ok"
     many = (trained & came).groupby([frame["config.experiment"], frame[DEVICE]]).transform("sum")
-    ranked = frame.assign(came=came, many=many).sort_values(
-        ["came", "many", DEVICE], ascending=[False, False, True]
+    tried = frame.status != "absent"
+    ranked = frame.assign(came=came, tried=tried, many=many).sort_values(
+        ["came", "tried", "many", DEVICE], ascending=[False, False, False, True]
     )
     again = ranked.duplicated("id") & trained
     return frame[~again.reindex(frame.index)]

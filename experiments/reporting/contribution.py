@@ -8,7 +8,7 @@ import math
 
 import pandas as pd
 
-from experiments.analysis import frames, quality
+from experiments.analysis import findings, frames, quality
 from experiments.analysis.formats import Column, Table, missing
 from experiments.analysis.frames import Section
 from experiments.figures.canvas import Drawing
@@ -29,8 +29,9 @@ def sections(found: list[Section]) -> list[Section]:
     """One for each metric whose tasks have final runs with the block and without."""
     groups = {}
     for section in found:
-        if section.kind == "train" and _pairs(section.frame["label"]):
-            groups.setdefault(quality.metric_of(section).key, []).append(section)
+        metric = quality.metric_of(section)
+        if section.kind == "train" and metric != quality.UNKNOWN and _asked(section.frame):
+            groups.setdefault(metric.key, []).append(section)
     return [_over(metric, parts) for metric, parts in groups.items()]
 
 
@@ -38,6 +39,13 @@ def _over(metric, parts):
     frame = pd.concat([part.frame.assign(part=part.name) for part in parts])
     title = f"What attention adds on {frames.devices(frame)}"
     return Section("contribution", f"attention-adds-{metric}", title, frame)
+
+
+def _asked(frame):
+    """Whether models differ by attention alone: where all channels of a step are forecast at
+    positions ahead, a block without attention is not given the past at all."""
+    mixed = findings.column(frame, "config.task_args.mixed").eq(True).any()
+    return not mixed and bool(_pairs(frame["label"]))
 
 
 def _pairs(labels):

@@ -148,7 +148,7 @@ def _beside(section, text, metric):
             here = {key: values[frame["config.n"] == n] for key, values in found.items()}
             scores = {key: pd.to_numeric(values).mean() for key, values in here.items()}
             rules = {words: scores}
-            if name == MAJORITY:
+            if name == MAJORITY and not math.isnan(scores[metric.key]):
                 rules[f"{words}, of that class"] = quality.of_one_class(scores[metric.key])
             for words_of, values in rules.items():
                 line = {"label": words_of, "n": n, "status": "no model", "records": ids}

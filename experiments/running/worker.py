@@ -15,6 +15,7 @@ from pathlib import Path
 from types import ModuleType
 
 from experiments.running import progress
+from experiments.tasks import data
 
 # a kind is a module with `run_point(point, out) -> metrics`, and where they make sense
 # `check_point(point)` (ValueError), `objections(point) -> list of reasons`,
@@ -58,6 +59,8 @@ def perform(point: dict, out: Path, mesh: dict | None = None) -> dict:
         module = kind_module(point["kind"])
         spread = (mesh,) if hasattr(module, "check_mesh") else ()
         metrics = module.run_point(point, out, *spread)
+    except data.AbsentError as error:
+        return outcome("absent", error.brief)
     except MemoryError as error:
         return outcome("oom", _line(error))
     except FloatingPointError as error:

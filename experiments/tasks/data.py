@@ -29,8 +29,12 @@ class AbsentError(ValueError):
     is so on any machine."""
 
     def __init__(self, message: str, brief: str):
-        super().__init__(message)
+        # both, so that it can be pickled
+        super().__init__(message, brief)
         self.brief = brief
+
+    def __str__(self):
+        return self.args[0]
 
 
 def has(dataset: str, name: str) -> bool:

@@ -17,7 +17,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 
 from attention_zoo import sharding
 from experiments.running.worker import kind_module
-from experiments.tasks import Task
+from experiments.tasks import Task, data
 
 DEFAULT = {"data": -1, "sequence": 1, "model": 1}
 # of a batch's arrays
@@ -54,6 +54,9 @@ def check_points(points: Iterable[Mapping], asked: Mapping[str, int]) -> None:
             )
         try:
             module.check_mesh(point, asked)
+        except data.AbsentError:
+            # a row of the results says so
+            continue
         except ValueError as error:
             raise ValueError(f"point {where}: {error}") from error
 

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 from flax import nnx
 
-from attention_zoo import model
+from attention_zoo import model_config
 from experiments.tasks import Task
 from experiments.training import fields, networks
 
@@ -73,7 +73,7 @@ def _step(c, config):
     """Of a step that trains: its FLOPs, the bytes it holds, and how many FLOPs of a matrix product
     it waits for memory."""
     tokens = c["batch"] * config.positions_of(c["n"])
-    if not isinstance(config, model.TransformerConfig):
+    if not isinstance(config, model_config.TransformerConfig):
         network = nnx.eval_shape(lambda: networks.make(config, rngs=nnx.Rngs(0)))
         weights = sum(x.size for x in jax.tree.leaves(nnx.state(network)))
         return 6 * weights * tokens, 16 * weights, 0
