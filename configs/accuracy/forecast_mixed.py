@@ -11,7 +11,7 @@ block and start from the mean of the look-back: they are here with that and with
 attention and none, which sees nothing of the past but through means: the floor, and no measure of
 what attention adds.
 small: ETTh1, width 32, 3 seeds at horizon 96 and one seed beyond. medium: all series, width 128, 3
-seeds, 6.5 hours of a GPU at most by estimate, not yet run. full: width 512, 3 seeds.
+seeds, not yet run. full: width 512, 3 seeds.
 """
 
 from configs import accuracy
