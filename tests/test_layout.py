@@ -137,7 +137,7 @@ def test_a_row_of_experiments_counts_the_configs_it_links_to():
         # a folder has the experiment's name, which may be another than the file's, or two files'
         (
             row("[forecast_mixed](configs/accuracy/forecast_mixed.py)", ""),
-            "[89 ok of 90 points](results/accuracy-forecast-mixed), 2.4 core-hours |",
+            "[all 90 points](results/accuracy-forecast-mixed), 2.7 core-hours |",
         ),
         (row("[accelerator](configs/accelerator.py)", ""), "| an hour | |"),
     ):
