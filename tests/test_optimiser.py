@@ -73,7 +73,7 @@ def test_buffers_get_no_gradient_and_no_decay(monkeypatch):
     fake = train.dataclasses.replace(
         full, init=lambda rng, dims: frozen, apply=apply, frozen=frozenset(frozen)
     )
-    monkeypatch.setattr(train.model.registry, "make", lambda name, **hparams: fake)
+    monkeypatch.setattr(zoo.registry, "make", lambda name, **hparams: fake)
     before, after, _ = one_step(warmup=0)
     assert jax.tree.leaves(before["buffers"])
     for x, y in zip(*(jax.tree.leaves(s["buffers"]) for s in (before, after)), strict=True):
@@ -91,7 +91,7 @@ def test_a_moved_buffer_is_kept(monkeypatch):
         frozen=frozenset({"count"}),
         apply=lambda params, *arrays, **kwargs: full.apply({}, *arrays, **kwargs),
     )
-    monkeypatch.setattr(train.model.registry, "make", lambda name, **hparams: fake)
+    monkeypatch.setattr(zoo.registry, "make", lambda name, **hparams: fake)
     for parts, moves in ((1, 1.0), (3, 3.0)):
         _, after, _ = one_step(microbatches=parts)
         assert [float(x) for x in jax.tree.leaves(after["buffers"])] == [moves]
