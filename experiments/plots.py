@@ -7,28 +7,16 @@ from experiments.analysis import findings, fits, frames
 from experiments.analysis.frames import Section
 from experiments.figures import canvas, frontier, palette, quality_plots
 from experiments.figures.canvas import Drawing
-from experiments.figures.palette import INK, MUTED
+from experiments.figures.palette import INK
 from experiments.reporting import (
     closing,
     contribution,
     crossovers,
     decoding_report,
+    growth,
     horizons,
     lookback,
     shares,
-)
-
-SCALING = (
-    ("flops_counted", "FLOPs counted"),
-    ("bytes_compiled", "Memory, compiled"),
-    ("bytes_measured", "Memory, measured peak"),
-    ("seconds", "Time"),
-)
-# the panel that is drawn once more with these alone named, where there are others
-MAIN_PANEL = ("forward", "seconds", "Time")
-MAIN = (
-    *("full", "full chunked", "local", "bigbird", "lsh", "routing", "linformer", "nystrom"),
-    *("linear", "performer", "fourier", "recurrent"),
 )
 
 
@@ -37,39 +25,26 @@ def draw(
 ) -> list[Drawing]:
     """Every figure of a section; one with no number to show is left out."""
     with matplotlib.rc_context(canvas.RC):
-        if section.kind == "kernel":
-            return scaling(section, octaves=octaves, start=start)
+        if section.kind in FITTED:
+            return FITTED[section.kind](section, octaves=octaves, start=start)
         return DRAW[section.kind](section, curves)
 
 
-def scaling(section: Section, *, octaves: float, start: int | None) -> list[Drawing]:
+def scaling(section: Section, **fit) -> list[Drawing]:
     cells = frames.cells(section)
-    look = palette.styles(cells)
-    panels = [
-        (mode, key, words)
-        for mode in findings.MODES
-        for key, words in SCALING
-        if (findings.column(cells, key)[cells["mode"] == mode] > 0).any()
-    ]
-    drawings = [_overview(section, cells, panels, look)] if panels else []
-    if MAIN_PANEL in panels and not {*look} <= {*MAIN} and {*look} & {*MAIN}:
-        figure = _scaling_figure(section, *MAIN_PANEL, look, octaves, start, named=MAIN)
-        text = "Time of the forward pass against N; the other mechanisms are thin grey lines."
-        drawings.append(Drawing(f"{section.name}-main", text, figure))
-    for mode, key, words in panels:
-        figure = _scaling_figure(section, mode, key, words, look, octaves, start)
-        text = (
-            f"{words} of the {mode} pass against N, exponents fitted; ◇ cheaper than the best "
-            "exact attention from there on, x a failed point."
-        )
-        drawings.append(Drawing(f"{section.name}-{key.replace('_', '-')}-{mode}", text, figure))
-    return drawings + crossovers.draw(section)
+    panels = list(growth.measured(cells))
+    drawings = [_overview(section, cells, panels, palette.styles(cells))] if panels else []
+    return drawings + growth.draw(section, **fit) + crossovers.draw(section)
+
+
+def steps(section: Section, **fit) -> list[Drawing]:
+    return shares.draw(section) + growth.draw(section, **fit)
 
 
 def _overview(section, cells, panels, look):
     """All panels small, under one legend."""
     modes = [mode for mode in findings.MODES if any(mode == of for of, *_ in panels)]
-    keys = [(key, words) for key, words in SCALING if any(key == of for _, of, _ in panels)]
+    keys = [pair for pair in growth.QUANTITIES if any(pair[0] == of for _, of, _ in panels)]
     tall = 2.5 * len(modes) + 1.25
     figure = canvas.headed(section, "Everything at a glance", 3.1 * len(keys), tall)
     grid = figure.subplots(len(modes), len(keys), squeeze=False)
@@ -80,7 +55,7 @@ def _overview(section, cells, panels, look):
             for label, of_mode, curve in findings.curves(cells):
                 if of_mode == mode:
                     canvas.line(ax, curve, findings.column(curve, key), look[label])
-                    failed += _failed(curve, look[label])
+                    failed += growth.failed(curve, look[label])
             canvas.axes(ax, cells.n, key, ticks=5)
             canvas.failures(ax, failed)
     labels = dict.fromkeys(label for label, _, _ in findings.curves(cells))
@@ -90,65 +65,6 @@ def _overview(section, cells, panels, look):
     )
     text = "Everything at a glance; the figures that follow add exponents and crossings."
     return Drawing(f"{section.name}-overview", text, figure)
-
-
-def _failed(curve, style):
-    return [(row.n, row.word, style) for row in curve.itertuples() if row.word != "ok"]
-
-
-def _scaling_figure(section, mode, key, words, look, octaves, start, named=None):
-    """Labels beside their curves; of those that are not `named` a thin grey line without."""
-    shown = look if named is None else {*look} & {*named}
-    figure, ax = canvas.page(section, f"{words}, {mode}", labels=len(shown))
-    cells, exact = frames.cells(section), findings.exact_labels(section)
-    found, failed = [], []
-    for label, of_mode, curve in findings.curves(cells):
-        if of_mode != mode:
-            continue
-        y = findings.column(curve, key).where(lambda y: y > 0)
-        if label not in shown:
-            ax.plot(curve.n, y, color=MUTED, alpha=0.35, lw=0.9, zorder=1)
-            continue
-        failed += _failed(curve, look[label])
-        end = canvas.line(ax, curve, y, look[label], spread=key == "seconds")
-        if end is None:
-            continue
-        fit = fits.exponent(curve.n, y, octaves=octaves, start=start)
-        per_log = None
-        if fits.has_log(curve.mechanism.iloc[0]) and not key.startswith("bytes"):
-            per_log = fits.exponent(curve.n, y, octaves=octaves, start=start, per_log=True)
-        met = findings.meeting(section, label, mode, key) if label not in exact else None
-        if met and met.at:
-            canvas.crossing(ax, met.at, fits.interpolate(curve.n, y, met.at), look[label].color)
-        found.append((label, end, fit, per_log, met))
-    known = [(fit.low, fit.high) for _, _, fit, _, _ in found if fit]
-    common = max(set(known), key=lambda pair: (known.count(pair), pair)) if known else None
-    canvas.axes(ax, cells.n[cells["mode"] == mode], key)
-    canvas.failures(ax, failed)
-    ends = [
-        (*end, _end_text(label, fit, per_log, met, common), look[label].color)
-        for label, end, fit, per_log, met in found
-    ]
-    heading = f"fit over N = {common[0]:,} to {common[1]:,}" if common else "too few points to fit"
-    if any(fit and (fit.low, fit.high) != common for _, _, fit, _, _ in found):
-        heading += "\n* over its own longest N"
-    if any(met and met.at for *_, met in found):
-        heading += "\n◇ cheaper than the best\n   exact attention from N"
-    if named is not None:
-        heading += "\ngrey: the other mechanisms"
-    canvas.end_labels(ax, ends, heading)
-    return figure
-
-
-def _end_text(label, fit, per_log, met, common):
-    text = f"{label}  " + (rf"$N^{{{fit.exponent:.2f}}}$" if fit else "")
-    if per_log:
-        text += rf" or $N^{{{per_log.exponent:.2f}}}\log N$"
-    if fit and (fit.low, fit.high) != common:
-        text += "*"
-    if met and met.at:
-        text += f", ◇ {met.at:,.0f}"
-    return text
 
 
 def reordering(section: Section, _) -> list[Drawing]:
@@ -178,7 +94,7 @@ def _reorder_panel(ax, panel, key, what, predicted):
     for order, words in (("qk_v", "(qk)v"), ("q_kv", "q(kv)")):
         curve, look = panel[panel.order == order].sort_values("n"), palette.style(order)
         if key == "seconds":
-            failed += _failed(curve, look)
+            failed += growth.failed(curve, look)
         end = canvas.line(ax, curve, findings.column(curve, key), look, spread=key == "seconds")
         if end:
             ends.append((*end, words, look.color))
@@ -197,6 +113,8 @@ def _reorder_panel(ax, panel, key, what, predicted):
     canvas.end_labels(ax, ends, heading)
 
 
+# of what exponents are fitted
+FITTED = {"kernel": scaling, "step": steps}
 DRAW = {
     "reorder": reordering,
     "train": quality_plots.draw,
@@ -205,7 +123,6 @@ DRAW = {
     "lookback": lookback.draw,
     "contribution": contribution.draw,
     "grid": lambda section, curves: [],
-    "step": lambda section, curves: shares.draw(section),
     "decoding": lambda section, curves: decoding_report.draw(section),
     "fidelity": lambda section, curves: frontier.draw(section),
     **{kind: lambda section, curves: [] for kind in ("numbers", "compiled", "sharding", "plan")},

@@ -4,7 +4,7 @@ import jax
 import pytest
 
 from experiments import report
-from experiments.analysis import frames, reading
+from experiments.analysis import findings, frames, reading
 from experiments.kinds import whole_step
 from experiments.measuring import flops
 from experiments.reporting import shares
@@ -121,9 +121,9 @@ def test_the_sweep_covers_every_mechanism():
     assert patched == {"full, patches of 16", "linear, patches of 16"}
 
 
-def step_record(label, n, attention):
+def step_record(mechanism, n, attention, **changes):
     """Of a step whose rest takes n, in FLOPs and nanoseconds."""
-    config = {**POINT, "label": label, "mechanism": label, "hparams": {}, "n": n}
+    config = {**POINT, "label": mechanism, "mechanism": mechanism, "hparams": {}, "n": n} | changes
     metrics = {"flops_counted": n + attention, "flops_counted_rest": n}
     metrics |= {"seconds": (n + 2 * attention) * 1e-9, "seconds_rest": n * 1e-9}
     return synthetic.record(config, metrics)
@@ -151,6 +151,23 @@ def test_the_report_shows_shares(published, tmp_path):
     out = tmp_path / "out"
     assert report.main([str(published), "--out", str(out), "--figures", "svg"]) == 0
     names = {path.name for path in out.iterdir()}
-    assert {"steps.md", "steps-half.md", "steps-flops-counted.svg", "steps-seconds.svg"} <= names
+    shown = {
+        f"steps-{key}-{of}.svg" for key in ("flops-counted", "seconds") for of in ("share", "step")
+    }
+    assert {"steps.md", "steps-half.md"} | shown <= names
     assert "no room" in (out / "steps.md").read_text()
     assert "full is half of a training step" in (out / "index.html").read_text()
+
+
+def test_a_step_grows_beside_the_others_and_patches_are_no_exact_attention(tmp_path):
+    patched = {"label": "patched", "model": PATCHED["model"]}
+    records = [step_record("full", n, n * n / 1000) for n in (64, 128, 256)]
+    records += [step_record("full", n, n * n / 1000, **patched) for n in (64, 128, 256)]
+    records += [step_record("linear", n, 2e6 / n**2) for n in (64, 128, 256)]
+    (section,) = frames.sections(reading.read([synthetic.write(tmp_path, records)]).frame)
+    assert findings.exact_labels(section) == ["full"]
+    assert findings.passes(section.cells) == [None]
+    # n² / 1000 = 2,000,000 / n² at 211
+    met = findings.meeting(section, "linear", None, "flops_counted")
+    assert (met.low, met.high) == (128, 256)
+    assert findings.meeting(section, "patched", None, "flops_counted").at is None

@@ -75,7 +75,7 @@ def exponents(cells: pd.DataFrame, *, octaves: float = 3, start: int | None = No
     return rows
 
 
-def meeting(section: Section, label: str, mode: str, key: str) -> fits.Crossing | None:
+def meeting(section: Section, label: str, mode: str | None, key: str) -> fits.Crossing | None:
     """Where `label` becomes cheaper than the best exact attention; None where one of them has no
     such number.
 
@@ -98,10 +98,21 @@ def meeting(section: Section, label: str, mode: str, key: str) -> fits.Crossing 
     return met
 
 
-def rows_of(section: Section, labels: list[str], mode: str) -> pd.DataFrame:
+def passes(cells: pd.DataFrame) -> list[str | None]:
+    """The passes that there are; of what has none, as a training step, [None]."""
+    if "mode" not in cells:
+        return [None]
+    return [mode for mode in MODES if (cells["mode"] == mode).any()]
+
+
+def of_pass(cells: pd.DataFrame, mode: str | None) -> pd.DataFrame:
+    return cells if mode is None else cells[cells["mode"] == mode]
+
+
+def rows_of(section: Section, labels: list[str], mode: str | None) -> pd.DataFrame:
     """Their cells of a pass."""
-    cells = section.cells
-    return cells[cells.label.isin(labels) & (cells["mode"] == mode)]
+    cells = of_pass(section.cells, mode)
+    return cells[cells.label.isin(labels)]
 
 
 def cheapest(cells: pd.DataFrame, key: str) -> pd.DataFrame:
@@ -119,10 +130,12 @@ def quantity(cells: pd.DataFrame, key: str) -> pd.Series:
 
 
 def exact_labels(section: Section) -> list[str]:
-    """Full attention of scaled dot products, by whatever implementation."""
+    """Full attention of scaled dot products, by whatever implementation, between all N: not between
+    patches of them."""
     frame = section.frame
     score = column(frame, "config.hparams.score")
     usual = score.isna() | (score == USUAL_SCORE)
+    usual &= column(frame, "config.model.patch").isna()
     return sorted(frame.label[(column(frame, "config.mechanism") == EXACT) & usual].unique())
 
 
@@ -133,12 +146,12 @@ def baseline_label(cells: pd.DataFrame) -> str | None:
 
 
 def curves(cells: pd.DataFrame):
-    """(label, mode, rows by N), forward before train, full before the others."""
+    """(label, pass, rows by N), forward before train, full before the others."""
     baseline = baseline_label(cells)
     labels = sorted(cells.label.unique(), key=lambda label: (label != baseline, label))
-    for mode in MODES:
+    for mode in passes(cells):
         for label in labels:
-            curve = cells[(cells.label == label) & (cells["mode"] == mode)]
+            curve = of_pass(cells[cells.label == label], mode)
             if len(curve):
                 yield label, mode, curve.sort_values("n")
 

@@ -108,17 +108,18 @@ def orders(sections, _) -> dict:
 def steps(sections, _) -> dict:
     rows, styles = [], {}
     keys = [f"{key}_share" for key in shares.QUANTITIES]
+    whole = {"seconds": "time", "bytes_compiled": "memory, compiled", "flops_counted": "FLOPs"}
     for section, facets in _of(sections, "step"):
         cells = shares.cells(section)
         styles |= _styles(cells)
         for row in cells.to_dict("records"):
             row |= {key: 100 * row[key] for key in keys}
-            rows.append(_row(row, facets, [*keys, "seconds"]))
+            rows.append(_row(row, facets, [*keys, *whole]))
     axes = [
         {"key": key, "label": f"% of the step's {words}", "log": False}
         for key, words in zip(keys, shares.QUANTITIES.values(), strict=True)
     ]
-    axes.append(_axis("seconds", "time of the step"))
+    axes += [_axis(key, f"{words} of the step") for key, words in whole.items()]
     words = "Attention's part of a training step of the whole transformer."
     return _chart("steps", "Attention's part", words, (DEVICE, SETTING), [N], axes, rows, styles)
 

@@ -1,4 +1,4 @@
-"""Sections of kind step -> attention's share of a training step: table, figures, headlines.
+"""Sections of kind step -> attention's share of a training step: tables, figures, headlines.
 
 Imports no jax. A share is 1 - rest / whole, with the rest measured in the same process.
 """
@@ -112,7 +112,7 @@ def _share_figure(section, rows, key, words, look):
     canvas.failures(ax, failed)
     canvas.end_labels(ax, ends, f"at N = {rows.n.max():,}, or the last had")
     text = f"Attention's part of a training step's {words} against N; the line is half of it."
-    return Drawing(f"{section.name}-{key.replace('_', '-')}", text, figure)
+    return Drawing(f"{section.name}-{key.replace('_', '-')}-share", text, figure)
 
 
 def lines(section: Section):

@@ -1,0 +1,123 @@
+"""Sections -> quantities against N, log-log: exponents fitted, crossings with exact attention.
+
+Imports no jax. Of kernels a figure a pass; of training steps, which have no passes, one.
+"""
+
+from collections.abc import Collection
+
+from experiments.analysis import findings, fits, frames
+from experiments.analysis.frames import Section
+from experiments.figures import canvas, palette
+from experiments.figures.canvas import Drawing
+from experiments.figures.palette import MUTED
+
+QUANTITIES = (
+    ("flops_counted", "FLOPs counted"),
+    ("bytes_compiled", "Memory, compiled"),
+    ("bytes_measured", "Memory, measured peak"),
+    ("seconds", "Time"),
+)
+# what a crowded figure is drawn once more with, these alone named
+MAIN = (
+    *("full", "full chunked", "local", "bigbird", "lsh", "routing", "linformer", "nystrom"),
+    *("linear", "performer", "fourier", "recurrent"),
+    *("full, patches of 16", "linear, patches of 16"),
+)
+# of what a caption speaks
+CALL = "the {mode} pass"
+STEP = "a training step of the whole transformer"
+
+
+def draw(section: Section, *, octaves: float = 3, start: int | None = None) -> list[Drawing]:
+    """A figure a pass and quantity that has a number; before them that of the first pass's time
+    with the mechanisms of MAIN alone named, where there are others."""
+    cells = frames.cells(section)
+    look = palette.styles(cells)
+    main, panels, drawings = findings.passes(cells)[0], list(measured(cells)), []
+    fit = {"octaves": octaves, "start": start}
+    if (main, "seconds", "Time") in panels and not {*look} <= {*MAIN} and {*look} & {*MAIN}:
+        figure = _figure(section, main, "seconds", "Time", look, named=MAIN, **fit)
+        text = f"Time of {_of(main)} against N; the other mechanisms are thin grey lines."
+        drawings.append(Drawing(f"{section.name}-main", text, figure))
+    for mode, key, words in panels:
+        figure = _figure(section, mode, key, words, look, **fit)
+        text = (
+            f"{words} of {_of(mode)} against N, exponents fitted; ◇ cheaper than the best exact "
+            "attention from there on, x a failed point."
+        )
+        name = "-".join([section.name, key.replace("_", "-"), mode or "step"])
+        drawings.append(Drawing(name, text, figure))
+    return drawings
+
+
+def measured(cells):
+    """(pass, key, words) of what has a number in some cell; the pass of steps is None."""
+    for mode in findings.passes(cells):
+        for key, words in QUANTITIES:
+            if (findings.column(findings.of_pass(cells, mode), key) > 0).any():
+                yield mode, key, words
+
+
+def failed(curve, style) -> list[tuple]:
+    """(N, what befell it, style) of each failed point of a curve."""
+    return [(row.n, row.word, style) for row in curve.itertuples() if row.word != "ok"]
+
+
+def _of(mode):
+    return CALL.format(mode=mode) if mode else STEP
+
+
+def _figure(section, mode, key, words, look, octaves, start, named: Collection | None = None):
+    """Labels beside their curves; of those that are not `named` a thin grey line without."""
+    shown = look if named is None else {*look} & {*named}
+    title = f"{words}, {mode or 'training step'}"
+    figure, ax = canvas.page(section, title, labels=len(shown))
+    cells, exact = frames.cells(section), findings.exact_labels(section)
+    found, missing = [], []
+    for label, of_mode, curve in findings.curves(cells):
+        if of_mode != mode:
+            continue
+        y = findings.column(curve, key).where(lambda y: y > 0)
+        if label not in shown:
+            ax.plot(curve.n, y, color=MUTED, alpha=0.35, lw=0.9, zorder=1)
+            continue
+        missing += failed(curve, look[label])
+        end = canvas.line(ax, curve, y, look[label], spread=key == "seconds")
+        if end is None:
+            continue
+        fit = fits.exponent(curve.n, y, octaves=octaves, start=start)
+        per_log = None
+        if fits.has_log(curve.mechanism.iloc[0]) and not key.startswith("bytes"):
+            per_log = fits.exponent(curve.n, y, octaves=octaves, start=start, per_log=True)
+        met = findings.meeting(section, label, mode, key) if label not in exact else None
+        if met and met.at:
+            canvas.crossing(ax, met.at, fits.interpolate(curve.n, y, met.at), look[label].color)
+        found.append((label, end, fit, per_log, met))
+    known = [(fit.low, fit.high) for _, _, fit, _, _ in found if fit]
+    common = max(set(known), key=lambda pair: (known.count(pair), pair)) if known else None
+    canvas.axes(ax, findings.of_pass(cells, mode).n, key)
+    canvas.failures(ax, missing)
+    ends = [
+        (*end, _end_text(label, fit, per_log, met, common), look[label].color)
+        for label, end, fit, per_log, met in found
+    ]
+    heading = f"fit over N = {common[0]:,} to {common[1]:,}" if common else "too few points to fit"
+    if any(fit and (fit.low, fit.high) != common for _, _, fit, _, _ in found):
+        heading += "\n* over its own longest N"
+    if any(met and met.at for *_, met in found):
+        heading += "\n◇ cheaper than the best\n   exact attention from N"
+    if named is not None:
+        heading += "\ngrey: the other mechanisms"
+    canvas.end_labels(ax, ends, heading)
+    return figure
+
+
+def _end_text(label, fit, per_log, met, common):
+    text = f"{label}  " + (rf"$N^{{{fit.exponent:.2f}}}$" if fit else "")
+    if per_log:
+        text += rf" or $N^{{{per_log.exponent:.2f}}}\log N$"
+    if fit and (fit.low, fit.high) != common:
+        text += "*"
+    if met and met.at:
+        text += f", ◇ {met.at:,.0f}"
+    return text
