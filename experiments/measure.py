@@ -10,7 +10,7 @@ import functools
 import math
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -34,6 +34,23 @@ MEMORY_OPTIONS = {
 
 def measure(fn: Callable, args: tuple, *, repeats: int, budget: float = 10.0) -> dict:
     """Metrics of the compiled `fn(*args)`; `repeats` and `budget` as of `sample`."""
+    (metrics,) = side_by_side([(fn, args)], repeats=repeats, budget=budget)
+    return metrics
+
+
+def side_by_side(
+    programs: Sequence[tuple[Callable, tuple]], *, repeats: int, budget: float = 10.0
+) -> list[dict]:
+    """Metrics of each (fn, args), timed by turns: what slows the machine for a moment slows all of
+    them, and their ratios hold. `budget` is for one of them."""
+    ready = [_ready(fn, args) for fn, args in programs]
+    runs = [(run, once) for run, once, _ in ready]
+    times = by_turns(runs, repeats=repeats, budget=budget * len(runs))
+    return [facts | _spread(of) for (_, _, facts), of in zip(ready, times, strict=True)]
+
+
+def _ready(fn, args):
+    """(call, seconds of one, metrics that need no more of them)."""
     traced = jax.jit(fn).trace(*args)
     counts = flops.count_jaxpr(traced.jaxpr)
     exact = not counts.unknown_loops and not counts.uncounted
@@ -48,41 +65,51 @@ def measure(fn: Callable, args: tuple, *, repeats: int, budget: float = 10.0) ->
     start = time.perf_counter()
     _, grown = peak_growth(lambda: compiled(*args))
     once = time.perf_counter() - start
-    times = sample(lambda: compiled(*args), once, repeats=repeats, budget=budget)
-    quartiles = statistics.quantiles(times, n=4, method="inclusive")
-    return {
+    facts = {
         "flops_counted": counts.flops if exact else None,
         "flops_xla": _flops_xla(compiled),
         "flops_elementwise": counts.elementwise + counts.transcendental + counts.reduction,
         "bytes_compiled": bytes_of(lowered, compiled),
         "bytes_measured": grown if jax.default_backend() == "cpu" else first_grown,
-        "seconds": quartiles[1],
-        "seconds_q1": quartiles[0],
-        "seconds_q3": quartiles[2],
-        "repeats": len(times),
         "compile_seconds": compile_seconds,
         "gemm_seconds": gemm_seconds(counts.flops) if exact else None,
     }
+    return lambda: compiled(*args), once, facts
+
+
+def _spread(times):
+    q1, median, q3 = statistics.quantiles(times, n=4, method="inclusive")
+    found = {"seconds": median, "seconds_q1": q1, "seconds_q3": q3}
+    return found | {"repeats": len(times)}
 
 
 def sample(run: Callable, once: float, *, repeats: int, budget: float) -> list[float]:
-    """Seconds a call: `repeats` samples, then up to MOST_REPEATS until they are settled; after
-    `budget` seconds none but the LEAST_REPEATS.
+    """Seconds a call, of what is warm and takes about `once`; the rest as of `by_turns`."""
+    (times,) = by_turns([(run, once)], repeats=repeats, budget=budget)
+    return times
 
-    `run` is warm and takes about `once`; short calls are put together to a sample.
+
+def by_turns(
+    runs: Sequence[tuple[Callable, float]], *, repeats: int, budget: float
+) -> list[list[float]]:
+    """Seconds a call of each (warm call, about what it takes), one of each in turn: `repeats`
+    samples, then up to MOST_REPEATS until all are settled; after `budget` seconds none but the
+    LEAST_REPEATS. Short calls are put together to a sample.
     """
     start = time.perf_counter()
-    calls = max(1, min(1000, round(SAMPLE_SECONDS / max(once, 1e-9))))
-    times = []
-    while len(times) < LEAST_REPEATS or (
-        (len(times) < repeats or _unsettled(times)) and time.perf_counter() - start <= budget
+    calls = [max(1, min(1000, round(SAMPLE_SECONDS / max(once, 1e-9)))) for _, once in runs]
+    times = [[] for _ in runs]
+    while len(times[0]) < LEAST_REPEATS or (
+        (len(times[0]) < repeats or any(map(_unsettled, times)))
+        and time.perf_counter() - start <= budget
     ):
-        begin = time.perf_counter()
-        for _ in range(calls):
-            out = run()
-        jax.block_until_ready(out)
-        times.append((time.perf_counter() - begin) / calls)
-        del out
+        for (run, _), count, mine in zip(runs, calls, times, strict=True):
+            begin = time.perf_counter()
+            for _ in range(count):
+                out = run()
+            jax.block_until_ready(out)
+            mine.append((time.perf_counter() - begin) / count)
+            del out
     return times
 
 

@@ -166,6 +166,24 @@ def test_samples_are_taken_until_they_are_settled_or_time_is_up(
     assert len(measure.sample(run, 1.0, repeats=repeats, budget=budget)) == count
 
 
+def test_samples_of_several_are_taken_by_turns(monkeypatch):
+    """What slows the machine from some moment on slows as many samples of each."""
+    now, order = [0.0], []
+
+    def program(name, seconds):
+        def run():
+            order.append(name)
+            now[0] += seconds * (10 if len(order) > 6 else 1)
+
+        return run, seconds
+
+    monkeypatch.setattr(measure, "time", types.SimpleNamespace(perf_counter=lambda: now[0]))
+    runs = [program("whole", 3.0), program("rest", 1.0)]
+    whole, rest = measure.by_turns(runs, repeats=6, budget=1000.0)
+    assert order[:12] == ["whole", "rest"] * 6
+    assert [w / r for w, r in zip(whole, rest, strict=True)] == pytest.approx([3] * len(rest))
+
+
 GROWTH = """
 import jax, jax.numpy as jnp
 from experiments import measure

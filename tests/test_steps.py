@@ -121,6 +121,19 @@ def test_the_sweep_covers_every_mechanism():
     assert patched == {"full, patches of 16", "linear, patches of 16"}
 
 
+def test_the_steps_of_digits_are_of_the_models_that_are_trained():
+    def models(name):
+        points = configuration.points(*configuration.load(name), checked=False)
+        return {
+            (p["label"], p["n"], p["batch"], str(p["hparams"]), p["model"].get("ff"))
+            for p in points
+        }
+
+    steps, trained = models("steps_digits"), models("accuracy/fsdd:small")
+    assert trained < steps
+    assert {(label, n) for label, n, *_ in steps - trained} == {("full", 4096), ("full", 10_504)}
+
+
 def step_record(mechanism, n, attention, **changes):
     """Of a step whose rest takes n, in FLOPs and nanoseconds."""
     config = {**POINT, "label": mechanism, "mechanism": mechanism, "hparams": {}, "n": n} | changes

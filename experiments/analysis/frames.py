@@ -36,8 +36,9 @@ SETTINGS = {
     "reorder": ("env.device", "config.dtype", "config.batch", "config.heads"),
     "train": TRAINING,
     "grid": ("env.device", *TRAINING),
+    # not by `ff`, which evens out what mechanisms have of parameters
     "step": ("env.device", "config.dtype", "config.batch", "config.model.width",
-             "config.model.depth", "config.model.heads", "config.model.ff"),
+             "config.model.depth", "config.model.heads"),
     "decoding": ("env.device", "config.dtype", "config.batch", "config.model.width",
                  "config.model.depth", "config.model.heads", "config.model.ff"),
     "fidelity": ("env.device", "config.dtype", "config.batch", "config.heads", "config.head_dim",

@@ -18,7 +18,7 @@ import attention_zoo as zoo
 from attention_zoo import ops
 from attention_zoo.types import Mechanism
 from experiments import tasks
-from experiments.measure import measure
+from experiments.measure import side_by_side
 from experiments.tasks import drawn, labelled
 from experiments.training import fields, networks, steps
 
@@ -58,8 +58,8 @@ def predict(point: Mapping) -> dict:
 
 def run_point(point: Mapping, out: Path) -> dict:
     limits = {"repeats": point["repeats"], "budget": point.get("budget", 10.0)}
-    whole = measure(*program(point), **limits)
-    rest = measure(*program(point, attention=False), **limits)
+    programs = program(point), program(point, attention=False)
+    whole, rest = side_by_side(programs, **limits)
     return whole | {f"{name}_rest": rest[name] for name in APART}
 
 
