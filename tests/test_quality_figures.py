@@ -4,7 +4,7 @@ import pytest
 
 from experiments import plots
 from experiments.analysis import frames, reading
-from experiments.figures import palette, ranking
+from experiments.figures import learning, palette, ranking
 from tests import synthetic_records as synthetic
 from tests import synthetic_training as training
 from tests.synthetic_training import sections
@@ -19,8 +19,8 @@ def test_figures_of_every_kind(tmp_path):
     names = [drawing.name for drawing in plots.draw(section, found.curves)]
     assert names == ["mqar-by-n", "mqar-frontier", "mqar-speed", "mqar-curves"]
     assert plots.draw(grid, found.curves) == []
-    learning = plots.draw(section, found.curves)[-1].figure
-    scores, losses = learning.axes[0], learning.axes[len(learning.axes) // 2]
+    figure = plots.draw(section, found.curves)[-1].figure
+    scores, losses = figure.axes[0], figure.axes[len(figure.axes) // 2]
     assert losses.get_ylabel() == "loss, nats"
     assert len(losses.lines) == len(scores.lines) > 0
 
@@ -109,3 +109,32 @@ def test_curves_that_would_cover_each_other_have_a_panel_each(tmp_path, models, 
     words = [text.get_text() for text in drawing.figure.texts]
     assert any("beyond the axis: last value 5.000" in text for text in words)
     assert any("dashed: a period before 0.500" in text for text in words)
+
+
+@pytest.mark.parametrize(("models", "lengths"), [(6, 1), (7, 1), (7, 3)])
+def test_learning_curves_of_many_models_have_a_panel_each(tmp_path, models, lengths):
+    labels = ["full", *sorted({*palette.TABLE} - {"full"})[: models - 1]]
+    records = [
+        training.train(label, n, seed, 0.5, task="mqar")
+        for label in labels
+        for n in (64, 128, 256)[:lengths]
+        for seed in (0, 1)
+    ]
+    folder = synthetic.write(tmp_path / "in", records)
+    training.curves(folder, records)
+    read = reading.read([folder])
+    (section,) = frames.sections(read.frame)
+    drawn = {d.name: d.figure for d in plots.draw(section, read.curves)}
+    if models <= learning.FEW:
+        assert "mqar-losses" not in drawn
+        return
+    for name, lines in (("mqar-curves", 1), ("mqar-losses", 2)):
+        axes = [ax for ax in drawn[name].axes if ax.axison]
+        assert [ax.get_title(loc="left") for ax in axes] == labels
+        for ax, label in zip(axes, labels, strict=True):
+            own = [line for line in ax.lines if line.get_color() == palette.style(label).color]
+            assert len(own) == 2 * lines * lengths
+            assert len({line.get_alpha() for line in own}) == lengths
+            assert len(ax.lines) - len(own) == (2 * (models - 1) if lengths == 1 else 0)
+    words = [text.get_text() for text in drawn["mqar-curves"].texts]
+    assert any("N = 64; N = 128; N = 256" in text for text in words) == (lengths > 1)

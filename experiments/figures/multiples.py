@@ -1,4 +1,4 @@
-"""Many models against N: a panel each, where one bundle of curves could not be read."""
+"""Many models: a panel each, where one bundle of curves could not be read."""
 
 import textwrap
 
@@ -24,21 +24,12 @@ def draw(section, metric, rows, models, look) -> Drawing:
     beside = [row for row in known if low <= row["score"] <= high]
     notes = [f"the best at N = {n:,} first, with its score there; black: {REFERENCE}"]
     notes += _notes(metric, rows, models, beside, [row for row in known if row not in beside])
-    down = -(-len(labels) // COLUMNS)
-    top = 0.6 + 0.13 * len(notes)
-    tall = top + 0.4 + 1.4 * down
-    figure = canvas.headed(section, f"{metric.title} against N", 1.2 * canvas.WIDTH, tall)
-    figure.get_layout_engine().set(rect=(0, 0, 1, 1 - top / tall))
-    place = {"x": 0.09 / figure.get_figwidth(), "y": 1 - 0.55 / tall, "va": "top"}
-    figure.text(s="\n".join(notes), fontsize=7.5, color=MUTED, **place)
-    grid = figure.subplots(down, COLUMNS, sharex=True, sharey=True)
-    first = grid.flat[0]
+    figure, grid = panels(section, f"{metric.title} against N", len(labels), notes)
+    first = grid[0]
     canvas.axes(first, [row["n"] for row in models], None, ticks=3)
     canvas.score_axis(first, metric)
     first.set_ylim(low, high)
-    for ax in grid.flat[len(labels) :]:
-        ax.axis("off")
-    for ax, label in zip(grid.flat, labels, strict=False):
+    for ax, label in zip(grid, labels, strict=True):
         _bundle(ax, lines, label)
         _beside(ax, beside, label, labels, look[label])
         mine = [[row[key] or 0 for row in lines[label]] for key in ("n", "score", "stderr")]
@@ -50,8 +41,6 @@ def draw(section, metric, rows, models, look) -> Drawing:
         ax.set_title(f"{label}{end}", fontsize=8, color=look[label].color)
         ax.set(xlabel="", ylabel="")
         ax.tick_params(labelsize=7)
-    for ax in grid.flat[len(labels) - COLUMNS : len(labels)]:
-        ax.tick_params(labelbottom=True)
     figure.supylabel(f"{metric.header}, test split", fontsize=8)
     figure.supxlabel("N", fontsize=8)
     text = (
@@ -60,6 +49,23 @@ def draw(section, metric, rows, models, look) -> Drawing:
         "Bars are the standard error over seeds; dashed lines need no model; hollow: published."
     )
     return Drawing(f"{section.name}-by-n", text, figure)
+
+
+def panels(section, title, count, notes):
+    """(figure, [axes]): so many small panels of one scale, under a heading and notes below it."""
+    down = -(-count // COLUMNS)
+    top = 0.6 + 0.13 * len(notes)
+    tall = top + 0.4 + 1.4 * down
+    figure = canvas.headed(section, title, 1.2 * canvas.WIDTH, tall)
+    figure.get_layout_engine().set(rect=(0, 0, 1, 1 - top / tall))
+    place = {"x": 0.09 / figure.get_figwidth(), "y": 1 - 0.55 / tall, "va": "top"}
+    figure.text(s="\n".join(notes), fontsize=7.5, color=MUTED, **place)
+    grid = figure.subplots(down, COLUMNS, sharex=True, sharey=True, squeeze=False).ravel()
+    for ax in grid[count:]:
+        ax.axis("off")
+    for ax in grid[max(0, count - COLUMNS) : count]:
+        ax.tick_params(labelbottom=True)
+    return figure, list(grid[:count])
 
 
 def _limits(models):

@@ -13,16 +13,14 @@ from experiments.figures import (
     bubbles,
     canvas,
     confusions,
+    learning,
     multiples,
     palette,
     ranking,
 )
 from experiments.figures.canvas import Drawing
 from experiments.figures.palette import MUTED
-from experiments.tasks.metric import validation
 
-# of a classifier's learning curves: (key, how it is drawn, how that is called)
-LOSSES = (("train_loss", "--", "dashed on batches"), ("val_loss", "-", "solid on validation"))
 # published points of one N beyond which their names are left to the table
 NAMED = 6
 
@@ -41,7 +39,7 @@ def draw(section, curves: dict) -> list[Drawing]:
     if any(row.get("decode_state_bytes") for row in models):
         drawings.append(_frontier(section, metric, rows, models, look))
     drawings += _speed(section, metric, rows, look) if models else []
-    drawings += learning(section, metric, curves, look)
+    drawings += learning.draw(section, metric, curves, look)
     return drawings + attention_maps.draw(section) + confusions.draw(section, look)
 
 
@@ -189,52 +187,6 @@ def _speed(section, metric, rows, look):
         f"{metric.title} on the test split at N = {n:,}",
         f"score: {section.frame['config.task'].iloc[0]}, table 1",
     )
-
-
-def learning(section, metric, curves, look, by="config.n") -> list[Drawing]:
-    """A panel a value of the column `by`, a thin line a seed; [] where there are no curves. A score
-    that is no loss has the losses below it."""
-    metric = validation(metric)
-    frame, key, panels = section.frame, f"val_{metric.key}", {}
-    for row in frame.sort_values([by, "label", "id"]).itertuples():
-        points = [
-            point
-            for point in curves.get((row.id, str(frame["env.device"][row.Index])), [])
-            if all(isinstance(point.get(k), int | float) for k in ("step", key))
-        ]
-        if points:
-            n, at = int(frame["config.n"][row.Index]), frame[by][row.Index]
-            name = f"N = {n:,}" if by == "config.n" else f"{at}, N = {n:,}"
-            panels.setdefault(name, []).append((row.label, points))
-    if not panels:
-        return []
-    shown = {label for lines in panels.values() for label, _ in lines}
-    shown = sorted(shown, key=lambda label: (label != "full", label))
-    handles = [canvas.legend_entry(label, look[label]) for label in shown]
-    rows = 1 + metric.higher_is_better
-    figure, grid = canvas.panels(section, "Learning curves", [*panels], rows, handles)
-    for column, lines in zip(grid.T, panels.values(), strict=True):
-        for label, points in lines:
-            _curve(column[0], points, key, look[label], marker=look[label].marker)
-            for name, line, _ in LOSSES if rows > 1 else ():
-                _curve(column[1], points, name, look[label], ls=line)
-        column[-1].set_xlabel("step")
-    canvas.score_axis(grid[0][0], metric, "validation")
-    text = f"{metric.title} on the validation split while training, a line a seed."
-    if rows > 1:
-        grid[1][0].set_ylabel("loss, nats")
-        text += f" Below it the loss, {' and '.join(words for *_, words in LOSSES)}."
-    return [Drawing(f"{section.name}-curves", text, figure)]
-
-
-def _curve(ax, points, key, style, *, ls=None, marker=None):
-    """A thin line of what the points have of `key`, its end marked."""
-    found = [(point["step"], point[key]) for point in points if not missing(point.get(key))]
-    if found:
-        steps, y = zip(*found, strict=True)
-        ax.plot(steps, y, color=style.color, ls=ls or style.line, lw=1.2, alpha=0.9)
-        if marker:
-            ax.plot(steps[-1], y[-1], marker, color=style.color, ms=5)
 
 
 def heading(models, others, refused) -> str:

@@ -10,7 +10,7 @@ import pandas as pd
 from experiments.analysis import frames, published, quality
 from experiments.analysis.formats import Column, Table, missing
 from experiments.analysis.frames import Section
-from experiments.figures import bubbles, palette, quality_plots
+from experiments.figures import bubbles, learning, palette
 from experiments.figures.canvas import Drawing
 from experiments.reporting import quality_cells
 from experiments.reporting.quality_cells import mean_cell, mean_column
@@ -107,7 +107,7 @@ def draw(section: Section, curves: dict) -> list[Drawing]:
         f"Mean {metric.words} over {tasks}",
         "score: the mean of its five tasks",
     )
-    return drawings + quality_plots.learning(section, metric, curves, look, by="config.task")
+    return drawings + learning.draw(section, metric, curves, look, by="config.task")
 
 
 def over_tasks(section: Section) -> list[dict]:
