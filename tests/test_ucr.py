@@ -129,6 +129,9 @@ def test_ford_has_a_row_that_says_so_until_its_files_are_given(monkeypatch, tmp_
     later = {record["id"]: record for record in swept()}
     assert later == kept, "what is still absent keeps its row"
     mesh.check_points(points, {"model": 2})
+    misspelt = {**points[0], "model": {**points[0]["model"], "widht": 8}}
+    with pytest.raises(ValueError, match="model has no field 'widht'"):
+        configuration.check(misspelt)
     _give_ford(tmp_path)
     final = next(point for point in points if point["role"] == "final")
     assert sweep._waits(final, store), "for a grid whose files have come"

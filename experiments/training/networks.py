@@ -24,18 +24,30 @@ ARCHITECTURES = {
 }
 
 
+def architecture_of(point: Mapping) -> str:
+    """That which the point's model names. ValueError where there is none such, or where it has not
+    all of the model's fields: that can be said without the data."""
+    name = point["model"].get("architecture", "transformer")
+    if name not in ARCHITECTURES:
+        known = ", ".join(ARCHITECTURES)
+        raise ValueError(f"model.architecture must be one of {known}, got {name!r}")
+    fields = _fields(name)
+    for field in point["model"]:
+        if field not in fields | {"architecture"}:
+            raise ValueError(f"model has no field {field!r}; it has {', '.join(sorted(fields))}")
+    return name
+
+
+def _fields(architecture):
+    kind, _ = ARCHITECTURES[architecture]
+    return {field.name for field in dataclasses.fields(kind)}
+
+
 def config_of(point: Mapping, task: Task) -> Any:
     """What the point asks for, on the inputs and outputs of the task."""
-    asked = _hashable(point["model"])
-    architecture = asked.pop("architecture", "transformer")
-    if architecture not in ARCHITECTURES:
-        known = ", ".join(ARCHITECTURES)
-        raise ValueError(f"model.architecture must be one of {known}, got {architecture!r}")
-    kind, _ = ARCHITECTURES[architecture]
-    fields = {field.name for field in dataclasses.fields(kind)}
-    for name in asked:
-        if name not in fields:
-            raise ValueError(f"model has no field {name!r}; it has {', '.join(sorted(fields))}")
+    architecture, asked = architecture_of(point), _hashable(point["model"])
+    asked.pop("architecture", None)
+    (kind, _), fields = ARCHITECTURES[architecture], _fields(architecture)
     point_says = {name: _hashable(point[name]) for name in ("dtype", "mechanism", "hparams")}
     given = {"max_len": point["n"], **asked, **task.model, **point_says}
     if (asked.get("inputs"), given.get("inputs")) == ("patches", "continuous"):
