@@ -35,6 +35,8 @@ def test_a_row_is_a_look_back_and_what_was_published_for_it_stands_beside(tmp_pa
     assert "What is published differs: the published PatchTST has three layers" in table.caption
     # the same at both look-backs: of none
     assert rows["a period before", ""][2] == "0.5000"
+    # and so is the published one
+    assert rows["last value", ""][2:7] == ["5.0000", "1.295", "5.0000", "1.325", "Repeat"]
     assert next(iter(rows)) == ("full", "96")
     assert plots.draw(section, {}) == page.headlines(section) == []
 
@@ -93,7 +95,8 @@ def test_what_is_too_far_off_is_said_and_not_drawn(tmp_path):
     found = sections_of(tmp_path, training.forecasts())
     (section,) = [s for s in found if s.name == "forecast-ETTh1-96"]
     drawing = plots.draw(section, {})[0]
-    assert drawing.caption.endswith("Too far off to draw: last value 5.000.")
+    far = "last value 5.000, NLinear 0.374, Repeat 1.295"
+    assert drawing.caption.endswith(f"Too far off to draw: {far}.")
     (ax,) = drawing.figure.axes
     assert ax.get_ylim()[1] < 0.9
     texts = [text.get_text() for text in ax.texts]

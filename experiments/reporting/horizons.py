@@ -106,8 +106,9 @@ def _line(label, n, rows, figures):
     for row in rows:
         line |= mean_cell(f"h{row['at']}", row)
         for (model, mechanism, at), value in figures[row["at"]].items():
-            ours = label == model or (mechanism == line["mechanism"] and line["what"] == "model")
-            if ours and at == n:
+            ours = label in (model, mechanism) or mechanism == line["mechanism"]
+            # a rule is the same at every look-back
+            if ours and (at == n or line["what"] == "rule"):
                 line |= {f"p{row['at']}": value, "of": model}
     said = [f"{row['at']}: {row['status']}" for row in rows]
     alike = {row["status"] for row in rows}
