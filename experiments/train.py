@@ -43,7 +43,7 @@ def check_point(point: Mapping) -> None:
     """ValueError names the field that is wrong, or the data that are missing."""
     c = _resolve(point)
     fields.check(c)
-    networks.architecture_of(c)
+    networks.check_model(c)
     for stage, task in _stages(c):
         if not 0 <= stage["warmup"] <= stage["steps"]:
             warmup, length = stage["warmup"], stage["steps"]

@@ -114,8 +114,9 @@ def test_curves_that_would_cover_each_other_have_a_panel_each(tmp_path, models, 
 @pytest.mark.parametrize(("models", "lengths"), [(6, 1), (7, 1), (7, 3)])
 def test_learning_curves_of_many_models_have_a_panel_each(tmp_path, models, lengths):
     labels = ["full", *sorted({*palette.TABLE} - {"full"})[: models - 1]]
+    scores = {label: 0.3 + 0.05 * i for i, label in enumerate(labels)}
     records = [
-        training.train(label, n, seed, 0.5, task="mqar")
+        training.train(label, n, seed, scores[label], task="mqar")
         for label in labels
         for n in (64, 128, 256)[:lengths]
         for seed in (0, 1)
@@ -127,6 +128,7 @@ def test_learning_curves_of_many_models_have_a_panel_each(tmp_path, models, leng
     drawn = {d.name: d.figure for d in plots.draw(section, read.curves)}
     if models <= learning.FEW:
         assert "mqar-losses" not in drawn
+        assert len([ax for ax in drawn["mqar-curves"].axes if ax.axison]) == 2
         return
     for name, lines in (("mqar-curves", 1), ("mqar-losses", 2)):
         axes = [ax for ax in drawn[name].axes if ax.axison]
@@ -134,7 +136,11 @@ def test_learning_curves_of_many_models_have_a_panel_each(tmp_path, models, leng
         for ax, label in zip(axes, labels, strict=True):
             own = [line for line in ax.lines if line.get_color() == palette.style(label).color]
             assert len(own) == 2 * lines * lengths
+            if name == "mqar-curves":
+                ends = [line.get_ydata()[-1] for line in own]
+                assert ends == pytest.approx([scores[label] + 0.02] * len(own), abs=0.01)
             assert len({line.get_alpha() for line in own}) == lengths
             assert len(ax.lines) - len(own) == (2 * (models - 1) if lengths == 1 else 0)
     words = [text.get_text() for text in drawn["mqar-curves"].texts]
+    assert any("N = 64" in text for text in words)
     assert any("N = 64; N = 128; N = 256" in text for text in words) == (lengths > 1)

@@ -1,13 +1,14 @@
 """Points of kind step: attention's part of a training step, counted and reported."""
 
 import jax
+import numpy as np
 import pytest
 
-from experiments import report
+from experiments import measure, report
 from experiments.analysis import findings, frames, reading
 from experiments.kinds import whole_step
 from experiments.measuring import flops
-from experiments.reporting import shares
+from experiments.reporting import shares, tables
 from experiments.running import configuration
 from tests import synthetic_records as synthetic
 
@@ -86,9 +87,18 @@ def test_an_output_that_is_shorter_stays_so():
     whole_step.check_point({**POINT, **changes})
 
 
-def test_a_step_is_measured_with_and_without(tmp_path):
+def test_a_step_is_measured_with_and_without(tmp_path, monkeypatch):
     model = {**MODEL, "depth": 1}
+    asked = []
+
+    def timed(runs, **limits):
+        asked.append(len(runs))
+        return measured(runs, **limits)
+
+    measured = measure.by_turns
+    monkeypatch.setattr(measure, "by_turns", timed)
     metrics = whole_step.run_point({**POINT, "model": model}, tmp_path)
+    assert 2 in asked, "the two steps are timed by turns"
     for key in whole_step.APART:
         assert f"{key}_rest" in metrics
     assert metrics["flops_counted"] > metrics["flops_counted_rest"] == rest(3, depth=1)
@@ -124,9 +134,11 @@ def test_the_sweep_covers_every_mechanism():
 def test_the_steps_of_digits_are_of_the_models_that_are_trained():
     def models(name):
         points = configuration.points(*configuration.load(name), checked=False)
+        # of what is not asked for a training's point says nothing
+        own = [{k: v for k, v in p["model"].items() if v and k != "inputs"} for p in points]
         return {
-            (p["label"], p["n"], p["batch"], str(p["hparams"]), p["model"].get("ff"))
-            for p in points
+            (p["label"], p["n"], p["batch"], str(p["hparams"]), str(sorted(model.items())))
+            for p, model in zip(points, own, strict=True)
         }
 
     steps, trained = models("steps_digits"), models("accuracy/fsdd:small")
@@ -173,14 +185,34 @@ def test_the_report_shows_shares(published, tmp_path):
 
 
 def test_a_step_grows_beside_the_others_and_patches_are_no_exact_attention(tmp_path):
-    patched = {"label": "patched", "model": PATCHED["model"]}
-    records = [step_record("full", n, n * n / 1000) for n in (64, 128, 256)]
-    records += [step_record("full", n, n * n / 1000, **patched) for n in (64, 128, 256)]
-    records += [step_record("linear", n, 2e6 / n**2) for n in (64, 128, 256)]
-    (section,) = frames.sections(reading.read([synthetic.write(tmp_path, records)]).frame)
+    lengths = (64, 128, 256)
+    # the patch is the model's usual one
+    patched = {"label": "patched", "model": {**MODEL, "inputs": "patches"}}
+    found = [step_record("full", n, n * n / 1000) for n in lengths]
+    found += [step_record("full", n, n * n / 16000, **patched) for n in lengths]
+    found += [step_record("linear", n, 2e6 / n**2) for n in lengths]
+    (section,) = frames.sections(reading.read([synthetic.write(tmp_path, found)]).frame)
     assert findings.exact_labels(section) == ["full"]
     assert findings.passes(section.cells) == [None]
     # n² / 1000 = 2,000,000 / n² at 211
     met = findings.meeting(section, "linear", None, "flops_counted")
     assert (met.low, met.high) == (128, 256)
-    assert findings.meeting(section, "patched", None, "flops_counted").at is None
+    assert findings.meeting(section, "patched", None, "flops_counted").text.startswith("cheaper")
+    exponents = {t.name: t for t in tables.build(section)}["steps-exponents"].frame
+    (slope,) = exponents.query("label == 'linear' and quantity == 'FLOPs counted'").exponent
+    logs = np.log2([n + 2e6 / n**2 for n in lengths])
+    assert slope == pytest.approx(np.polyfit(np.log2(lengths), logs, 1)[0])
+
+
+def test_feed_forward_parts_apart_are_other_settings_unless_each_model_has_one(tmp_path):
+    def sections(name, sizes):
+        found = [
+            step_record(label, n, n, model={**MODEL, "ff": ff})
+            for label, ff in sizes
+            for n in (64, 128)
+        ]
+        return frames.sections(reading.read([synthetic.write(tmp_path / name, found)]).frame)
+
+    (section,) = sections("evened", [("full", 40), ("none", 56), ("linear", 40)])
+    assert section.title.endswith("ff 40")
+    assert len(sections("apart", [("full", 40), ("full", 56), ("linear", 40)])) == 2

@@ -62,7 +62,7 @@ def exponents(cells: pd.DataFrame, *, octaves: float = 3, start: int | None = No
                 "records": frames.sources(curve.records[curve.n.between(fit.low, fit.high)]),
             }
             growth = not key.startswith("bytes")
-            if growth and fits.has_log(mechanism):
+            if growth and mode and fits.has_log(mechanism):
                 log = fits.exponent(curve.n, curve[key], octaves=octaves, start=start, per_log=True)
                 row["exponent_per_log"] = log and log.exponent
             # the formula of a forward call has the slope of a training step too
@@ -70,7 +70,8 @@ def exponents(cells: pd.DataFrame, *, octaves: float = 3, start: int | None = No
             known = same.assign(y=column(same, formula)).dropna(subset="y").drop_duplicates("n")
             expected = fits.exponent(known.n, known.y, start=fit.low)
             row["formula"] = expected and expected.exponent
-            row["theory"] = fits.THEORY.get(mechanism, "") if growth else ""
+            # of a call, not of a step with projections and feed-forward around it
+            row["theory"] = fits.THEORY.get(mechanism, "") if growth and mode else ""
             rows.append(row)
     return rows
 
@@ -130,12 +131,12 @@ def quantity(cells: pd.DataFrame, key: str) -> pd.Series:
 
 
 def exact_labels(section: Section) -> list[str]:
-    """Full attention of scaled dot products, by whatever implementation, between all N: not between
+    """Full attention of scaled dot products, by whatever implementation, between all N, not between
     patches of them."""
     frame = section.frame
     score = column(frame, "config.hparams.score")
     usual = score.isna() | (score == USUAL_SCORE)
-    usual &= column(frame, "config.model.patch").isna()
+    usual &= column(frame, "config.model.inputs") != "patches"
     return sorted(frame.label[(column(frame, "config.mechanism") == EXACT) & usual].unique())
 
 

@@ -36,9 +36,8 @@ SETTINGS = {
     "reorder": ("env.device", "config.dtype", "config.batch", "config.heads"),
     "train": TRAINING,
     "grid": ("env.device", *TRAINING),
-    # not by `ff`, which evens out what mechanisms have of parameters
     "step": ("env.device", "config.dtype", "config.batch", "config.model.width",
-             "config.model.depth", "config.model.heads"),
+             "config.model.depth", "config.model.heads", "config.model.ff"),
     "decoding": ("env.device", "config.dtype", "config.batch", "config.model.width",
                  "config.model.depth", "config.model.heads", "config.model.ff"),
     "fidelity": ("env.device", "config.dtype", "config.batch", "config.heads", "config.head_dim",
@@ -174,8 +173,11 @@ def kinds(frame: pd.DataFrame) -> pd.Series:
 
 def _beside(rows, columns):
     """The settings of the rows; what is no transformer has those of the experiment's, for its own
-    sizes are what makes it fair to compare."""
+    sizes are what makes it fair to compare, and so is the `ff` of a label that has only one."""
     settings, architecture = rows[columns].copy(), "config.model.architecture"
+    ff = "config.model.ff"
+    if ff in columns and rows[ff].groupby(rows["config.label"]).nunique().max() < 2:
+        settings[ff] = rows[ff].mode().get(0)
     if architecture in rows and rows[architecture].isna().any():
         other = rows[architecture].notna()
         for column in (c for c in columns if c.startswith("config.model.")):

@@ -69,14 +69,15 @@ def _together(section, metric, found, shown, look):
 def _apart(section, metric, found, shown, look):
     several = len(found) > 1
     shades = dict(zip(found, np.linspace(FAINT if several else 1, 1, len(found)), strict=True))
-    notes = ["a line a seed", f"from faint to full colour: {'; '.join(found)}"][: 1 + several]
+    names = "; ".join(found)
+    notes = ["a line a seed", f"from faint to full colour: {names}" if several else names]
     kinds = {"curves": ("Learning curves", ((f"val_{metric.key}", "-"),))}
     if metric.higher_is_better:
         kinds["losses"] = ("Losses while training", tuple(loss[:2] for loss in LOSSES))
     drawings = []
     for kind, (title, keys) in kinds.items():
         of = [LOSS.removeprefix("the loss, ")] if kind == "losses" else []
-        behind = [] if several else ["behind it, in grey, those of the others"]
+        behind = [] if several else ["behind it, in grey, the others on validation"]
         figure, axes = multiples.panels(section, title, len(shown), [*notes, *of, *behind])
         for ax, label in zip(axes, shown, strict=True):
             for name, lines in found.items():

@@ -53,6 +53,7 @@ def draw(section, metric, rows, models, look) -> Drawing:
 
 def panels(section, title, count, notes):
     """(figure, [axes]): so many small panels of one scale, under a heading and notes below it."""
+    notes = [line for note in notes for line in textwrap.wrap(note, 130)]
     down = -(-count // COLUMNS)
     top = 0.6 + 0.13 * len(notes)
     tall = top + 0.4 + 1.4 * down
@@ -120,4 +121,4 @@ def _notes(metric, rows, models, beside, far):
     notes += [f"beyond the axis: {named(far)}"] if far else []
     refused = quality.refused(rows)
     notes += [f"refused: {', '.join(refused)}"] if refused else []
-    return [line for note in notes for line in textwrap.wrap(note, 130)]
+    return notes

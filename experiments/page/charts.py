@@ -20,6 +20,12 @@ from experiments.tasks.metric import METRICS, UNKNOWN
 DEVICE, SETTING = {"key": "device", "label": "device"}, {"key": "setting", "label": "setting"}
 OF_N = {"key": "at", "label": "N"}
 N = {"key": "n", "label": "N", "log": True}
+COSTS = {
+    "seconds": "time",
+    "bytes_compiled": "memory, compiled",
+    "bytes_measured": "memory, measured peak",
+    "flops_counted": "FLOPs counted",
+}
 UNITS = {"flops": "FLOP", "bytes": "B", "seconds": "s"}
 COLORS = {light: f"--{name}" for name, (light, _) in (palette.COLORS | palette.SURFACES).items()}
 RULE = {"color": "--muted", "symbol": "", "dash": "4px,3px", "hollow": True}
@@ -35,22 +41,16 @@ def build(
 
 
 def kernels(sections, _, *, octaves: float = 3, start: int | None = None) -> dict:
-    keys = (
-        ("seconds", "time"),
-        ("bytes_compiled", "memory, compiled"),
-        ("bytes_measured", "memory, measured peak"),
-        ("flops_counted", "FLOPs counted"),
-    )
     rows, styles, notes = [], {}, []
     for section, facets in _of(sections, "kernel"):
         cells = frames.cells(section)
         styles |= _styles(cells)
         for row in cells.to_dict("records"):
-            rows.append(_row(row, facets | {"mode": row["mode"]}, [key for key, _ in keys]))
+            rows.append(_row(row, facets | {"mode": row["mode"]}, [*COSTS]))
             rows[-1] |= _bars("seconds", row.get("seconds_q1"), row.get("seconds_q3"))
-        notes += [note | facets for note in _fits(section, [*dict(keys)], octaves, start)]
+        notes += [note | facets for note in _fits(section, [*COSTS], octaves, start)]
     mode = {"key": "mode", "label": "pass"}
-    axes = [_axis(key, label, bars=key == "seconds") for key, label in keys]
+    axes = [_axis(key, label, bars=key == "seconds") for key, label in COSTS.items()]
     words = (
         "One call against N. ◇: cheaper than the best exact attention from there on; x: a point "
         "that failed."
@@ -108,20 +108,19 @@ def orders(sections, _) -> dict:
 def steps(sections, _) -> dict:
     rows, styles = [], {}
     keys = [f"{key}_share" for key in shares.QUANTITIES]
-    whole = {"seconds": "time", "bytes_compiled": "memory, compiled", "flops_counted": "FLOPs"}
     for section, facets in _of(sections, "step"):
         cells = shares.cells(section)
         styles |= _styles(cells)
         for row in cells.to_dict("records"):
             row |= {key: 100 * row[key] for key in keys}
-            rows.append(_row(row, facets, [*keys, *whole]))
+            rows.append(_row(row, facets, [*keys, *COSTS]))
     axes = [
         {"key": key, "label": f"% of the step's {words}", "log": False}
         for key, words in zip(keys, shares.QUANTITIES.values(), strict=True)
     ]
-    axes += [_axis(key, f"{words} of the step") for key, words in whole.items()]
-    words = "Attention's part of a training step of the whole transformer."
-    return _chart("steps", "Attention's part", words, (DEVICE, SETTING), [N], axes, rows, styles)
+    axes += [_axis(key, f"of the step: {words}") for key, words in COSTS.items()]
+    words = "A training step of the whole transformer, and attention's part of it."
+    return _chart("steps", "A training step", words, (DEVICE, SETTING), [N], axes, rows, styles)
 
 
 def scores(metric) -> Callable:

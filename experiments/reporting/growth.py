@@ -1,4 +1,5 @@
-"""Sections -> quantities against N, log-log: exponents fitted, crossings with exact attention.
+"""Sections -> quantities against N, log-log: exponents fitted, crossings with exact attention;
+the table of the exponents.
 
 Imports no jax. Of kernels a figure a pass; of training steps, which have no passes, one.
 """
@@ -6,6 +7,7 @@ Imports no jax. Of kernels a figure a pass; of training steps, which have no pas
 from collections.abc import Collection
 
 from experiments.analysis import findings, fits, frames
+from experiments.analysis.formats import Column, Table
 from experiments.analysis.frames import Section
 from experiments.figures import canvas, palette
 from experiments.figures.canvas import Drawing
@@ -23,6 +25,21 @@ MAIN = (
     *("linear", "performer", "fourier", "recurrent"),
     *("full, patches of 16", "linear, patches of 16"),
 )
+EXPONENTS = (
+    Column("label", "mechanism"),
+    Column("mode", "mode"),
+    Column("quantity", "quantity"),
+    Column("exponent", "exponent", decimals=3),
+    Column("stderr", "±", decimals=3),
+    Column("from_n", "from N", 12),
+    Column("to_n", "to N", 12),
+    Column("points", "points", 12),
+    Column("exponent_per_log", "of y / log N", decimals=3),
+    Column("formula", "of the formula", decimals=3),
+    Column("theory", "theory"),
+)
+# those that a step has, which no formula tells
+OF_STEPS = ("label", "quantity", "exponent", "stderr", "from_n", "to_n", "points")
 # of what a caption speaks
 CALL = "the {mode} pass"
 STEP = "a training step of the whole transformer"
@@ -48,6 +65,20 @@ def draw(section: Section, *, octaves: float = 3, start: int | None = None) -> l
         name = "-".join([section.name, key.replace("_", "-"), mode or "step"])
         drawings.append(Drawing(name, text, figure))
     return drawings
+
+
+def table(section: Section, text: str, *, octaves: float = 3, start: int | None = None) -> Table:
+    """The exponents of every curve."""
+    cells = frames.cells(section)
+    how = f"N >= {start:,}" if start else f"the top {octaves:g} octaves of N"
+    of_steps = findings.passes(cells) == [None]
+    return Table.of(
+        f"{section.name}-exponents",
+        f"{section.title}: fitted exponents",
+        f"Slope of log y on log N over {how}; ± is its standard error. {text}",
+        [column for column in EXPONENTS if column.key in OF_STEPS or not of_steps],
+        findings.exponents(cells, octaves=octaves, start=start),
+    )
 
 
 def measured(cells):
@@ -87,13 +118,15 @@ def _figure(section, mode, key, words, look, octaves, start, named: Collection |
             continue
         fit = fits.exponent(curve.n, y, octaves=octaves, start=start)
         per_log = None
-        if fits.has_log(curve.mechanism.iloc[0]) and not key.startswith("bytes"):
+        has_log = mode and fits.has_log(curve.mechanism.iloc[0])
+        if has_log and not key.startswith("bytes"):
             per_log = fits.exponent(curve.n, y, octaves=octaves, start=start, per_log=True)
         met = findings.meeting(section, label, mode, key) if label not in exact else None
         if met and met.at:
             canvas.crossing(ax, met.at, fits.interpolate(curve.n, y, met.at), look[label].color)
         found.append((label, end, fit, per_log, met))
-    known = [(fit.low, fit.high) for _, _, fit, _, _ in found if fit]
+    fitted = [fit for _, _, fit, _, _ in found if fit]
+    known = [(fit.low, fit.high) for fit in fitted]
     common = max(set(known), key=lambda pair: (known.count(pair), pair)) if known else None
     canvas.axes(ax, findings.of_pass(cells, mode).n, key)
     canvas.failures(ax, missing)
@@ -101,7 +134,10 @@ def _figure(section, mode, key, words, look, octaves, start, named: Collection |
         (*end, _end_text(label, fit, per_log, met, common), look[label].color)
         for label, end, fit, per_log, met in found
     ]
-    heading = f"fit over N = {common[0]:,} to {common[1]:,}" if common else "too few points to fit"
+    heading = "too few points to fit"
+    if common:
+        points = max(fit.points for fit in fitted if (fit.low, fit.high) == common)
+        heading = f"fit over N = {common[0]:,} to {common[1]:,}, {points} points"
     if any(fit and (fit.low, fit.high) != common for _, _, fit, _, _ in found):
         heading += "\n* over its own longest N"
     if any(met and met.at for *_, met in found):

@@ -64,8 +64,9 @@ def tables(section: Section, text: str) -> list[Table]:
     ]
     how = (
         f"Of the test split, every window of it. {quality_cells.MEAN} Published: the system that "
-        "has the mechanism in it, at the look-back it was published for, from the papers that the "
-        "tables by N name; ours / published is the geometric mean over the horizons."
+        "has the mechanism in it, at the look-back it was published for or the nearest of ours, "
+        "from the papers that the tables by N name; ours / published is the geometric mean over "
+        "the horizons."
     )
     if differs := _said(frame, metric, rows, "differs"):
         how += f" What is published differs: {differs}."

@@ -12,6 +12,7 @@ from experiments.reporting import (
     crossovers,
     decoding_report,
     errors,
+    growth,
     horizons,
     lookback,
     messages,
@@ -43,19 +44,6 @@ SCALING = (
     Column("time_ms_q3", "ms q3", 4),
     Column("gemm_ratio", "time / gemm", 3),
     STATUS,
-)
-EXPONENTS = (
-    LABEL,
-    MODE,
-    Column("quantity", "quantity"),
-    Column("exponent", "exponent", decimals=3),
-    Column("stderr", "±", decimals=3),
-    Column("from_n", "from N", 12),
-    Column("to_n", "to N", 12),
-    Column("points", "points", 12),
-    Column("exponent_per_log", "of y / log N", decimals=3),
-    Column("formula", "of the formula", decimals=3),
-    Column("theory", "theory"),
 )
 REORDER_CROSSINGS = (
     Column("feature_map", "feature map"),
@@ -104,29 +92,23 @@ OF_FAILURES = ("dtype", "commit", "jax", "date")
 def build(section: Section, *, octaves: float = 3, start: int | None = None) -> list[Table]:
     """Every table of a section."""
     text = caption(section)
-    if section.kind == "kernel":
-        return scaling(section, text, octaves=octaves, start=start)
+    if section.kind in FITTED:
+        return FITTED[section.kind](section, text, octaves=octaves, start=start)
     return TABLES[section.kind](section, text)
 
 
-def scaling(
-    section: Section, text: str, *, octaves: float = 3, start: int | None = None
-) -> list[Table]:
+def scaling(section: Section, text: str, **fit) -> list[Table]:
     cells = frames.cells(section)
-    how = f"N >= {start:,}" if start else f"the top {octaves:g} octaves of N"
-    fitted = f"Slope of log y on log N over {how}; ± is its standard error. {text}"
     return [
         *pivots.tables(section, cells, text),
         Table.of(section.name, section.title, text, SCALING, findings.scaling(cells)),
-        Table.of(
-            f"{section.name}-exponents",
-            f"{section.title}: fitted exponents",
-            fitted,
-            EXPONENTS,
-            findings.exponents(cells, octaves=octaves, start=start),
-        ),
+        growth.table(section, text, **fit),
         *crossovers.tables(section, text),
     ]
+
+
+def steps(section: Section, text: str, **fit) -> list[Table]:
+    return [*shares.tables(section, text), growth.table(section, text, **fit)]
 
 
 def reordering(section: Section, text: str) -> list[Table]:
@@ -143,6 +125,8 @@ def reordering(section: Section, text: str) -> list[Table]:
     ]
 
 
+# of what exponents are fitted
+FITTED = {"kernel": scaling, "step": steps}
 TABLES = {
     "reorder": reordering,
     "train": quality_tables.tables,
@@ -151,7 +135,6 @@ TABLES = {
     "horizons": horizons.tables,
     "lookback": lookback.tables,
     "contribution": contribution.tables,
-    "step": shares.tables,
     "decoding": decoding_report.tables,
     "compiled": chips.tables,
     **errors.TABLES,

@@ -24,9 +24,8 @@ ARCHITECTURES = {
 }
 
 
-def architecture_of(point: Mapping) -> str:
-    """That which the point's model names. ValueError where there is none such, or where it has not
-    all of the model's fields: that can be said without the data."""
+def check_model(point: Mapping) -> None:
+    """ValueError names an architecture or a field of the model that there is not; needs no data."""
     name = point["model"].get("architecture", "transformer")
     if name not in ARCHITECTURES:
         known = ", ".join(ARCHITECTURES)
@@ -35,7 +34,6 @@ def architecture_of(point: Mapping) -> str:
     for field in point["model"]:
         if field not in fields | {"architecture"}:
             raise ValueError(f"model has no field {field!r}; it has {', '.join(sorted(fields))}")
-    return name
 
 
 def _fields(architecture):
@@ -45,8 +43,9 @@ def _fields(architecture):
 
 def config_of(point: Mapping, task: Task) -> Any:
     """What the point asks for, on the inputs and outputs of the task."""
-    architecture, asked = architecture_of(point), _hashable(point["model"])
-    asked.pop("architecture", None)
+    check_model(point)
+    asked = _hashable(point["model"])
+    architecture = asked.pop("architecture", "transformer")
     (kind, _), fields = ARCHITECTURES[architecture], _fields(architecture)
     point_says = {name: _hashable(point[name]) for name in ("dtype", "mechanism", "hparams")}
     given = {"max_len": point["n"], **asked, **task.model, **point_says}
