@@ -47,6 +47,24 @@ def test_full_attention_forecasts_better_than_a_period_before(horizon):
     assert len(ours)
 
 
+@pytest.mark.parametrize("label", ["DLinear", "NLinear"])
+@pytest.mark.parametrize("n", [96, 336])
+@pytest.mark.parametrize("horizon", HORIZONS)
+def test_cheap_forecasts_have_three_seeds(horizon, n, label):
+    of = f"forecast-ETTh1-{horizon}"
+    assert len(metrics("accuracy-forecast", "test_mae", of=of, label=label, n=n)) >= 3
+
+
+def test_nothing_trained_beats_the_last_value_of_exchange_rates():
+    """At horizon 96, as the README says."""
+    ours, rule = (
+        metrics("accuracy-forecast", key, of="forecast-exchange_rate-96")
+        for key in ("test_mse", "last_value_mse")
+    )
+    assert len(ours) >= 5 * 2 * 3
+    assert (ours > rule).all()
+
+
 def test_all_models_but_one_validate_best_at_the_look_back_of_their_rates():
     """As the README says."""
     best = {}
@@ -65,8 +83,9 @@ SETS = ("OSULeaf", "ACSF1", "GunPoint", "ItalyPowerDemand", "PLAID", "JapaneseVo
 
 
 @pytest.mark.parametrize("name", SETS)
-def test_attention_is_taken_out_of_three_seeds(name):
-    for label in ("full", "none", "recurrent"):
+def test_attention_is_taken_out_of_three_seeds_beside_what_came_before_it(name):
+    before = ("recurrent", "RNN", "BiLSTM", "CNN + LSTM", "convolution")
+    for label in ("full", "none", *before):
         found = metrics("accuracy-ucr", "test_accuracy", of=f"ucr-{name}", label=label)
         assert len(found) >= 3
 
