@@ -79,6 +79,24 @@ def test_all_models_but_one_validate_best_at_the_look_back_of_their_rates():
     assert {label for label, n in chosen.items() if n != 336} == {"fourier"}
 
 
+def test_at_the_whole_of_a_spoken_digit_what_is_linear_pays():
+    """As the README says: in time by this factor, and in accuracy over the rule."""
+    found = records.load(ROOT / "results" / "steps-digits")
+    took = {
+        r["config"]["label"]: r["metrics"]["seconds"] for r in found if r["config"]["n"] == 10_504
+    }
+    others = {"none", "convolution", "full"}
+    times = [took["full"] / seconds for label, seconds in took.items() if label not in others]
+    assert len(times) == 10
+    assert [round(min(times)), round(max(times))] == [12, 37]
+    for label in ("nystrom", "bigbird", "local"):
+        ours, rule = (
+            metrics("accuracy-fsdd", key, label=label, n=10_504).mean()
+            for key in ("test_accuracy", "length_accuracy")
+        )
+        assert ours > 1.9 * rule
+
+
 SETS = ("OSULeaf", "ACSF1", "GunPoint", "ItalyPowerDemand", "PLAID", "JapaneseVowels")
 
 
