@@ -65,7 +65,7 @@ def test_nothing_trained_beats_the_last_value_of_exchange_rates():
     assert (ours > rule).all()
 
 
-def test_all_models_but_one_validate_best_at_the_look_back_of_their_rates():
+def test_all_models_but_two_validate_best_at_the_look_back_of_their_rates():
     """As the README says."""
     best = {}
     for r in trained("accuracy-forecast"):
@@ -76,7 +76,7 @@ def test_all_models_but_one_validate_best_at_the_look_back_of_their_rates():
         label: min(at, key=lambda n: np.mean(at[n])) for label, at in best.items() if len(at) == 5
     }
     assert len(chosen) > 20
-    assert {label for label, n in chosen.items() if n != 336} == {"fourier"}
+    assert {label for label, n in chosen.items() if n != 336} == {"fourier", "spatial_gating"}
 
 
 def test_at_the_whole_of_a_spoken_digit_what_is_linear_pays():
