@@ -252,3 +252,16 @@ def test_csv_has_the_numbers_as_recorded(recall):
     frame = table(recall["mqar"], "mqar").frame
     assert pd.api.types.is_numeric_dtype(frame.accuracy)
     assert frame.accuracy.max() <= 1
+
+
+def test_a_bag_of_one_block_stands_beside_models_of_two(tmp_path):
+    model = {"width": 64, "depth": 2, "heads": 4, "ff": 512}
+    bag = {**model, "depth": 1, "ff": 1024}
+    models = {"full": model, "lsh": model, "bag of unigrams": bag}
+    records = [
+        training.train(label, 60, 0, 0.9, task="ucr", model=of) for label, of in models.items()
+    ]
+    ((_, section),) = sections(records, tmp_path / "one")[0].items()
+    assert section.title.endswith("width 64, depth 2")
+    shallow = training.train("full", 60, 0, 0.9, task="ucr", model={**model, "depth": 1})
+    assert len(sections([*records, shallow], tmp_path / "both")[0]) == 2

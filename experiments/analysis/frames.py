@@ -173,11 +173,12 @@ def kinds(frame: pd.DataFrame) -> pd.Series:
 
 def _beside(rows, columns):
     """The settings of the rows; what is no transformer has those of the experiment's, for its own
-    sizes are what makes it fair to compare, and so is the `ff` of a label that has only one."""
+    sizes are what makes it fair to compare, and so are those of a label that has only one: a bag's
+    single block, an `ff` that evens out parameters."""
     settings, architecture = rows[columns].copy(), "config.model.architecture"
-    ff = "config.model.ff"
-    if ff in columns and rows[ff].groupby(rows["config.label"]).nunique().max() < 2:
-        settings[ff] = rows[ff].mode().get(0)
+    for size in ("config.model.depth", "config.model.ff"):
+        if size in columns and rows[size].groupby(rows["config.label"]).nunique().max() < 2:
+            settings[size] = rows[size].mode().get(0)
     if architecture in rows and rows[architecture].isna().any():
         other = rows[architecture].notna()
         for column in (c for c in columns if c.startswith("config.model.")):
