@@ -53,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def text(file: Path, found: Records, where: dict) -> tuple[str, list[str]]:
     """Of the table among these records; and a line for every mechanism without an entry."""
-    section, ids = origins.of_table(file, found.frame, where)
+    section, ids = origins.of_table(file, origins.sections(found.frame), where)
     rows = section.frame[section.frame.id.isin(ids)]
     entries, unknown = cited(rows)
     parts = [f"% {shown(file)}: {facts(rows)}", "", software(rows), *entries]

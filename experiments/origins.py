@@ -127,9 +127,13 @@ def folder(rows: pd.DataFrame, found: Records) -> tuple[Path, bool]:
     return home, set(rows.id) == everything
 
 
-def of_table(file: Path, frame: pd.DataFrame, where: dict) -> tuple[Section, set[str]]:
+def sections(frame: pd.DataFrame) -> list[Section]:
+    """All that a report of these records has tables of."""
+    return overviews.with_overviews(frames.sections(frame))
+
+
+def of_table(file: Path, sections: list[Section], where: dict) -> tuple[Section, set[str]]:
     """The section that the table is of, and the ids of its records."""
-    sections = overviews.with_overviews(frames.sections(frame))
     mine = [s for s in sections if file.stem == s.name or file.stem.startswith(f"{s.name}-")]
     if not mine:
         names = ", ".join(section.name for section in sections)

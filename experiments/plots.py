@@ -50,7 +50,7 @@ def _overview(section, cells, panels, look):
     grid = figure.subplots(len(modes), len(keys), squeeze=False)
     for row, mode in zip(grid, modes, strict=True):
         for ax, (key, words) in zip(row, keys, strict=True):
-            ax.set_title(f"{words}, {mode}")
+            ax.set_title(f"{growth.titled(words)}, {mode}")
             failed = []
             for label, of_mode, curve in findings.curves(cells):
                 if of_mode == mode:

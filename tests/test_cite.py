@@ -50,11 +50,11 @@ def test_scores_published_figures_and_tasks_have_theirs():
 
 @pytest.mark.parametrize("home", FOLDERS, ids=lambda path: "-".join(path.parts[-2:]))
 def test_every_committed_table_can_be_cited(home):
-    frame = reading.read([home]).frame
+    sections = origins.sections(reading.read([home]).frame)
     for table in sorted((home / "report").glob("*.md")):
         if table.stem == "failures":
             continue
-        section, ids = origins.of_table(table, frame, {})
+        section, ids = origins.of_table(table, sections, {})
         used = section.frame[section.frame.id.isin(ids)]
         text = "\n".join([cite.facts(used), cite.software(used), *cite.cited(used)[0]])
         mechanisms, of_tasks = (

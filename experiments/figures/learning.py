@@ -12,7 +12,7 @@ from experiments.tasks.metric import validation
 FEW = 6
 # of a classifier: (key, how it is drawn, how that is called)
 LOSSES = (("train_loss", "--", "dashed on batches"), ("val_loss", "-", "solid on validation"))
-LOSS = f"the loss, {' and '.join(words for *_, words in LOSSES)}"
+HOW = " and ".join(words for *_, words in LOSSES)
 # the faintest of several N in one panel
 FAINT = 0.35
 
@@ -62,7 +62,7 @@ def _together(section, metric, found, shown, look):
     text = f"{metric.title} on the validation split while training, a line a seed."
     if rows > 1:
         grid[1][0].set_ylabel("loss, nats")
-        text += f" Below it {LOSS}."
+        text += f" Below it the loss, {HOW}."
     return [Drawing(f"{section.name}-curves", text, figure)]
 
 
@@ -76,9 +76,9 @@ def _apart(section, metric, found, shown, look):
         kinds["losses"] = ("Losses while training", tuple(loss[:2] for loss in LOSSES))
     drawings = []
     for kind, (title, keys) in kinds.items():
-        of = [LOSS.removeprefix("the loss, ")] if kind == "losses" else []
-        behind = [] if several else ["behind it, in grey, the others on validation"]
-        figure, axes = multiples.panels(section, title, len(shown), [*notes, *of, *behind])
+        said = notes + [HOW] * (kind == "losses")
+        said += ["behind it, in grey, the others on validation"] * (not several)
+        figure, axes = multiples.panels(section, title, len(shown), said)
         for ax, label in zip(axes, shown, strict=True):
             for name, lines in found.items():
                 for other, points in lines if not several else ():
@@ -96,7 +96,7 @@ def _apart(section, metric, found, shown, look):
             "loss, nats" if kind == "losses" else f"{metric.header}, validation", fontsize=8
         )
         figure.supxlabel("step", fontsize=8)
-        text = f"{title}, a panel a model: {'; '.join([*notes, *of, *behind])}."
+        text = f"{title}, a panel a model: {'; '.join(said)}."
         drawings.append(Drawing(f"{section.name}-{kind}", text, figure))
     return drawings
 

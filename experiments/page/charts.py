@@ -14,18 +14,14 @@ from experiments.analysis import findings, fits, frames, quality
 from experiments.analysis.formats import missing
 from experiments.analysis.frames import Section
 from experiments.figures import frontier, palette
-from experiments.reporting import closing, errors, shares
+from experiments.reporting import closing, errors, growth, shares
 from experiments.tasks.metric import METRICS, UNKNOWN
 
 DEVICE, SETTING = {"key": "device", "label": "device"}, {"key": "setting", "label": "setting"}
 OF_N = {"key": "at", "label": "N"}
 N = {"key": "n", "label": "N", "log": True}
-COSTS = {
-    "seconds": "time",
-    "bytes_compiled": "memory, compiled",
-    "bytes_measured": "memory, measured peak",
-    "flops_counted": "FLOPs counted",
-}
+# time first
+COSTS = dict(reversed(growth.QUANTITIES))
 UNITS = {"flops": "FLOP", "bytes": "B", "seconds": "s"}
 COLORS = {light: f"--{name}" for name, (light, _) in (palette.COLORS | palette.SURFACES).items()}
 RULE = {"color": "--muted", "symbol": "", "dash": "4px,3px", "hollow": True}

@@ -15,9 +15,9 @@ from experiments.figures.palette import MUTED
 
 QUANTITIES = (
     ("flops_counted", "FLOPs counted"),
-    ("bytes_compiled", "Memory, compiled"),
-    ("bytes_measured", "Memory, measured peak"),
-    ("seconds", "Time"),
+    ("bytes_compiled", "memory, compiled"),
+    ("bytes_measured", "memory, measured peak"),
+    ("seconds", "time"),
 )
 # what a crowded figure is drawn once more with, these alone named
 MAIN = (
@@ -52,15 +52,15 @@ def draw(section: Section, *, octaves: float = 3, start: int | None = None) -> l
     look = palette.styles(cells)
     main, panels, drawings = findings.passes(cells)[0], list(measured(cells)), []
     fit = {"octaves": octaves, "start": start}
-    if (main, "seconds", "Time") in panels and not {*look} <= {*MAIN} and {*look} & {*MAIN}:
-        figure = _figure(section, main, "seconds", "Time", look, named=MAIN, **fit)
+    if (main, "seconds", "time") in panels and not {*look} <= {*MAIN} and {*look} & {*MAIN}:
+        figure = _figure(section, main, "seconds", "time", look, named=MAIN, **fit)
         text = f"Time of {_of(main)} against N; the other mechanisms are thin grey lines."
         drawings.append(Drawing(f"{section.name}-main", text, figure))
     for mode, key, words in panels:
         figure = _figure(section, mode, key, words, look, **fit)
         text = (
-            f"{words} of {_of(mode)} against N, exponents fitted; ◇ cheaper than the best exact "
-            "attention from there on, x a failed point."
+            f"{titled(words)} of {_of(mode)} against N, exponents fitted; ◇ cheaper than the best "
+            "exact attention from there on, x a failed point."
         )
         name = "-".join([section.name, key.replace("_", "-"), mode or "step"])
         drawings.append(Drawing(name, text, figure))
@@ -89,6 +89,10 @@ def measured(cells):
                 yield mode, key, words
 
 
+def titled(words: str) -> str:
+    return words[:1].upper() + words[1:]
+
+
 def failed(curve, style) -> list[tuple]:
     """(N, what befell it, style) of each failed point of a curve."""
     return [(row.n, row.word, style) for row in curve.itertuples() if row.word != "ok"]
@@ -101,7 +105,7 @@ def _of(mode):
 def _figure(section, mode, key, words, look, octaves, start, named: Collection | None = None):
     """Labels beside their curves; of those that are not `named` a thin grey line without."""
     shown = look if named is None else {*look} & {*named}
-    title = f"{words}, {mode or 'training step'}"
+    title = f"{titled(words)}, {mode or 'training step'}"
     figure, ax = canvas.page(section, title, labels=len(shown))
     cells, exact = frames.cells(section), findings.exact_labels(section)
     found, missing = [], []

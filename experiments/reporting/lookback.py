@@ -25,7 +25,7 @@ def sections(found: list[Section]) -> list[Section]:
     return [
         Section("lookback", f"{s.name}-lookback", f"{s.title}: look-backs", s.frame)
         for s in kept
-        if lines(s)
+        if s.frame.groupby("label")["config.n"].nunique().max() >= LEAST and lines(s)
     ]
 
 
