@@ -18,10 +18,10 @@ SMALL = {
     "task_args": {"train_examples": 50_000, "val_examples": 1000, "test_examples": 2000},
     "lengths": (64, 128),
     "lr_length": 64,
-    "lr_steps": 500,
+    "lr_steps": 300,
     "one_seed_from": 128,
     "tokens": 2048,
-    "steps": 1500,
+    "steps": 1000,
 }
 MEDIUM = {
     **accuracy.MEDIUM,
