@@ -235,6 +235,16 @@ def test_duplicate_says_the_word_again():
     assert batch["mask"].all()
 
 
+def test_duplicate_grows_at_as_many_tokens():
+    task = tasks.make("duplicate", 512, eval_examples=4, grow=(3, 5, 5))
+    shapes = [task.batch(0, step, 2)["inputs"].shape for step in (0, 2, 3, 4, 5, 99)]
+    assert shapes == [(16, 64)] * 2 + [(8, 128)] * 2 + [(2, 512)] * 2
+    short = tasks.make("duplicate", 128, eval_examples=4)
+    for field, array in short.batch(0, 3, 8).items():
+        np.testing.assert_array_equal(task.batch(0, 3, 2)[field], array)
+    assert next(task.held_out("val", 4))["inputs"].shape == (4, 512)
+
+
 def test_the_row_by_bigrams_by_hand():
     task, right = made("duplicate", symbols=3), []
     for row in joined(task.held_out("test", 8))["inputs"].tolist():
@@ -257,6 +267,7 @@ def test_the_row_by_bigrams_by_hand():
         ("mqar", {"power": 1.5}, "power must be within 0..1, 1 for uniform gaps, got 1.5"),
         ("mqar", {"eval_examples": 0}, "eval_examples must be a whole number from 1 up, got 0"),
         ("mqar", {"n": 256, "grow": (9,)}, "to n=256 and pairs=16, got 1 steps, for 128 and 8"),
+        ("duplicate", {"n": 256, "grow": (9,)}, "double 64 up to n=256, got 1, to 128"),
         ("mqar", {"grow": (0,)}, "grow must be a whole number from 1 up, got 0"),
         ("duplicate", {"n": 2}, "n must be an even number from 4 up, for 0 w 0 w, got 2"),
         ("duplicate", {"n": 7}, "n must be an even number from 4 up, for 0 w 0 w, got 7"),

@@ -57,3 +57,12 @@ def growth(grow: Sequence[int]) -> Callable[[int], int]:
     for step in grow:
         check_whole(grow=step)
     return lambda step: sum(step >= end for end in grow)
+
+
+def lengths(grow: Sequence[int], n: int, shortest: int) -> Callable[[int], int]:
+    """The length of training sequences at a step: they double from `shortest` up to n, once at each
+    of the steps `grow`, or are n from the first where there are none."""
+    doublings, longest = growth(grow), shortest << len(grow)
+    if grow and n > longest:
+        raise ValueError(f"grow must double {shortest} up to n={n}, got {len(grow)}, to {longest}")
+    return lambda step: min(n, shortest << doublings(step)) if grow else n

@@ -37,10 +37,7 @@ def language_model(
     is predicted once, and the last window padded.
     """
     drawn.check_whole(eval_tokens=eval_tokens)
-    doublings = drawn.growth(grow)
-    if grow and n > SHORTEST << len(grow):
-        longest = SHORTEST << len(grow)
-        raise ValueError(f"grow must double {SHORTEST} up to n={n}, got {len(grow)}, to {longest}")
+    length_at = drawn.lengths(grow, n, SHORTEST)
     texts = {split: np.frombuffer(text, np.uint8) for split, text in splits.items()}
     if len(texts["train"]) < n:
         raise ValueError(f"n must be at most the {len(texts['train'])} bytes of {name}, got {n}")
@@ -49,7 +46,7 @@ def language_model(
 
     def batch(seed, step, size):
         generator = np.random.Generator(np.random.Philox(key=np.array([seed, step], np.uint64)))
-        length = min(n, SHORTEST << doublings(step)) if grow else n
+        length = length_at(step)
         size = size * n // length
         offsets = generator.integers(0, len(stream) - length, size=size)
         windows = stream[offsets[:, None] + np.arange(length + 1)]
