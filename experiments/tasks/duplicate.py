@@ -15,7 +15,6 @@ import numpy as np
 
 from experiments.tasks import Task, drawn, language
 
-
 # the shortest sequences that training grows from
 SHORTEST = 64
 
