@@ -21,7 +21,8 @@ ROUNDS = (1, 2, 4, 8)
 # heads of 64 at every width, as in the paper
 MODEL = {"depth": 1, "positions": "learned"}
 EXACT = {"buckets": 1, "block": "n/1"}
-HASHED = {"buckets": "n/8", "block": 16}
+# buckets of 32 in chunks of 64, as in the paper's code
+HASHED = {"buckets": "n/32", "block": 64}
 SMALL = {
     "model": {**MODEL, "width": 64, "heads": 1, "ff": 256},
     "task_args": {"eval_examples": 100, "grow": (300, 300, 300, 300)},
@@ -72,6 +73,6 @@ def _tested(point):
     n, rate = point["n"], point["lr"]
     rounds = {"full": {"buckets": 1, "block": n}}
     for hashes in ROUNDS:
-        rounds[f"hashes={hashes}"] = {"buckets": n // 8, "block": 16, "hashes": hashes}
+        rounds[f"hashes={hashes}"] = {"buckets": n // 32, "block": 64, "hashes": hashes}
     at = {**rate["at"], "eval_hparams": {}}
     return {**point, "eval_hparams": rounds, "lr": {**rate, "at": at}}
