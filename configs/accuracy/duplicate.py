@@ -7,7 +7,7 @@ and tested with all five: the columns test_accuracy@full, @hashes=1 and so on. a
 Positions are learned. In one layer a query must find the key N/2 - 1 before it, and where queries
 and keys are the same a score of sinusoids is greatest at no distance, whatever is learned of their
 frequencies: with them full attention still learns at N = 128, and in as many steps not at 256.
-Sequences are of 64 tokens for the first 300 steps, then of N: of N = 512 from the first, nothing is
+Sequences are of 64 tokens for the first 600 steps, then of N: of N = 512 from the first, nothing is
 learned in small's steps.
 small: 1 layer of width 64, N = 128 to 512 with 3 seeds, 1,024 with one seed.
 medium: width 128, 3 seeds, half an hour of a GPU by estimate, not yet run.
@@ -21,17 +21,18 @@ ROUNDS = (1, 2, 4, 8)
 # heads of 64 at every width, as in the paper
 MODEL = {"depth": 1, "positions": "learned"}
 EXACT = {"buckets": 1, "block": "n/1"}
-# buckets of 32 in chunks of 64, as in the paper's code
+# on average half a chunk is of one bucket, as in the paper
 HASHED = {"buckets": "n/32", "block": 64}
 SMALL = {
     "model": {**MODEL, "width": 64, "heads": 1, "ff": 256},
-    "task_args": {"eval_examples": 100, "grow": (300, 300, 300, 300)},
+    "task_args": {"eval_examples": 100, "grow": (600, 600, 600, 600)},
     "lengths": (128, 256, 512, 1024),
     "one_seed_from": 1024,
-    "lr_length": 128,
+    "lr_length": 256,
+    "lr_steps": 1000,
     "lrs": (1e-3, 3e-3, 1e-2),
     "tokens": 2048,
-    "steps": 1000,
+    "steps": 1500,
 }
 MEDIUM = {
     **SMALL,
