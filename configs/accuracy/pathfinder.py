@@ -24,8 +24,8 @@ SMALL = {
     "lr_length": 1024,
     "seeds": (0,),
     "batch": 8,
-    "steps": 250,
-    "evals": 4,
+    "steps": 120,
+    "evals": 2,
 }
 MEDIUM = {
     **SMALL,
