@@ -24,7 +24,7 @@ from pathlib import Path
 import jax
 
 import attention_zoo as zoo
-from experiments import calibrate, measure
+from experiments import calibrate, command, measure
 from experiments.analysis import forecasts, frames, held_out, reading
 from experiments.analysis import samples as timed
 from experiments.analysis.estimates import Estimate
@@ -49,8 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
         options = parse(sys.argv[1:] if arguments is None else arguments)
         answer = advise(options)
     except ValueError as error:
-        print(f"experiments.advise: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        return command.mistake("advise", error)
     print(advice.as_json(answer) if options.json else advice.as_text(answer))
     return 0
 
@@ -227,23 +226,18 @@ def compiled(point: dict, curve: list[timed.Sample], *, known: bool) -> Estimate
     return carried if known or not carried else dataclasses.replace(carried, error=math.inf)
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message):
-        raise ValueError(message)
-
-
 def parse(arguments: list[str]) -> argparse.Namespace:
-    p = _Parser(
+    p = command.Parser(
         prog="python -m experiments.advise",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     p.add_argument("--n", type=_length, required=True, help="sequence length")
-    p.add_argument("--batch", type=_count, default=1)
-    p.add_argument("--heads", type=_count, default=8)
-    p.add_argument("--head_dim", type=_count, default=64, help="of queries and keys")
-    p.add_argument("--value_dim", type=_count, help="of values (head_dim)")
+    p.add_argument("--batch", type=command.count, default=1)
+    p.add_argument("--heads", type=command.count, default=8)
+    p.add_argument("--head_dim", type=command.count, default=64, help="of queries and keys")
+    p.add_argument("--value_dim", type=command.count, help="of values (head_dim)")
     p.add_argument("--mode", choices=kernel.MODES, default="forward", help="train: with gradients")
     p.add_argument("--causal", action="store_true", help="later positions are hidden")
     p.add_argument("--pooled", action="store_true", help="an output a sequence is enough")
@@ -268,14 +262,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     return options
 
 
-def _count(text):
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number from 1 up, got {text!r}")
-    return int(text)
-
-
 def _length(text):
-    if _count(text) > LONGEST:
+    if command.count(text) > LONGEST:
         raise argparse.ArgumentTypeError(f"must be at most {LONGEST:,}, got {int(text):,}")
     return int(text)
 

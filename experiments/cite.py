@@ -19,7 +19,7 @@ import pandas as pd
 import yaml
 
 import attention_zoo as zoo
-from experiments import origins
+from experiments import command, origins
 from experiments.analysis import formats, published, references
 from experiments.analysis.reading import Records
 from experiments.measuring import environment
@@ -43,8 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
         found = origins.read(file)
         cited, unknown = text(file, found, where)
     except ValueError as error:
-        print(f"experiments.cite: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        return command.mistake("cite", error)
     for note in (*found.notes, *unknown):
         print(note, file=sys.stderr)
     print(cited)
@@ -172,13 +171,8 @@ def _values(rows, column):
     return sorted(found)
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message):
-        raise ValueError(message)
-
-
 def parser() -> argparse.ArgumentParser:
-    p = _Parser(
+    p = command.Parser(
         prog="python -m experiments.cite",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

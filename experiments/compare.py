@@ -21,6 +21,7 @@ import pandas as pd
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
+from experiments import command
 from experiments.analysis import formats, moves, reading
 from experiments.analysis.formats import Column, Table
 from experiments.analysis.frames import Section
@@ -47,7 +48,10 @@ FEW = 5
 
 
 def main(arguments: list[str] | None = None) -> int:
-    options = parser().parse_args(arguments)
+    try:
+        options = parser().parse_args(arguments)
+    except ValueError as error:
+        return command.mistake("compare", error)
     both = []
     for folder in (options.a, options.b):
         found = reading.read([folder])
@@ -57,16 +61,15 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         found = moves.between(*both, ratio=options.ratio, ignore=options.ignore)
     except ValueError as error:
-        print(f"experiments.compare: {options.a} and {options.b}: {error}", file=sys.stderr)
-        return 2
+        return command.mistake("compare", ValueError(f"{options.a} and {options.b}: {error}"))
     made, drawing = table(found, options), draw(found.rows, options)
     try:
-        save(options.out, made, drawing)
+        written = save(options.out, made, drawing)
     except OSError as error:
         print(f"cannot write to {options.out}: {error.strerror or error}", file=sys.stderr)
         return 2
     print(formats.markdown(made))
-    print(f"{summary(found)}\ntable and plot: {options.out.resolve()}/compare.*")
+    print(f"{summary(found)}\nwritten: {', '.join(map(str, written))}")
     lacking = bool(found.missing) and not options.allow_missing
     if lacking:
         print(f"experiments.compare: {lacks(found)}; --allow_missing lets it", file=sys.stderr)
@@ -150,29 +153,30 @@ def _figure(times, options):
     return Drawing("compare", text, figure)
 
 
-def save(out: Path, made: Table, drawing: Drawing | None) -> None:
+def save(out: Path, made: Table, drawing: Drawing | None) -> list[Path]:
+    """The files; a plot of other folders does not stay beside a table of these."""
     out.mkdir(parents=True, exist_ok=True)
-    (out / "compare.csv").write_text(formats.csv(made.frame))
-    (out / "compare.md").write_text(formats.markdown(made, "compare.csv"))
-    for suffix in ("svg", "png") if drawing else ():
-        (out / f"compare.{suffix}").write_bytes(drawing.save(suffix))
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message):
-        print(f"experiments.compare: {message}", file=sys.stderr)
-        raise SystemExit(2)
+    files = {suffix: out.resolve() / f"compare.{suffix}" for suffix in ("csv", "md", "svg", "png")}
+    files["csv"].write_text(formats.csv(made.frame))
+    files["md"].write_text(formats.markdown(made, "compare.csv"))
+    for suffix in ("svg", "png"):
+        files[suffix].unlink(missing_ok=True)
+        if drawing:
+            files[suffix].write_bytes(drawing.save(suffix))
+    return [file for file in files.values() if file.exists()]
 
 
 def parser() -> argparse.ArgumentParser:
-    p = _Parser(
+    p = command.Parser(
         prog="python -m experiments.compare",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     p.add_argument("a", metavar="A", type=Path, help="a folder of records")
     p.add_argument("b", metavar="B", type=Path, help="another")
-    p.add_argument("--ratio", type=_ratio, default=1.2, help="slower by more is an alarm (1.2)")
+    p.add_argument(
+        "--ratio", type=command.from_1, default=1.2, help="slower by more is an alarm (1.2)"
+    )
     p.add_argument("--out", type=Path, default=Path("out/compare"), help="folder of table and plot")
     p.add_argument("--all", action="store_true", help="in the table also what did not move")
     p.add_argument("--allow_missing", action="store_true", help="B may lack points of A")
@@ -181,16 +185,6 @@ def parser() -> argparse.ArgumentParser:
         help="of the configs, such as dtype, that may differ",
     )  # fmt: skip
     return p
-
-
-def _ratio(text):
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 1 <= value < math.inf:
-        raise argparse.ArgumentTypeError(f"must be a number from 1 up, got {text!r}")
-    return value
 
 
 if __name__ == "__main__":

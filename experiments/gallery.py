@@ -40,7 +40,7 @@ def pictures(records: reading.Records) -> list[Picture]:
     sections = overviews.with_overviews(frames.sections(records.frame))
     drawn, found = {}, []
     for name, kinds, endings, words in PICTURES:
-        for section in sorted((s for s in sections if s.kind in kinds), key=_rank):
+        for section in sorted((s for s in sections if s.kind in kinds), key=_rank(kinds)):
             if section.name not in drawn:
                 drawn[section.name] = plots.draw(section, records.curves)
             # the bubbles end a list, of an experiment's figures the first is the usual one
@@ -51,10 +51,15 @@ def pictures(records: reading.Records) -> list[Picture]:
     return found
 
 
-def _rank(section):
-    """Accuracies before bits per byte, then by how much was measured."""
-    accurate = section.kind == "train" and quality.metric_of(section).key == "accuracy"
-    return not (accurate or section.kind == "arena"), -(section.frame.status == "ok").sum()
+def _rank(kinds):
+    """By the kinds' order, accuracies before bits per byte, then by how much was measured."""
+
+    def rank(section):
+        accurate = section.kind == "train" and quality.metric_of(section).key == "accuracy"
+        came = (section.frame.status == "ok").sum()
+        return kinds.index(section.kind), section.kind == "train" and not accurate, -came
+
+    return rank
 
 
 def _picture(name, words, section, drawing, records):

@@ -22,6 +22,8 @@ from experiments.running.configuration import literal
 RESULTS = ROOT / "results"
 SUFFIXES = (".csv", ".md", ".tex", ".png", ".svg", ".pdf")
 KEY = ["id", frames.DEVICE]
+# what makes the records that have tables of their own
+ELSEWHERE = ("make bench", "make peers PEERS=../shared/peers")
 
 
 def find(table: str, device: str | None = None) -> Path:
@@ -135,6 +137,11 @@ def sections(frame: pd.DataFrame) -> list[Section]:
 def of_table(file: Path, sections: list[Section], where: dict) -> tuple[Section, set[str]]:
     """The section that the table is of, and the ids of its records."""
     mine = [s for s in sections if file.stem == s.name or file.stem.startswith(f"{s.name}-")]
+    if not sections:
+        raise ValueError(
+            f"{shown(file)} is of records that no report has tables of; what measures and writes "
+            f"them again is {' or '.join(ELSEWHERE)}"
+        )
     if not mine:
         names = ", ".join(section.name for section in sections)
         raise ValueError(f"{file.stem} is of no section of its records; there are {names}")

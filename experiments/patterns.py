@@ -7,7 +7,6 @@ mechanism that is linear in its values the weight itself. Sheets: a real sentenc
 both forms side by side; coloured grids of 16 tokens; heads that use different mechanisms.
 """
 
-import argparse
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import attention_zoo as zoo
+from experiments import command
 from experiments.figures import grids
 from experiments.figures.canvas import Drawing
 
@@ -188,17 +188,20 @@ def drawings(N: int) -> list[Drawing]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    p = argparse.ArgumentParser(
-        prog="python -m experiments.patterns", description=__doc__.split("\n")[0]
-    )
+    p = command.Parser(prog="python -m experiments.patterns", description=__doc__.split("\n")[0])
     p.add_argument("--out", required=True, metavar="DIR", help="written: the sheets, PNG and SVG")
     p.add_argument(
-        "--n", type=int, default=len(SENTENCE), help="tokens of the sentence (%(default)s)"
+        "--n",
+        type=command.count,
+        default=len(SENTENCE),
+        help="tokens of the sentence (%(default)s)",
     )
-    options = p.parse_args(arguments)
-    if not 16 <= options.n <= len(SENTENCE):
-        print(f"--n must be from 16 to {len(SENTENCE)}, got {options.n}", file=sys.stderr)
-        return 2
+    try:
+        options = p.parse_args(arguments)
+        if not 16 <= options.n <= len(SENTENCE):
+            raise ValueError(f"--n must be from 16 to {len(SENTENCE)}, got {options.n}")
+    except ValueError as error:
+        return command.mistake("patterns", error)
     out = Path(options.out)
     try:
         out.mkdir(parents=True, exist_ok=True)

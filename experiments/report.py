@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments import page, plots
+from experiments import command, page, plots
 from experiments.analysis import formats, frames, reading
 from experiments.reporting import latex, overviews, tables
 
@@ -17,7 +17,10 @@ FIGURE_FORMATS = ("svg", "png", "pdf")
 
 def main(arguments: list[str] | None = None) -> int:
     """0; 2 where nothing could be reported."""
-    options = parser().parse_args(arguments)
+    try:
+        options = parser().parse_args(arguments)
+    except ValueError as error:
+        return command.mistake("report", error)
     records = reading.read(options.folders)
     for note in records.notes:
         print(note, file=sys.stderr)
@@ -39,17 +42,17 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(
-        prog="python -m experiments.report", description=__doc__.split("\n")[0]
-    )
+    p = command.Parser(prog="python -m experiments.report", description=__doc__.split("\n")[0])
     p.add_argument("folders", nargs="+", metavar="FOLDER", help="searched for records, recursively")
     p.add_argument(
         "--out", required=True, metavar="DIR", help="written: index.html and all it shows"
     )
     p.add_argument(
-        "--octaves", type=_positive, default=3.0, help="exponents over the top so many (3)"
+        "--octaves", type=command.above_0, default=3.0, help="exponents over the top so many (3)"
     )
-    p.add_argument("--fit-from", type=int, metavar="N", help="exponents over this N and up instead")
+    p.add_argument(
+        "--fit-from", type=command.count, metavar="N", help="exponents over this N and up instead"
+    )
     p.add_argument(
         "--figures",
         type=_formats,
@@ -106,13 +109,6 @@ def _formats(text):
             known = ", ".join(FIGURE_FORMATS)
             raise argparse.ArgumentTypeError(f"{suffix!r} is not one of {known}")
     return chosen
-
-
-def _positive(text):
-    value = float(text)
-    if not value > 0:
-        raise argparse.ArgumentTypeError(f"must be above 0, got {text}")
-    return value
 
 
 if __name__ == "__main__":

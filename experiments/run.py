@@ -80,9 +80,10 @@ def _asked(options, assignments):
     if options.again:
         if options.config or not options.out:
             raise ValueError("--again takes --out and no --config: its points are those of records")
-        config = again.settings()
+        points = again.points(options.again, options.ids)
+        config = again.settings(options.again, points)
         configuration.override(config, assignments)
-        return config, again.points(options.again, options.ids)
+        return config, points
     if not options.config:
         known = ", ".join(configuration.available())
         raise ValueError(f"--config is missing; there are {known}")

@@ -156,6 +156,29 @@ def test_scores_are_of_the_nearest_length_of_the_same_form(capsys, folder):
     assert score["score"] > 0
 
 
+def test_a_task_is_told_once_as_most_models_were_trained(capsys, folder):
+    tasks = [
+        training.train(label, 2048, 0, score, task="mqar", size=size)
+        for size, labels in (("long", ["local"]), ("small", ["full", "local", "linear"]))
+        for label, score in zip(labels, (0.9, 0.8, 0.7), strict=False)
+    ]
+    synthetic.write(folder / "mqar", tasks)
+    found = answer(capsys, folder, "--n", "2048", "--device", "cpu")
+    mqar = [task for task in found["tasks"] if task["task"] == "mqar"]
+    assert len(found["tasks"]) == len({task["task"] for task in found["tasks"]})
+    assert len(mqar) == 1
+    assert ", small" in mqar[0]["title"], mqar
+    (score,) = [of for of in row(found, "local")["scores"] if of and of["task"] == "mqar"]
+    assert score["score"] == 0.8
+    assert score["seeds"] == 1
+    assert {"title", "steps", "params", "device"} <= score.keys()
+    _, text, _ = ask(capsys, folder, "--n", "2048", "--device", "cpu")
+    (said,) = [line for line in text.splitlines() if line.startswith("mqar, N = 2,048: ")]
+    assert "one seed" in said
+    assert " steps, " in said
+    assert said.endswith(" parameters.")
+
+
 def test_the_text_names_all(capsys, folder):
     code, out, _ = ask(capsys, folder, "--n", "3072", "--batch", "2", "--memory", "1GiB")
     assert code == 0

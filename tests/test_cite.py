@@ -252,6 +252,25 @@ def test_points_again_are_those_of_the_records(folder):
         again.points(folder / "report")
 
 
+def test_points_again_have_thrice_the_time_they_took(folder, tmp_path):
+    found = records.load(folder)
+    assert again.settings(folder, again.points(folder)).time_limit == again.LEAST
+    slow = {**found[0], "env": {**found[0]["env"], "elapsed": 4000.0}}
+    other = synthetic.write(tmp_path / "slow", [slow, *found[1:]])
+    for record, limit in zip(found, (12000.0, again.LEAST), strict=False):
+        points = again.points(other, [record["id"]])
+        assert again.settings(other, points).time_limit == limit
+
+
+@pytest.mark.parametrize("name", ["benchmarks/*/benchmarks.md", "peers/*/peers-summary.csv"])
+def test_tables_that_no_report_makes_say_what_does(name, capsys):
+    (table,) = RESULTS.glob(name)
+    assert cite.main([str(table)]) == 2
+    said = capsys.readouterr().err
+    assert "make bench or make peers PEERS=" in said
+    assert said.count("\n") == 1
+
+
 def test_again_takes_no_config(folder, capsys):
     assert run.main(["--again", str(folder), "--config", "scaling", "--out", "x"]) == 2
     assert "--again takes --out and no --config" in capsys.readouterr().err

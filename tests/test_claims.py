@@ -130,8 +130,63 @@ def test_full_attention_recalls_and_linear_attention_does_not_at_length(n):
         assert linear.mean() < 0.2
 
 
+@pytest.mark.parametrize(("n", "recalls"), [(64, True), (128, False), (256, False)])
+def test_in_more_steps_linear_attention_recalls_at_64_and_no_further(n, recalls):
+    """As the table's caption says."""
+    (linear,) = metrics("accuracy-mqar", "test_accuracy", label="linear", n=n, size="long")
+    assert linear > 0.99 if recalls else linear < 0.2
+
+
+def test_trainings_of_two_machines_agree():
+    """Within two standard errors of the difference and one answer of the test's, which is what a
+    cell that is trained anew is held to."""
+    found = {}
+    for r in records.load(ROOT / "results" / "accuracy-mqar"):
+        c = r["config"]
+        if r["status"] == "ok" and c["role"] == "final":
+            cell = found.setdefault((c["label"], c["n"], c["size"]), {})
+            cell.setdefault(r["env"]["device"], []).append(r["metrics"]["test_accuracy"])
+    twins = [[*of.values()] for of in found.values() if len(of) == 2]
+    twins = [pair for pair in twins if all(len(scores) >= 3 for scores in pair)]
+    assert len(twins) >= 3
+    for one, other in twins:
+        errors = [fits.standard_error(np.array(scores)) for scores in (one, other)]
+        answer = 1 / (4 * 256)
+        assert abs(np.mean(one) - np.mean(other)) <= 2 * np.hypot(*errors) + answer
+
+
 def test_full_attention_predicts_text_better_than_two_letters_do():
     ours = metrics("accuracy-language", "test_bpb", label="full")
     rule = metrics("accuracy-language", "order2_bpb", label="full")
     assert len(ours)
     assert (ours < rule).all()
+
+
+def test_expressions_are_read_past_their_root():
+    """By more than two standard errors, of expressions of up to 64 tokens."""
+    ours, rule = (
+        metrics("accuracy-listops", key, label="full", n=64)
+        for key in ("test_accuracy", "root_accuracy")
+    )
+    assert len(ours) >= 3
+    assert ours.mean() - rule.mean() > 2 * fits.standard_error(ours)
+
+
+@pytest.mark.parametrize("n", [128, 256, 512])
+def test_full_attention_says_a_word_again(n):
+    of = {"label": "full, shared", "n": n}
+    ours = metrics("accuracy-duplicate", "test_accuracy@full", **of)
+    assert len(ours) >= 3
+    assert (ours > 0.99).all()
+
+
+def test_who_trained_with_one_round_of_hashing_reads_better_with_more():
+    """As Reformer's do; where anything was learned."""
+    one, more, all_of = (
+        metrics("accuracy-duplicate", f"test_accuracy@{rounds}", label="lsh, 1")
+        for rounds in ("hashes=1", "hashes=8", "full")
+    )
+    learned = one > metrics("accuracy-duplicate", "bigram_accuracy", label="lsh, 1")
+    assert sum(learned) >= 6
+    assert (more > one + 0.1)[learned].all()
+    assert (np.abs(more - all_of) < 0.01)[learned].all()

@@ -269,10 +269,24 @@ def test_bad_input_is_one_line(tmp_path, capsys):
             "--ignore dtpe: no config has it; th",
         ),
     ):
-        with pytest.raises(SystemExit) as stop:
-            raise SystemExit(compare.main(arguments))
-        assert stop.value.code == 2
-        assert words in capsys.readouterr().err.splitlines()[-1]
+        assert compare.main(arguments) == 2
+        *notes, said = capsys.readouterr().err.splitlines()
+        assert said.startswith("experiments.compare: ")
+        assert words in said
+        assert not any("usage" in note for note in notes)
+
+
+def test_what_is_written_is_named(tmp_path, capsys):
+    """And a plot of other folders does not stay beside a table without times."""
+    out = tmp_path / "out"
+    timed = str(synthetic.write(tmp_path / "timed", SCALING))
+    assert compare.main([timed, timed, "--out", str(out)]) == 0
+    files = [f"compare.{suffix}" for suffix in ("csv", "md", "svg", "png")]
+    assert f"written: {', '.join(str(out / file) for file in files)}" in capsys.readouterr().out
+    other = str(synthetic.write(tmp_path / "other", synthetic.fidelities()))
+    assert compare.main([other, other, "--out", str(out)]) == 0
+    assert f"written: {out}/compare.csv, {out}/compare.md\n" in capsys.readouterr().out
+    assert sorted(file.name for file in out.iterdir()) == files[:2]
 
 
 def test_damage_is_told_and_the_rest_is_compared(tmp_path, capsys):

@@ -183,12 +183,19 @@ def test_rates_that_reach_the_target_are_equal_and_the_earliest_is_chosen(target
     assert "at an end of the grid, so a better one may lie beyond: full." in found.caption
 
 
-def test_growing_sequences_are_said(tmp_path):
-    args = {"grow": [240, 360]}
+@pytest.mark.parametrize(
+    ("grow", "said"),
+    [
+        ([240, 360], "sequences double up to N at steps 240, 360."),
+        ([600, 600], "sequences are short up to step 600, then of N."),
+    ],
+)
+def test_growing_sequences_are_said(tmp_path, grow, said):
+    args = {"grow": grow}
     records = [training.train("full", n, 0, 0.9, task="mqar", task_args=args) for n in (64, 128)]
     (section,) = sections(records, tmp_path)[0].values()
     for name in ("mqar", "mqar-by-n"):
-        assert "sequences double up to N at steps 240, 360." in table(section, name).caption
+        assert said in table(section, name).caption
 
 
 def test_what_is_refused_at_every_n_is_said_once(tmp_path):

@@ -87,9 +87,10 @@ def variant(label: str, n: int, group: pd.DataFrame, metric: Metric, held=None) 
         return row
     keys = dict.fromkeys(METRIC_FACTS, None) | {
         "val": f"val_{validation(metric).key}_best",
+        "val_last": f"val_{validation(metric).key}_last",
         "memory": held,
     }
-    found = {key: _mean(good, source or key) for key, source in keys.items()}
+    found = {key: mean_of(good, source or key) for key, source in keys.items()}
     row |= {key: value for key, value in found.items() if value is not None}
     row["lr"] = _only(good, "metrics.lr") or row["lr"]
     if column(good, frames.DEVICE).nunique() > 1:
@@ -273,7 +274,7 @@ def merit_of(rows: pd.DataFrame, score: float, metric: Metric) -> tuple[float, f
         None if missing(value) else value
         for value in (
             pd.to_numeric(column(rows, "config.target")).max(),
-            *(_mean(rows, key) for key in ("val_loss_best", "best_step")),
+            *(mean_of(rows, key) for key in ("val_loss_best", "best_step")),
         )
     )
     rule = {"higher_is_better": metric.higher_is_better, "target": target}
@@ -293,7 +294,8 @@ def _days(dates):
     return " to ".join(dict.fromkeys((days[0], days[-1]))) if days else None
 
 
-def _mean(rows, key):
+def mean_of(rows: pd.DataFrame, key: str) -> float | None:
+    """Of a metric of the records; None where none has it."""
     values = pd.to_numeric(column(rows, f"metrics.{key}")).dropna()
     # a mean of equal numbers may be off by a rounding
     return values.iloc[0] if values.nunique() == 1 else values.mean() if len(values) else None

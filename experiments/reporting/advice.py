@@ -4,8 +4,10 @@ import dataclasses
 import json
 import math
 
+from experiments.analysis import quality
 from experiments.analysis.estimates import HOW, Estimate
 from experiments.analysis.formats import missing, significant
+from experiments.reporting import quality_cells
 from experiments.tasks.metric import METRICS
 
 BINARY = ("B", "KiB", "MiB", "GiB", "TiB")
@@ -27,7 +29,8 @@ def as_json(answer: dict) -> str:
         return None if isinstance(value, float) and not math.isfinite(value) else value
 
     tasks = [
-        {key: task[key] for key in ("task", "n", "metric", "causal")} for task in answer["tasks"]
+        {key: task[key] for key in ("task", "title", "n", "metric", "causal")}
+        for task in answer["tasks"]
     ]
     return json.dumps(plain({**answer, "tasks": tasks}), indent=1)
 
@@ -42,6 +45,7 @@ def as_text(answer: dict) -> str:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [_headline(answer["call"]), ""]
     lines += ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    lines += ["", *map(_trained, tasks)] if tasks else []
     if answer["refused"]:
         lines += ["", "Refused:"]
         lines += [f"  {row['label']}: {_reasons(row)}" for row in answer["refused"]]
@@ -127,6 +131,16 @@ def _score(found, label):
     if not missing(error := found["stderr"]):
         text += f" ± {error / metric.scale:.{metric.decimals}f}"
     return text if found["label"] == label else f"{text} ({found['label']})"
+
+
+def _trained(task):
+    """What its scores are of."""
+    rows = task["rows"]
+    of = quality_cells.spans(rows)
+    parts = [quality.seeds(rows)]
+    for key, words in (("steps", "steps"), ("params", "parameters")):
+        parts.append(f"{of[key] if isinstance(of[key], str) else f'{of[key]:,.0f}'} {words}")
+    return f"{task['task']}, N = {task['n']:,}: {task['title']}; {', '.join(parts)}."
 
 
 def _source(of):

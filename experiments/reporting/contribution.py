@@ -73,6 +73,7 @@ def tables(section: Section, text: str) -> list[Table]:
         *([mean_column("beside", "LSTM", metric)] if _known(rows, "beside") else []),
         mean_column("gain", "attention adds", metric),
         Column("verdict", "more than two standard errors"),
+        *quality_cells.SPANS,
         *quality_cells.SOURCE,
     )
     kinds = "; or ".join(words for key, words in WITHOUT.items() if key in set(section.frame.label))

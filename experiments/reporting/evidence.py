@@ -104,8 +104,8 @@ def _answer(row, error, budget, value):
 
 
 def tasks(sections: list[Section], n: int, *, causal: bool) -> list[dict[str, Any]]:
-    """The trained tasks whose lengths come nearest to N, of the same form where there are:
-    {"task", "n", "metric", "higher_is_better", "scores": rows by label}."""
+    """The trained tasks whose lengths come nearest to N, of the same form where there are, each
+    once, as most models were trained: {"task", "title", "n", "causal", "metric", "rows"}."""
     found = []
     for section in (section for section in sections if section.kind == "train"):
         metric = quality.metric_of(section)
@@ -119,16 +119,21 @@ def tasks(sections: list[Section], n: int, *, causal: bool) -> list[dict[str, An
         task |= {"n": int(nearest), "causal": form, "metric": metric}
         found.append(task | {"rows": [row for row in rows if row["n"] == nearest]})
     alike = [task for task in found if task["causal"] == causal] or found
-    return sorted(alike, key=lambda task: (abs(math.log(task["n"] / n)), task["task"]))[:TASKS]
+    alike.sort(key=lambda task: (abs(math.log(task["n"] / n)), -len(task["rows"]), task["title"]))
+    once = {}
+    for task in alike:
+        once.setdefault(task["task"], task)
+    return [*once.values()][:TASKS]
 
 
 def score(task: Mapping, label: str, mechanism: str) -> dict[str, Any] | None:
-    """{"task", "n", "metric", "score", "stderr", "seeds", "label"} of the mechanism, of its own
-    label where that was trained."""
+    """{"task", "title", "n", "metric", "label", "score", "stderr", "seeds", "steps", "params",
+    "device"} of the mechanism, of its own label where that was trained."""
     rows = [row for row in task["rows"] if row["mechanism"] == mechanism]
     rows = [row for row in rows if row["label"] == label] or rows
     if not rows:
         return None
     row = (min if not task["metric"].higher_is_better else max)(rows, key=lambda r: r["score"])
-    kept = {key: row.get(key) for key in ("label", "score", "stderr", "seeds")}
-    return {"task": task["task"], "n": task["n"], "metric": task["metric"].key, **kept}
+    keys = ("label", "score", "stderr", "seeds", "steps", "params", "device")
+    of = {key: task[key] for key in ("task", "title", "n")}
+    return {**of, "metric": task["metric"].key, **{key: row.get(key) for key in keys}}

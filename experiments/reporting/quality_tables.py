@@ -30,7 +30,11 @@ NOTES = {
     "accuracy-language": " What is no better than the bigram rule reads the byte at hand and no "
     "other: in its steps it had not learned to look back.",
     "mqar": " What is no better than a rule had not learned to recall in its steps; in more it may "
-    "still: linear attention does in those of size long, at another rate than short runs choose.",
+    "still: linear attention does in those of size long at N = 64, at another rate than short runs "
+    "choose, and not at 128 or 256.",
+    "listops": " What is no better than the root operator has not learned to read its arguments.",
+    "duplicate": " What is no better than the bigram rule has not learned to look half a sequence "
+    "back in its steps.",
 }
 MAJORITY = "majority_accuracy"
 
@@ -46,9 +50,9 @@ def tables(section: Section, text: str) -> list[Table]:
 
 def _long(section, text, metric, rows):
     score, by = metric.key, validation(metric)
-    val = f"val_{by.key}"
+    val, heading = f"val_{by.key}", "validation" if by is metric else f"validation, {by.words}"
     rows = [
-        {**row, score: row.get("score"), val: row.get("val")}
+        {**row, score: row.get("score"), val: row.get("val"), f"{val}_last": row.get("val_last")}
         for row in rows
         if row["what"] != "published"
     ]
@@ -58,12 +62,8 @@ def _long(section, text, metric, rows):
         Column(score, metric.header, decimals=metric.decimals, scale=metric.scale),
         Column("stderr", "±", decimals=metric.decimals, scale=metric.scale),
         Column("seeds", "seeds", 12),
-        Column(
-            val,
-            "validation" if by is metric else f"validation, {by.words}",
-            decimals=by.decimals,
-            scale=by.scale,
-        ),
+        Column(val, heading, decimals=by.decimals, scale=by.scale),
+        Column(f"{val}_last", f"{heading}, last step", decimals=by.decimals, scale=by.scale),
         *SPANS,
         *COSTS,
         Column("tokens_per_step", "tokens a step", 12),
@@ -84,10 +84,16 @@ def _long(section, text, metric, rows):
 def _notes(frame):
     """What else a reader has to know of the task, and how its training sequences grow."""
     grown = sorted(set(findings.column(frame, "config.task_args.grow").dropna()))
-    steps = "; ".join(doublings.strip("[]") for doublings in grown)
-    said = f" Training sequences double up to N at steps {steps}." if steps else ""
+    said = "".join(map(_growth, grown))
     names = (frame[f"config.{field}"].iloc[0] for field in ("task", "experiment"))
     return "".join(NOTES.get(name, "") for name in names) + said
+
+
+def _growth(doublings):
+    steps = doublings.strip("[]").split(", ")
+    if len({*steps}) == 1:
+        return f" Training sequences are short up to step {steps[0]}, then of N."
+    return f" Training sequences double up to N at steps {', '.join(steps)}."
 
 
 def _by_length(section, text, metric, rows):
@@ -242,6 +248,7 @@ def grid(section: Section, text: str) -> list[Table]:
                 best[rate] = quality.merit_of(good.loc[values.index], values.mean(), metric)
         if best:
             line["chosen"] = max(best, key=best.get)
+        line["params"] = quality.mean_of(group, "params")
         lines.append(quality.facts(group) | line | {"records": frames.sources(group.id)})
     columns = (
         Column("label", f"{metric.header}, validation"),

@@ -5,6 +5,8 @@ import ast
 import contextlib
 from pathlib import Path
 
+from experiments import command
+
 LAUNCHERS = ("local", "slurm")
 BY_HAND = (
     ("--coordinator", str, "HOST:PORT of the first process"),
@@ -13,14 +15,9 @@ BY_HAND = (
 )
 
 
-class Parser(argparse.ArgumentParser):
-    def error(self, message):
-        raise ValueError(message)
-
-
 def parse(argv: list[str], description: str) -> tuple[argparse.Namespace, list, dict]:
     """(options, [(dotted key, text)], Slurm's parameters) of a command line."""
-    parser = Parser(
+    parser = command.Parser(
         prog="python -m experiments.run",
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
