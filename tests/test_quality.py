@@ -8,7 +8,7 @@ import pytest
 
 from experiments import plots
 from experiments.analysis import formats, published, quality
-from experiments.reporting import latex, quality_tables, tables
+from experiments.reporting import latex, overviews, quality_tables, tables
 from experiments.tasks import metric
 from tests import synthetic_training as training
 from tests.synthetic_training import by, sections, table
@@ -114,6 +114,27 @@ def test_no_accuracy_without_parameters_steps_seeds_and_device(recall):
         assert not local[["params", "steps", "device", "commit", "date"]].isna().any()
     assert table(recall["mqar"], "mqar-by-n").frame.n64_seeds[0] == 3
     assert "device cpu-synthetic-2c" in table(recall["mqar"], "mqar-by-n").caption
+
+
+@pytest.mark.parametrize("made", ["recall", "duplicates", "arena", "forecasts", "lab"])
+def test_no_table_without_parameters_steps_seeds_and_device(made, tmp_path):
+    lab = [
+        training.train(label, 427, seed, 0.6 + seed / 100, task="ucr", experiment="ucr-OSULeaf")
+        for label in ("full", "none")
+        for seed in range(2)
+    ]
+    records = lab if made == "lab" else getattr(training, made)()
+    found = overviews.with_overviews([*sections(records, tmp_path)[0].values()])
+    for section in found:
+        for made_table in tables.build(section):
+            frame = made_table.frame
+            assert {"params", "steps", "device", "commit", "date"} <= {*frame}, made_table.name
+            assert [name for name in frame if name.endswith("seeds")], made_table.name
+            ours = frame[frame.device.notna()]
+            # what did not come through has no parameters
+            ours = ours[ours.seeds > 0] if "seeds" in ours else ours
+            assert len(ours)
+            assert not ours[["params", "steps", "commit", "date"]].isna().any(axis=None)
 
 
 def test_unequal_parameters_are_said_apart_from_those_by_length(tmp_path):
