@@ -7,7 +7,7 @@ is of that. configs/language.py is the short form of this: five mechanisms at on
 small: width 64, 2,048 tokens a step; N = 128 and 256 with 3 seeds, 512 to 2,048 with one seed.
 Windows grow from 128 while training: of long ones from the first, full attention learns little more
 than which byte follows which in so few steps, which is the bigram rule. A minute a run on a core,
-4.5 core-hours in all. Expect 2.7 bits of full attention at N = 128, less of convolutions and of
+5.5 core-hours in all. Expect 2.7 bits of full attention at N = 128, less of convolutions and of
 recurrent networks, and of linear attention more and more the longer N is.
 medium: width 256, 16,384 tokens a step, 3 seeds, 4 hours of a GPU by estimate, not yet run.
 full: 3 seeds, 6 layers of width 384, 5,000 steps of 16,384 tokens, as nanoGPT's character model,
