@@ -8,7 +8,8 @@ has the role "final".
 
 `small` is for two CPU cores with a runner on each, as its records were made: `taskset -c 0 python
 -m experiments.run ... --out DIR` beside the same with `-c 1` share its points. `medium` is meant
-for one GPU and `full` for days of several: neither has been run. Hours of a GPU are estimates, at 20 TFLOP/s, 5 ms a step and 20 s a compilation.
+for one GPU and `full` for days of several: neither has been run. Hours of a GPU are estimates, at
+20 TFLOP/s, 5 ms a step and 20 s a compilation.
 
 Every config takes these too, and its points have only what is set:
 
