@@ -187,6 +187,6 @@ def test_who_trained_with_one_round_of_hashing_reads_better_with_more():
         for rounds in ("hashes=1", "hashes=8", "full")
     )
     learned = one > metrics("accuracy-duplicate", "bigram_accuracy", label="lsh, 1")
-    assert sum(learned) >= 6
+    assert sum(learned) >= 4
     assert (more > one + 0.1)[learned].all()
     assert (np.abs(more - all_of) < 0.01)[learned].all()

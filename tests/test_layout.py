@@ -30,7 +30,7 @@ PACKAGES = {
     "tasks": set(),
     "measuring": set(),
     "training": {"tasks", "measuring", "running", "measure", "records", "checkpoint"},
-    "running": {"tasks", "training", "measuring", "run", "sweep", "records"},
+    "running": {"tasks", "training", "measuring", "command", "run", "sweep", "records"},
     "kinds": {"tasks", "measuring", "training", "measure", "train", "records"},
     "analysis": {"tasks", "kinds", "running"},
     "figures": {"tasks", "analysis", "reporting"},

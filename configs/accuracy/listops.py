@@ -4,8 +4,9 @@
 
 RNN, BiLSTM, CNN + LSTM and bags of unigrams and of bigrams are rows too.
 The table's rows to beat: the commonest label; the root operator alone; exact to depth 1, depth 2.
-small: width 64, lengths from N/4 to N for N = 64, 3 seeds, and for N = 128, one seed; 3.5 core-hours.
-Expect .43 of full attention at N = 64, past the root operator, and little more than that at 128.
+small: width 64, lengths from N/4 to N for N = 64, 3 seeds, and for N = 128, one seed; 3.5
+core-hours. Expect .43 of full attention at N = 64, past the root operator, and little more than
+that rule at 128.
 medium: width 128, N = 512, 3 seeds, 1.5 hours of a GPU by estimate, not yet run.
 full: 3 seeds of the Long-Range Arena's training (configs/arena.py), 500 < length < 2,000, 6 layers
 of width 512, 5,000 steps of 32. Published: .36 to .37 and .16 to .18.
