@@ -67,6 +67,11 @@ TABLE = {
     "CNN + LSTM": ("blue", "H", DOTTED),
     "bag of unigrams": ("green", "P", DOTTED),
     "bag of bigrams": ("olive", "*", DOTTED),
+    "full, shared": ("ink", "H", SOLID),
+    "lsh, 1": ("sky", "s", DOTTED),
+    "lsh, 2": ("green", "s", DASHDOT),
+    "lsh, 4": ("orange", "p", DASHED),
+    "lsh, 8": ("wine", "d", SOLID),
     "qk_v": ("vermillion", "o", SOLID),
     "q_kv": ("blue", "P", DASHED),
 }
