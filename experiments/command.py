@@ -12,7 +12,7 @@ class Parser(argparse.ArgumentParser):
         raise ValueError(message)
 
 
-def mistake(program: str, error: Exception) -> int:
+def mistake(program: str, error: Exception | str) -> int:
     """Told in one line on stderr; the exit code."""
     print(f"experiments.{program}: {' '.join(str(error).split())}", file=sys.stderr)
     return 2

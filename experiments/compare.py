@@ -61,7 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         found = moves.between(*both, ratio=options.ratio, ignore=options.ignore)
     except ValueError as error:
-        return command.mistake("compare", ValueError(f"{options.a} and {options.b}: {error}"))
+        return command.mistake("compare", f"{options.a} and {options.b}: {error}")
     made, drawing = table(found, options), draw(found.rows, options)
     try:
         written = save(options.out, made, drawing)

@@ -4,9 +4,8 @@ The loss and the accuracy are of the second w. `grow` are steps at which trainin
 from 64 up to n, at as many tokens a batch. What a short word teaches first is to say a symbol seen;
 of a long one nearly all symbols are, and there is little to begin from.
 
-Differs from the released code, which never draws the
-highest symbol. The splits' random numbers never meet, but below N = 10 there are so few words that
-the splits share some.
+Differs from the released code, which never draws the highest symbol. The splits' random numbers
+never meet, but below N = 10 there are so few words that the splits share some.
 """
 
 from collections.abc import Sequence
