@@ -17,7 +17,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from experiments import measure, records, sweep
+from experiments import command, measure, records, sweep
 from experiments.measuring import environment
 from experiments.running import again, arguments, configuration, distributed, stopping, summary
 from experiments.running.worker import kind_module
@@ -40,11 +40,10 @@ def main(argv: list[str] | None = None, share=None) -> int:
     try:
         return _main(sys.argv[1:] if argv is None else argv, share)
     except distributed.LostError as error:
-        summary.complain(f"{error}; the same command goes on from here")
+        command.mistake("run", f"{error}; the same command goes on from here")
         distributed.leave(distributed.LOST)
     except (ValueError, records.StorageError, RuntimeError) as error:
-        summary.complain(error)
-        return 2
+        return command.mistake("run", error)
 
 
 def _main(argv, share):

@@ -15,7 +15,7 @@ full: 3 seeds of the paper's layer, width and feed-forward 256, 4 heads, N = 1,0
 150,000 steps.
 """
 
-from configs import accuracy
+from configs import accuracy, base
 
 ROUNDS = (1, 2, 4, 8)
 # heads of 64 at every width, as in the paper
@@ -66,14 +66,13 @@ def get_config(size="small"):
 
 
 def get_sweep(config):
-    return [_tested(point) for point in accuracy.sweep(config)]
+    return [_tested(point, config) for point in accuracy.sweep(config)]
 
 
-def _tested(point):
-    """The point with all of ROUNDS at evaluation; those that rates are chosen from need none."""
-    n, rate = point["n"], point["lr"]
-    rounds = {"full": {"buckets": 1, "block": n}}
-    for hashes in ROUNDS:
-        rounds[f"hashes={hashes}"] = {"buckets": n // 32, "block": 64, "hashes": hashes}
+def _tested(point, config):
+    """The point with all variants at evaluation; those that rates are chosen from need none."""
+    keys = {"full": "full"} | {f"hashes={hashes}": f"lsh_{hashes}" for hashes in ROUNDS}
+    ways = {name: base.variant(config, key, point["n"])["hparams"] for name, key in keys.items()}
+    rate = point["lr"]
     at = {**rate["at"], "eval_hparams": {}}
-    return {**point, "eval_hparams": rounds, "lr": {**rate, "at": at}}
+    return {**point, "eval_hparams": ways, "lr": {**rate, "at": at}}

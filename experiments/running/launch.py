@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from experiments import records, sweep
+from experiments import command, records, sweep
 from experiments.measuring import environment
 from experiments.running import jobs, stopping, summary
 from experiments.training import mesh
@@ -67,7 +67,7 @@ class Works:
                 summary.stopped(stop)
                 code = stop.code
         for line in wrong:
-            summary.complain(line)
+            command.mistake("run", line)
         store.merge()
         summary.show(self.points, store)
         store.close()

@@ -36,8 +36,3 @@ def show(points, store, held=()):
 
 def stopped(stop):
     print(f"stopped by {stop}; the same command goes on from here", file=sys.stderr)
-
-
-def complain(error):
-    """One line on stderr."""
-    print(f"experiments.run: {' '.join(str(error).split())}", file=sys.stderr)
