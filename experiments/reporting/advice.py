@@ -6,7 +6,7 @@ import math
 
 from experiments.analysis import quality
 from experiments.analysis.estimates import HOW, Estimate
-from experiments.analysis.formats import missing, significant
+from experiments.analysis.formats import cell, missing, significant
 from experiments.reporting import quality_cells
 from experiments.tasks.metric import METRICS
 
@@ -136,10 +136,12 @@ def _score(found, label):
 def _trained(task):
     """What its scores are of."""
     rows = task["rows"]
-    of = quality_cells.spans(rows)
-    parts = [quality.seeds(rows)]
-    for key, words in (("steps", "steps"), ("params", "parameters")):
-        parts.append(f"{of[key] if isinstance(of[key], str) else f'{of[key]:,.0f}'} {words}")
+    of, parts = quality_cells.spans(rows), [quality.seeds(rows)]
+    columns = {column.key: column for column in quality_cells.SPANS}
+    for key in ("steps", "params"):
+        if not missing(value := of[key]):
+            words = value if isinstance(value, str) else cell(value, columns[key])
+            parts.append(f"{words} {columns[key].header}")
     return f"{task['task']}, N = {task['n']:,}: {task['title']}; {', '.join(parts)}."
 
 
