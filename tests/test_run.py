@@ -117,6 +117,11 @@ def test_list_prints_configs_or_points(config, capsys):
     assert [line.split()[-1] for line in lines] == ["n=3", "n=5"]
 
 
+def test_a_config_with_the_sweep_of_another_is_listed_too():
+    assert {"configs/steps.py", "configs/steps_digits.py"} <= configuration.available().keys()
+    assert "configs/arena.py" not in configuration.available()
+
+
 def test_configs_in_folders_are_listed(capsys):
     assert run.main(["--list"]) == 0
     listed = capsys.readouterr().out

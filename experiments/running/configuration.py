@@ -33,12 +33,17 @@ def available() -> dict[str, str]:
     found = {}
     for path in sorted(FOLDER.rglob("*.py")):
         source = ast.parse(path.read_text())
-        if any(
-            isinstance(item, ast.FunctionDef) and item.name == "get_sweep" for item in source.body
-        ):
+        if any(_defines(item, "get_sweep") for item in source.body):
             name = path.relative_to(FOLDER.parent).as_posix()
             found[name] = (ast.get_docstring(source) or "").split("\n")[0]
     return found
+
+
+def _defines(item, name):
+    """Whether a statement of a module is this function, or gives it another's."""
+    if isinstance(item, ast.Assign):
+        return any(isinstance(target, ast.Name) and target.id == name for target in item.targets)
+    return isinstance(item, ast.FunctionDef) and item.name == name
 
 
 def load(path: str) -> tuple[ModuleType, ConfigDict]:
