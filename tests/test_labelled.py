@@ -41,10 +41,13 @@ def test_an_example_keeps_its_split_whatever_the_others_are():
     assert set(contents(before["train"])) <= set(contents(after["train"]))
 
 
-def test_held_out_splits_can_be_a_few_of_all_at_equal_distances():
+def test_held_out_splits_can_be_a_few_of_all():
     splits = {"train": texts(), "val": texts(20), "test": texts(9)}
     some = labelled.of_held_out(splits, val=4, test=None)
-    assert contents(some["val"]) == contents(splits["val"])[::5]
+    chosen, of = contents(some["val"]), contents(splits["val"])
+    assert len(chosen) == 4
+    rest = iter(of)
+    assert all(one in rest for one in chosen)
     assert some["train"] is splits["train"]
     assert some["test"] is splits["test"]
     # what is worked out of them is kept by what they are
@@ -52,6 +55,13 @@ def test_held_out_splits_can_be_a_few_of_all_at_equal_distances():
     for wrong in (0, 21, 4.0, True):
         with pytest.raises(ValueError, match=f"val_examples must be .* 1 to 20, got {wrong}"):
             labelled.of_held_out(splits, val=wrong)
+
+
+def test_a_few_of_what_has_its_classes_in_turns_are_of_all_classes():
+    numbers = np.arange(1000)
+    splits = {"test": labelled.from_rows(numbers[:, None], numbers % 10)}
+    some = labelled.of_held_out(splits, test=200)["test"]
+    assert np.bincount(some.labels, minlength=10).min() >= 10
 
 
 def test_a_rule_is_worked_out_once_for_the_same_examples():

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from configs.accuracy import cifar10 as of_images
+from configs.accuracy import imdb as of_reviews
 from experiments import tasks
 from experiments.tasks import cifar10, data, imdb, mnist, sources, splice, sst2
 from tests.test_tasks import serve
@@ -283,6 +285,19 @@ def test_cifar10_is_what_its_source_says(folder, n, colour):
     assert "JPEG q75" in task.facts["note"]
     assert task.batch(0, 0, 3)["inputs"].shape == (3, n)
     assert not task.masked
+
+
+@real
+@pytest.mark.parametrize("config", [of_reviews, of_images], ids=["imdb", "cifar10"])
+def test_a_few_held_out_are_of_all_classes(folder, config):
+    small = config.get_config("small")
+    task = tasks.make(small.task, small.lengths[0], **small.task_args)
+    for split in ("val", "test"):
+        batches = task.held_out(split, 100)
+        labels = np.concatenate([batch["targets"][batch["weights"]] for batch in batches])
+        counts = np.bincount(labels, minlength=task.model["classes"])
+        assert counts.sum() == small.task_args[f"{split}_examples"]
+        assert counts.min() > 0.75 * counts.mean()
 
 
 @pytest.mark.parametrize(

@@ -16,11 +16,11 @@ SMALL = {
     **accuracy.SMALL,
     "task_args": {"val_examples": 1000, "test_examples": 2000},
     "colours": (False,),
-    "lr_steps": 150,
+    "lr_steps": 100,
     "seeds": (0,),
     "batch": 8,
-    "steps": 600,
-    "evals": 3,
+    "steps": 400,
+    "evals": 2,
 }
 MEDIUM = {
     **SMALL,

@@ -22,6 +22,7 @@ SMALL = {
     "task_args": {"eval_examples": 500},
     "lengths": (1024,),
     "lr_length": 1024,
+    "lr_steps": 30,
     "seeds": (0,),
     "batch": 8,
     "steps": 120,

@@ -84,7 +84,8 @@ CELL = {
 REPETITION = ("config.seed", "config.repeats", "config.budget", "config.eval_every", "config.lr.")
 
 
-@dataclasses.dataclass(frozen=True)
+# two are the same only where they are one: what is worked out of a section is kept for it
+@dataclasses.dataclass(frozen=True, eq=False)
 class Section:
     """Records of one kind, experiment and setting: what one figure may show."""
 
@@ -133,7 +134,7 @@ def sections(frame: pd.DataFrame) -> list[Section]:
                 # an experiment named after its task says it once
                 rest = [part for part in rest if part and part not in stem.split("-")]
                 title = ", ".join([where, *rest])
-                found.append(Section(kind, name, title, _labelled(part, kind)))
+                found.append(Section(kind, name, title, _labelled(_filled(part), kind)))
     return sorted(found, key=lambda section: [*KINDS].index(section.kind))
 
 
@@ -218,20 +219,27 @@ def sources(ids: Iterable[str]) -> str:
 
 def failure(group: pd.DataFrame) -> str:
     """ "ok", or the first failure's status and reason, and of how many."""
-    bad = group[group.status != "ok"]
-    if bad.empty:
+    failed = group.status != "ok"
+    if not failed.any():
         return "ok"
+    bad = group[failed]
     reason = f"{bad.status.iloc[0]}: {bad.reason.iloc[0]}".removesuffix(": ")
     return reason if len(group) == 1 else f"{reason} ({len(bad)} of {len(group)})"
 
 
+def _filled(part):
+    """Without the metrics that only other sections have: most columns, and slow to carry."""
+    empty = part.columns[part.isna().all()]
+    return part.drop(columns=[c for c in empty if c.startswith("metrics.")])
+
+
 def _labelled(part, kind):
     """Adds `label`: the config's, and where that names several configs, what they differ in."""
-    part = part.copy()
     part["label"] = part["config.label"].fillna(part["config.mechanism"]).fillna("").astype(str)
     if kind == "reorder":
         return part
     config = [c for c in part if c.startswith("config.") and not c.startswith(REPETITION)]
+    config = [c for c in config if part[c].nunique(dropna=False) > 1]
     for _, of_label in part.groupby("label"):
         several = [c for c in config if of_label[c].nunique(dropna=False) > 1]
         counts = of_label.groupby(CELL[kind], dropna=False)[several].nunique(dropna=False)

@@ -3,6 +3,7 @@
 One path for every metric. Imports no jax.
 """
 
+import functools
 from collections.abc import Callable, Iterable
 
 import pandas as pd
@@ -52,6 +53,12 @@ def rows(section: Section) -> list[dict]:
 def variants(section: Section, metric: Metric) -> list[dict]:
     """A row a variant and N: means over the seeds that came through; what has not as many
     parameters as full attention says so."""
+    return [dict(row) for row in _variants(section, metric)]
+
+
+# tables, plots, headlines and the page ask for them in turn
+@functools.lru_cache(64)
+def _variants(section, metric):
     held = memory_of(section.frame)
     groups = section.frame.groupby(["label", "config.n"], sort=True)
     rows = [variant(label, n, group, metric, held) for (label, n), group in groups]
@@ -77,7 +84,9 @@ def _own(row):
 
 def variant(label: str, n: int, group: pd.DataFrame, metric: Metric, held=None) -> dict:
     """The row of some seeds' records; `held` is the metric that `memory` is taken from."""
-    good = group[group.status == "ok"]
+    came = group.status == "ok"
+    # rows of many columns are slow to pick
+    good = group if came.all() else group[came]
     values, status = scores(good, metric), frames.failure(group)
     of = group if good.empty else good
     row = {"what": "model", "label": label, "n": n, **facts(of), **mean(values)}

@@ -4,6 +4,7 @@ The question of the lectures' lab, asked of every task that was trained with bot
 row a model, for all have a decoder that looks at the source. Imports no jax.
 """
 
+import functools
 import math
 
 import pandas as pd
@@ -97,6 +98,7 @@ def headlines(section: Section):
         yield metric.change(line["gain"]), words, line["records"]
 
 
+@functools.lru_cache(8)
 def lines(section: Section) -> list[dict]:
     """A row a task, model and N, in order."""
     metric, found = quality.metric_of(section), []

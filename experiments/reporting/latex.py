@@ -88,7 +88,11 @@ def latex(table: Table) -> str:
     Columns that no layout has room for follow in panels, each with the rows' names again. A row's
     comment names its records.
     """
-    parts = [_column(table, j, column) for j, column in enumerate(table.columns)]
+    rows, texts = table.frame.to_dict("records"), table.text()
+    parts = [
+        _column(table, j, column, rows, [row[j] for row in texts])
+        for j, column in enumerate(table.columns)
+    ]
     names = 1 + (len(parts) > 1 and table.columns[1].key == "n")
     panels = list(_panels(parts, names))
     comments = [f" % {' '.join(ids)}" if ids else "" for ids in table.sources()]
@@ -181,8 +185,7 @@ def escape(text: str) -> str:
     return "".join(ESCAPES.get(character, character) for character in text)
 
 
-def _column(table, j, column: Column) -> Part:
-    rows, texts = table.frame.to_dict("records"), [line[j] for line in table.text()]
+def _column(table, j, column: Column, rows, texts) -> Part:
     bold = [table.emphatic(i, j) for i in range(len(rows))]
     if not table.numeric(column):
         marks = [r"\textbf{{{}}}" if of else "{}" for of in bold]

@@ -103,7 +103,8 @@ def carve(examples: Examples, **shares: float) -> dict[str, Examples]:
 
 
 def of_held_out(splits: Mapping[str, Examples], **most: int | None) -> dict[str, Examples]:
-    """`of_held_out(splits, val=1000)`: so many of `val`, at equal distances; all for None."""
+    """`of_held_out(splits, val=1000)`: so many of `val`, all for None. What each example holds
+    decides, for files may have their classes in turns."""
     return {split: _some(split, of, most.get(split)) for split, of in splits.items()}
 
 
@@ -115,7 +116,7 @@ def _some(split, examples, most):
     if isinstance(most, bool) or not isinstance(most, int) or not 1 <= most <= len(examples):
         limits = f"a whole number from 1 to {len(examples)}"
         raise ValueError(f"{split}_examples must be {limits}, got {most!r}")
-    return examples.take(np.arange(most) * len(examples) // most)
+    return examples.take(np.sort(np.argsort(examples.shares(), kind="stable")[:most]))
 
 
 def epochs(examples: Examples, n: int, form: Form) -> Callable[[int, int, int], Batch]:
