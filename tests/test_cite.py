@@ -4,7 +4,6 @@ import json
 import re
 import shlex
 import subprocess
-from pathlib import Path
 
 import pytest
 
@@ -15,9 +14,9 @@ from experiments.analysis import published, reading, references
 from experiments.measuring import environment
 from experiments.running import again
 from tests import synthetic_records as synthetic
+from tests.committed import ROOT, over_folders, read
 
-RESULTS = Path(__file__).parents[1] / "results"
-FOLDERS = sorted(report.parent for report in RESULTS.rglob("report"))
+RESULTS = ROOT / "results"
 
 
 def test_entries_are_whole():
@@ -48,9 +47,9 @@ def test_scores_published_figures_and_tasks_have_theirs():
         references.of_papers("9912.00001")
 
 
-@pytest.mark.parametrize("home", FOLDERS, ids=lambda path: "-".join(path.parts[-2:]))
+@over_folders("home")
 def test_every_committed_table_can_be_cited(home):
-    sections = origins.sections(reading.read([home]).frame)
+    sections = read(home)[1]
     for table in sorted((home / "report").glob("*.md")):
         if table.stem == "failures":
             continue

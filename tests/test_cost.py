@@ -65,9 +65,11 @@ def shaped(m: zoo.Mechanism, T: int, S: int | None = None):
 @pytest.mark.parametrize(("name", "mode"), runs())
 def test_formula_equals_the_count_of_the_traced_program(name, mode, masked):
     m = CASES[name].m
+    if masked and not m.mask:
+        pytest.skip(zoo.objections(m, dims(23), masked=True)[0])
     for T in (1, 23, 64, 150):
         params, q, k, v = shaped(m, T)
-        mask = jax.ShapeDtypeStruct((SIZES["batch"], T), bool) if masked and m.mask else None
+        mask = jax.ShapeDtypeStruct((SIZES["batch"], T), bool) if masked else None
 
         def call(params, q, k, v, mask):
             return m.apply(params, q, k, v, mask=mask, causal=MODES[mode])
@@ -132,7 +134,7 @@ def test_no_array_of_queries_by_keys(name, mode):
 def test_flops_and_compiled_memory_grow_linearly(name, mode):
     if MODES[mode] and not zoo.make(name).causal:
         pytest.skip(zoo.objections(zoo.make(name), dims(2), causal=True)[0])
-    lengths = (2048, 8192, 16384)
+    lengths = (2048, 16384)
     held, work = {"forward": [], "train": []}, {"forward": [], "train": []}
     for N in lengths:
         roots = {hparam: math.isqrt(N) for hparam in ROOT.get(name, ())}
@@ -145,9 +147,10 @@ def test_flops_and_compiled_memory_grow_linearly(name, mode):
             return jax.grad(lambda *x: forward(*x).sum(), (0, 1, 2, 3), allow_int=True)(*args)
 
         for pass_, fn in (("forward", forward), ("train", train)):
-            stats = jax.jit(fn).lower(*shaped(m, N)).compile().memory_analysis()
+            traced = jax.jit(fn).trace(*shaped(m, N))
+            stats = traced.lower().compile().memory_analysis()
             held[pass_].append(stats.temp_size_in_bytes + stats.output_size_in_bytes)
-            count = flops.count(fn, *shaped(m, N)).flops
+            count = flops.count_jaxpr(traced.jaxpr).flops
             work[pass_].append(count / (math.log2(N) if name in LOGARITHMIC else 1))
     # what grows faster has its FLOPs by definition, and memory like the others
     for y in (*held.values(), *(work.values() if name not in FASTER else ())):

@@ -9,6 +9,8 @@ from PIL import Image
 from experiments import gallery
 from experiments.analysis import reading
 
+pytestmark = pytest.mark.xdist_group("gallery")
+
 
 @pytest.fixture(scope="module")
 def found():

@@ -11,6 +11,7 @@ from experiments import advise, calibrate, measure, records
 from experiments.analysis import estimates, forecasts, held_out, samples
 from experiments.kinds import kernel
 
+pytestmark = pytest.mark.xdist_group("held out")
 RESULTS = Path(__file__).parents[1] / "results"
 
 

@@ -58,9 +58,7 @@ def test_equals_its_dense_definition(name, mode):
 def test_any_length(name, mode):
     """And LENGTH, a prime, in the other tests."""
     case = CASES[name]
-    for N in {1, 2, case.block - 1, case.block, case.block + 1}:
-        if N < 1:
-            continue
+    for N in {1, max(1, case.block - 1), case.block, case.block + 1}:
         assert_close(*both(case, mode, *inputs(case, N)[:4], padding(N)))
 
 
@@ -235,7 +233,7 @@ def test_state_bytes_are_those_of_the_state(name):
     assert m.cost(dims(LENGTH), causal=True).state_bytes == held
 
 
-@each_case()
+@each_case([name for name, case in CASES.items() if case.m.streams != "qkv"])
 def test_arrays_of_other_streams_may_be_none(name):
     m = CASES[name].m
     params, q, k, v, _ = inputs(CASES[name], 9)
@@ -253,7 +251,8 @@ def test_refusals_name_the_mechanism_and_the_reason(name):
         "mask": zoo.objections(m, dims(LENGTH), masked=True),
     }
     for capability, found in calls.items():
-        assert bool(found) != getattr(m, capability) or m.fixed_length
+        # lengths that differ are none that parameters of one length are for
+        assert bool(found) != getattr(m, capability) or (capability == "cross" and m.fixed_length)
         assert all(reason.startswith(f"{m.name}: ") and len(reason) > 30 for reason in found)
 
 

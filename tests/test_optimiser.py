@@ -55,7 +55,7 @@ def test_only_matrices_decay(scan):
     params = jax.tree.map(lambda x: x + 1.0, params)
     optimiser = steps.make_optimiser(point, scan=scan)
     still = jax.tree.map(jnp.zeros_like, params)
-    updates, _ = optimiser.update(still, optimiser.init(params), params)
+    updates, _ = jax.jit(optimiser.update)(still, optimiser.init(params), params)
     for path, update in jax.tree.leaves_with_path(updates):
         name = jax.tree_util.keystr(path, simple=True, separator=".")
         decayed = bool((update != 0).all())

@@ -1,7 +1,6 @@
 """Every committed table and every figure of the README, again from the committed records."""
 
 import fnmatch
-import functools
 import re
 import shutil
 import urllib.parse
@@ -13,26 +12,12 @@ import pytest
 from benchmarks import peer_table
 from benchmarks import table as ratio_table
 from experiments import page, report
-from experiments.analysis import formats, frames, published, reading
+from experiments.analysis import formats, published
 from experiments.records import load
-from experiments.reporting import overviews, tables
+from tests.committed import FOLDERS, ROOT, over_folders, read, tables_of
 
-ROOT = Path(__file__).parents[1]
-FOLDERS = sorted(report.parent for report in (ROOT / "results").rglob("report"))
 FIGURES = sorted(set(re.findall(r"!\[[^]]*\]\(([^)]+)\)", (ROOT / "README.md").read_text())))
 AGAIN = "run make results, look at what differs, and commit it"
-
-
-def sections(records):
-    return overviews.with_overviews(frames.sections(records.frame))
-
-
-@functools.cache
-def tables_of(folder):
-    """(records, every table of them)."""
-    records = reading.read([folder])
-    made = [table for section in sections(records) for table in tables.build(section)]
-    return records, [*made, tables.failures(records.frame)]
 
 
 def test_every_record_is_in_one_report():
@@ -40,9 +25,9 @@ def test_every_record_is_in_one_report():
         assert len({*file.parents} & {*FOLDERS}) == 1, file
 
 
-@pytest.mark.parametrize("folder", FOLDERS, ids=lambda path: "-".join(path.parts[-2:]))
+@over_folders("folder")
 def test_committed_tables_are_those_of_their_records(folder, tmp_path):
-    records, made = tables_of(folder)
+    records, made = read(folder)[0], tables_of(folder)
     assert records.notes == []
     (tmp_path / "records.csv").write_text(formats.csv(records.frame))
     for table in made:
@@ -54,10 +39,9 @@ def test_committed_tables_are_those_of_their_records(folder, tmp_path):
         assert same(folder / "report" / name, tmp_path / name), f"{name}: {AGAIN}"
 
 
-@pytest.mark.parametrize("folder", FOLDERS, ids=lambda path: "-".join(path.parts[-2:]))
+@over_folders("folder")
 def test_every_number_of_a_committed_table_names_its_records(folder):
-    records, made = tables_of(folder)
-    known = set(records.frame.id)
+    made, known = tables_of(folder), set(read(folder)[0].frame.id)
     others = tuple(f"({source})" for source in published.figures().source.unique())
     for table in made:
         for line, sources in zip(table.text(), table.records(), strict=True):
@@ -87,9 +71,9 @@ def test_committed_benchmarks_are_those_of_their_records(folder, tmp_path):
             assert set(ids.split()) <= known
 
 
-@pytest.mark.parametrize("folder", FOLDERS, ids=lambda path: "-".join(path.parts[-2:]))
+@over_folders("folder")
 def test_what_stands_first_on_the_page_links_to_its_records(folder):
-    for section in sections(reading.read([folder])):
+    for section in read(folder)[1]:
         for line in page.headlines(section):
             ids, device = line["target"].removeprefix("records=").split("@")
             assert urllib.parse.unquote(device) == section.device

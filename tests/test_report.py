@@ -16,6 +16,8 @@ from experiments.analysis import frames, reading
 from tests import synthetic_records as synthetic
 from tests import synthetic_training as training
 
+# one report of everything, for all
+pytestmark = pytest.mark.xdist_group("report")
 LANGUAGE = training.language()
 
 

@@ -1,5 +1,6 @@
 """Encoder-decoders, recurrent and of attention: what is hidden, cached decoding, beam search."""
 
+import functools
 import itertools
 
 import jax
@@ -45,7 +46,12 @@ def transformer(**given):
     return zoo.Transformer(config, rngs=nnx.Rngs(0))
 
 
-@pytest.fixture(scope="module", params=NAMES)
+def grouped(name):
+    """All tests of a model go to one worker, which compiles it once."""
+    return pytest.param(name, marks=pytest.mark.xdist_group(f"translation-{name}"))
+
+
+@pytest.fixture(scope="module", params=map(grouped, NAMES))
 def model(request):
     return build(request.param)
 
@@ -57,9 +63,15 @@ def ending(model, bias):
     return model
 
 
+@functools.cache
+def compiled(graph):
+    """One program a model and the shapes that it is called with."""
+    return jax.jit(lambda v, a, k: nnx.merge(graph, v)(*a, **k))
+
+
 def call(model, *args, **kwargs):
     graph, variables = nnx.split(model)
-    return jax.jit(lambda v, a, k: nnx.merge(graph, v)(*a, **k))(variables, args, kwargs)
+    return compiled(graph)(variables, args, kwargs)
 
 
 def test_padding_of_the_source_is_invisible(model):
