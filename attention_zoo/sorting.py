@@ -17,19 +17,26 @@ def balance(scores, allowed, iterations: int, columns=None):
     With `columns` [iterations, B, H, V], logs of the columns' sums over earlier rows, a column is
     divided by its sum up to each row: no row reads a later one; they come back grown.
     """
-    logs, after = jnp.where(allowed, scores, ops.LOWEST), []
-    for step in range(iterations):
-        logs = jnp.where(allowed, logs - log_sum(logs, allowed, -1), ops.LOWEST)
-        if columns is None:
-            total = log_sum(logs, allowed, -2)
-        else:
-            # twenty times as fast on a CPU as lax.cumlogsumexp
-            so_far = jax.lax.associative_scan(jnp.logaddexp, logs, axis=2)
-            total = jnp.logaddexp(so_far, columns[step][:, :, None])
-            after.append(total[:, :, -1])
-        logs = jnp.where(allowed, logs - total, ops.LOWEST)
-    weights = jnp.where(allowed, jnp.exp(logs), 0.0)
-    return weights, None if columns is None else jnp.stack(after)
+
+    def divide(logs, axis, total=None):
+        total = log_sum(logs, allowed, axis) if total is None else total
+        return jnp.where(allowed, logs - total, ops.LOWEST)
+
+    def causal_step(logs, before):
+        logs = divide(logs, -1)
+        # twenty times as fast on a CPU as lax.cumlogsumexp
+        so_far = jax.lax.associative_scan(jnp.logaddexp, logs, axis=2)
+        total = jnp.logaddexp(so_far, before[:, :, None])
+        return divide(logs, -2, total), total[:, :, -1]
+
+    logs = jnp.where(allowed, scores, ops.LOWEST)
+    if columns is None:
+        for _ in range(iterations):
+            logs = divide(divide(logs, -1), -2)
+    else:
+        # unrolled, the gradients of so many sums take 20 s to compile
+        logs, columns = jax.lax.scan(causal_step, logs, columns)
+    return jnp.where(allowed, jnp.exp(logs), 0.0), columns
 
 
 def log_sum(logs, allowed, axis: int):

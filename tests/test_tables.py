@@ -65,6 +65,23 @@ def test_exponents_of_the_section(tmp_path):
     assert flops.exponent_per_log["fourier", "forward"] == pytest.approx(1, abs=1e-3)
     assert flops.to_n["full", "train"] == 2048
     assert flops.formula["full", "train"] == pytest.approx(2)
+    assert set(flops.as_expected) == {"yes"}
+    compiling = found[found.quantity == "compile time"]
+    assert set(compiling.as_expected) == {"yes"}
+    assert compiling.formula.isna().all()
+
+
+def test_what_grows_unlike_its_formula_is_said(tmp_path):
+    made = [synthetic.kernel("local", n) for n in (256, 512, 1024)]
+    for record in made:
+        n = record["config"]["n"]
+        changed = {"bytes_compiled": n**1.03, "seconds": 1e-6 * n**1.1, "compile_seconds": n**0.2}
+        record["metrics"] |= changed
+    (section,), _ = rows(made, tmp_path)
+    found = findings.exponents(frames.cells(section))
+    said = {row["quantity"]: row["as_expected"] for row in found}
+    assert said["memory compiled"] == said["compile time"] == "no"
+    assert said["time"] == said["FLOPs counted"] == "yes"
 
 
 def test_reordering_crosses_where_predicted(tmp_path):

@@ -47,7 +47,7 @@ def run_point(point: dict, out: Path) -> dict:
     return {
         "flops_formula": formula.flops if forward else formula.train_flops,
         "flops_ideal": formula.ideal_flops if forward else None,
-        "bytes_formula": formula.bytes if forward else None,
+        "bytes_formula": formula.bytes if forward else formula.train_bytes,
         "state_bytes": formula.state_bytes if m.decode is not None else None,
         **measure(fn, args, repeats=point["repeats"], budget=point.get("budget", 10.0)),
     }

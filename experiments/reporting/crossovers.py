@@ -40,6 +40,8 @@ COLUMNS = (
 )
 
 
+# for the tables and the figure
+@functools.lru_cache(16)
 def rows(section: Section) -> list[dict]:
     """A row a mechanism, mode and quantity; `ratio` is predicted over measured, `agrees` whether
     one says what the other does where there are no two crossings to compare, `last_n` the longest
@@ -72,9 +74,8 @@ def _row(section, label, mode, key, model):
     met = findings.meeting(section, label, mode, key)
     if met is None:
         return None
-    exact = findings.exact_labels(section)
-    best = findings.cheapest(findings.rows_of(section, exact, mode), key)
-    curve = findings.cheapest(findings.rows_of(section, [label], mode), key)
+    best = findings.best_exact(section, mode, key)
+    curve = findings.cheapest_of(section, (label,), mode, key)
     both = curve.index.intersection(best.index)
     row = {
         "crossing_n": met.at,
@@ -86,7 +87,7 @@ def _row(section, label, mode, key, model):
     }
     held_out = (met.low, met.high) if met.at else ()
     candidate = model(label, mode, key, held_out)
-    rivals = [model(name, mode, key, held_out) for name in exact]
+    rivals = [model(name, mode, key, held_out) for name in findings.exact_labels(section)]
     rivals = [values for values in rivals if values is not None]
     if candidate is None or not rivals:
         return row

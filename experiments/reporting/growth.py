@@ -37,9 +37,14 @@ EXPONENTS = (
     Column("exponent_per_log", "of y / log N", decimals=3),
     Column("formula", "of the formula", decimals=3),
     Column("theory", "theory"),
+    Column("as_expected", "as expected"),
 )
 # those that a step has, which no formula tells
 OF_STEPS = ("label", "quantity", "exponent", "stderr", "from_n", "to_n", "points")
+EXPECTED = (
+    "As expected: FLOPs and memory within .02 of the formula's slope, time within .15; compile "
+    "time that does not grow, within .15. "
+)
 # of what a caption speaks
 CALL = "the {mode} pass"
 STEP = "a training step of the whole transformer"
@@ -72,10 +77,11 @@ def table(section: Section, text: str, *, octaves: float = 3, start: int | None 
     cells = frames.cells(section)
     how = f"N >= {start:,}" if start else f"the top {octaves:g} octaves of N"
     of_steps = findings.passes(cells) == [None]
+    expected = "" if of_steps else EXPECTED
     return Table.of(
         f"{section.name}-exponents",
         f"{section.title}: fitted exponents",
-        f"Slope of log y on log N over {how}; ± is its standard error. {text}",
+        f"Slope of log y on log N over {how}; ± is its standard error. {expected}{text}",
         [column for column in EXPONENTS if column.key in OF_STEPS or not of_steps],
         findings.exponents(cells, octaves=octaves, start=start),
     )

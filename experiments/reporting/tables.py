@@ -43,6 +43,7 @@ SCALING = (
     Column("time_ms_q1", "ms q1", 4),
     Column("time_ms_q3", "ms q3", 4),
     Column("gemm_ratio", "time / gemm", 3),
+    Column("compile_seconds", "compile s", 3),
     STATUS,
 )
 REORDER_CROSSINGS = (
