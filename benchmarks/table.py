@@ -17,6 +17,7 @@ COLUMNS = (
     Column("n", "N", 12),
     Column("yardstick", "held against"),
     Column("yardstick_gflop", "GFLOP", 3),
+    Column("gflop", "GFLOP done", 3),
     Column("ms", "ms", 4),
     Column("ratio", "t / yardstick", decimals=2),
     Column("ratio_q1", "q1", decimals=2),
@@ -109,6 +110,7 @@ def row(config: dict, metrics: dict) -> dict:
         **{key: config[key] for key in ("label", "mode", "n")},
         **metrics,
         "ms": 1e3 * metrics["seconds"],
+        "gflop": metrics["flops_counted"] / 1e9,
         "ratio_target": yardsticks.speed_target(label, mode),
         "memory_target": yardsticks.memory_target(label, mode),
     }
@@ -137,7 +139,9 @@ def caption(found: list[dict]) -> str:
     return (
         "Time over that of a float32 matrix product (Fourier: of the fastest FFT call), medians of "
         f"{rounds} rounds in turns, in one process pinned to cores: {cores}; batch 1, 8 heads of "
-        "64, float32. Temporaries as compiled, without XLA's own matrix library. Forward and "
+        "64, float32. GFLOP done are counted in the traced program: over those before them, what "
+        "its products alone would take at the yardstick's rate. "
+        "Temporaries as compiled, without XLA's own matrix library. Forward and "
         f"backward may take {yardsticks.KEPT} forwards, {yardsticks.RECOMPUTED} where scores are "
         f"computed again; {provenance.words(found, 'jax')}"
     )

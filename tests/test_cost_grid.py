@@ -37,6 +37,30 @@ CASES = [
 ]
 
 
+# draws that no formula was fitted to, and of how many of them bytes are off by more than 10 %
+OTHERS = range(DRAWS, DRAWS + 24)
+OFF = {
+    "forward": {
+        **{"compressed": 2, "convolution": 2, "efficient": 3, "fourier": 1, "linear": 2, "lsh": 1},
+        **{"mixed": 14, "nystrom": 13, "performer": 4, "query_reduction": 3},
+        **{"recurrent": 2, "rfa": 5, "routing": 4, "sinkhorn": 1},
+    },
+    "train": {
+        **{"compressed": 2, "convolution": 1, "efficient": 3, "fourier_enhanced": 2, "global": 1},
+        **{"linear": 2, "linformer": 4, "local": 1, "lsh": 3, "mixed": 10, "mlp_mixer": 1},
+        **{"nystrom": 10, "performer": 7, "probsparse": 2, "query_reduction": 3, "rfa": 5},
+        **{"routing": 1, "sinkhorn": 1, "spatial_gating": 4},
+    },
+}
+
+
+def unseen(name, mode):
+    off, marks = OFF[mode].get(name, 0), [pytest.mark.slow]
+    if off:
+        marks.append(pytest.mark.xfail(strict=True, reason=f"{off} of {len(OTHERS)} are off"))
+    return pytest.param(name, mode, marks=marks)
+
+
 @functools.lru_cache(4)
 def program(name, number, mode):
     point = cost_grid.draw(name, number, mode)
@@ -68,3 +92,11 @@ def test_a_formula_is_what_is_counted(name, mode, what, number):
 @pytest.mark.parametrize(("name", "mode", "what", "number"), [c for c in CASES if c.values[3] > 1])
 def test_a_formula_is_what_is_counted_over_the_grid(name, mode, what, number):
     holds(name, number, mode, what)
+
+
+@pytest.mark.parametrize(
+    ("name", "mode"), [unseen(name, mode) for name in cost_grid.SPACES for mode in cost_grid.MODES]
+)
+def test_bytes_of_what_no_formula_was_fitted_to(name, mode):
+    ratios = [cost_grid.bytes_ratio(*program(name, number, mode)) for number in OTHERS]
+    assert ratios == pytest.approx([1.0] * len(ratios), abs=0.1)

@@ -80,16 +80,21 @@ def make(
     def cost(dims: Dims, *, causal=False):
         N, channels = dims.kv_len, dims.batch * dims.heads * dims.value_dim
         flops = 2 * 2 * channels * hidden * N
-        # before the gradients of weights are there, their room serves gelu's parts, if these fit,
-        # and of a norm what is twice as small
+        # before the gradients of weights are there, their room serves gelu's parts, if these fit
         gelu = hidden * (1 if channels <= N else 4)
-        normed = 2 * N * (norm and hidden < 2 * channels)
+        # as compiled, a norm's gradient has an array more of several sequences, and of long rows
+        normed = N * ((dims.batch > 1) + (dims.heads * dims.value_dim > 128))
+        normed *= norm and hidden < 2 * channels
         learned = 2 * N * hidden
+        # of one sequence: its hidden units, unless a norm's room serves them; and without a norm or
+        # a residual nobody reads v where the output's gradient is
+        alone = dims.batch == 1 and not norm
+        arrays = 3 - (alone and not residual)
         return Cost(
             flops,
             ideal_flops=flops,
-            bytes=4 * 2 * channels * max(N, hidden),
-            train_bytes=4 * (learned + channels * (3 * N + max(gelu, normed))),
+            bytes=4 * channels * (2 * max(N, hidden) + alone * hidden),
+            train_bytes=4 * (learned + channels * (arrays * N + max(gelu, normed))),
         )
 
     return Mechanism(

@@ -11,6 +11,8 @@ so recent tokens weigh more; learned a head. All queries of a call that is not c
 sums. Differs from the paper: the gate reads k, not the layer's input; `refresh` redraws the rows.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 
@@ -115,15 +117,20 @@ def make(
 @jax.custom_jvp
 def cos_sin(x):
     """(cos x, sin x) to 1e-6 by products alone: several times faster than the two on a CPU."""
-    half = jnp.pi * (x / (2 * jnp.pi) - jnp.round(x / (2 * jnp.pi)))
+    # of x / 2, which lies within a quarter turn
+    turns = x * (0.5 / math.pi)
+    half = math.pi * (turns - jnp.round(turns))
     square = jnp.square(half)
-    # of x / 2, which lies within a quarter turn: Taylor's series, each term by the one before
-    sine = cosine = 1.0
-    for n in range(12, 0, -2):
-        sine = 1 - square / (n * (n + 1)) * sine
-        cosine = 1 - square / (n * (n - 1)) * cosine
-    sine = half * sine
+    sine, cosine = half * taylor(square, 1), taylor(square, 0)
     return 1 - 2 * jnp.square(sine), 2 * sine * cosine
+
+
+def taylor(square, odd: int):
+    """Σ (-square)^i / (2i + odd)!: cosine, or odd, sine over its argument."""
+    total = 0.0
+    for i in reversed(range(7)):
+        total = total * square + (-1) ** i / math.factorial(2 * i + odd)
+    return total
 
 
 @cos_sin.defjvp

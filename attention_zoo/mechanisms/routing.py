@@ -206,7 +206,7 @@ def make(
             out += jnp.einsum("bhctm,hcme->bthe", weights[..., :memory], values)
         return out
 
-    def held_by_head(N, D, E, once, routed, pairs, lanes):
+    def held_by_head(N, D, E, once, pairs, lanes):
         """Numbers alive at once in the heads that are taken, forward and in the backward pass."""
         if once:
             # unit vectors and their similarities; gradients by token
@@ -230,9 +230,7 @@ def make(
         at_once = dims.batch * heads.group_size(dims.batch, dims.heads, pairs + 2 * clusters * N)
         routed = 1 if shared or once else 2
         out, grads = lanes * N * E, lanes * N * ((1 if shared else 2) * D + E)
-        held, train_held = (
-            at_once * x for x in held_by_head(N, D, E, once, routed, pairs, at_once)
-        )
+        held, train_held = (at_once * x for x in held_by_head(N, D, E, once, pairs, at_once))
         products = sorting.train_products(clusters, clusters_at_once(N, at_once))
         if once:
             products = sorting.window_products(N, window, at_once)
