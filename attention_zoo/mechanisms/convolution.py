@@ -56,9 +56,8 @@ def make(width: int = 3, layers: int = 4) -> Mechanism:
         recent = sum((width - 1) * dilation for dilation in dilations)
         x, kernel, several = dims.batch * N * C, width * C * C, layers > 1
         # the shifts of a layer's input and, side by side, its windows; kernels, and what is added
-        forward = max(2 * width - 1, 3 + (not several)) * x + several * (
-            (layers - 1) * kernel + max(x, kernel)
-        )
+        windows = max(2 * width - 1, 3 if several else 4) * x
+        forward = windows + several * ((layers - 1) * kernel + max(x, kernel))
         # windows and sums of all layers, two gradients of sums, and that of a layer's windows
         backward = layers * (width + 1) + 2 + several * (width - 1)
         return Cost(
