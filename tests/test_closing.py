@@ -66,6 +66,15 @@ def test_one_task_of_the_arena_has_no_mean(tmp_path):
     assert sections(training.arena()[:3], tmp_path) == []
 
 
+def test_a_task_that_few_models_were_trained_on_yet_stays_out(tmp_path):
+    models = ("full", "linear", "local")
+    found = [training.train(m, 512, 0, 0.4, task=t) for t in ("listops", "imdb") for m in models]
+    found.append(training.train("full", 512, 0, 0.9, task="cifar10"))
+    (section,) = sections(found, tmp_path)
+    assert set(section.frame["config.task"]) == {"listops", "imdb"}
+    assert by_label(section)["full"]["score"] == pytest.approx(0.4)
+
+
 def test_sizes_of_the_arena_have_no_mean_over_them(tmp_path):
     records = training.arena()
     for record in records:
