@@ -70,13 +70,11 @@ def exponents(cells: pd.DataFrame, *, octaves: float = 3, start: int | None = No
             if growth and mode and fits.has_log(mechanism):
                 log = fits.exponent(curve.n, curve[key], octaves=octaves, start=start, per_log=True)
                 row["exponent_per_log"] = log and log.exponent
-            if formula:
-                slope = _expected(cells[cells.label == label], mode, formula, fit)
-                row["formula"], off = slope, slope is not None and abs(fit.exponent - slope)
-            else:
-                slope, off = 0.0, fit.exponent
+            slope = formula and _expected(cells[cells.label == label], mode, formula, fit)
+            row["formula"] = slope
             # of a call, not of a step with projections and feed-forward around it
-            if mode and slope is not None:
+            if mode and not (formula and slope is None):
+                off = abs(fit.exponent - slope) if formula else fit.exponent
                 row["as_expected"] = "yes" if off <= near else "no"
             row["theory"] = fits.THEORY.get(mechanism, "") if growth and mode else ""
             rows.append(row)
