@@ -239,9 +239,11 @@ def _labelled(part, kind):
     if kind == "reorder":
         return part
     config = [c for c in part if c.startswith("config.") and not c.startswith(REPETITION)]
-    config = [c for c in config if part[c].nunique(dropna=False) > 1]
+    config = [c for c in config if c not in CELL[kind] and part[c].nunique(dropna=False) > 1]
     for _, of_label in part.groupby("label"):
         several = [c for c in config if of_label[c].nunique(dropna=False) > 1]
+        if not several:
+            continue
         counts = of_label.groupby(CELL[kind], dropna=False)[several].nunique(dropna=False)
         for column in sorted(c for c in several if (counts[c] > 1).any()):
             key = column.split(".")[-1]
