@@ -37,6 +37,7 @@ CONFIG_FACTS = {
     "dtype": "dtype",
 }
 ENV_FACTS = ("device", "commit")
+FAILED = "failed run"
 
 
 def metric_of(section: Section) -> Metric:
@@ -138,7 +139,7 @@ def _lost(rows, values, metric):
         level = pd.to_numeric(column(rows, f"metrics.{key}"))
         if level.notna().any():
             lost = int((metric.sign * values <= metric.sign * level).sum())
-            word = f"failed run: does not beat {RULES[key]} in {lost} of {len(values)} seeds"
+            word = f"{FAILED}: does not beat {RULES[key]} in {lost} of {len(values)} seeds"
             return word if lost else ""
     return ""
 

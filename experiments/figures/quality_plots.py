@@ -73,7 +73,7 @@ def _against_length(section, metric, rows, models, look):
         n, y = [row["n"] for row in mine], [row["score"] for row in mine]
         bars = [row["stderr"] or 0 for row in mine]
         ax.errorbar(n, y, yerr=bars, capsize=3, elinewidth=1, zorder=3, **look[label].plot())
-        verdict = ", failed run" if "failed run" in mine[-1]["status"] else ""
+        verdict = f", {quality.FAILED}" if quality.FAILED in mine[-1]["status"] else ""
         at = "" if n[-1] == longest else f" at {n[-1]:,}"
         text = f"{label}  {metric.text(y[-1])}{at}{verdict}"
         ends.append((n[-1], y[-1], text, look[label].color))

@@ -33,10 +33,20 @@ def sections(found: list[Section]) -> list[Section]:
 
 
 def _whole(by_task):
-    """Those that most models have a score of: a mean over all tasks is of what has them all."""
+    """Those that most models have a score of, for a mean over all tasks is of what has them all,
+    and that some model learned, for else they tell nobody apart."""
     came = {task: set(s.frame.label[s.frame.status == "ok"]) for task, s in by_task.items()}
     models = set().union(*came.values())
-    return {task: s for task, s in by_task.items() if 2 * len(came[task]) > len(models)}
+    return {
+        task: section
+        for task, section in by_task.items()
+        if 2 * len(came[task]) > len(models) and _learned(section)
+    }
+
+
+def _learned(section):
+    rows = quality.variants(section, quality.metric_of(section))
+    return any(not row["status"].startswith(quality.FAILED) for row in rows if row["seeds"])
 
 
 def _worth(section):
