@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from experiments.analysis import frames, reading
-from experiments.reporting import overviews, tables
+from experiments import origins
+from experiments.analysis import reading
+from experiments.reporting import tables
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = sorted(report.parent for report in (ROOT / "results").rglob("report"))
@@ -25,7 +26,7 @@ def over_folders(name: str):
 def read(folder: Path):
     """(records, their sections)."""
     records = reading.read([folder])
-    return records, overviews.with_overviews(frames.sections(records.frame))
+    return records, origins.sections(records.frame)
 
 
 @functools.lru_cache(2)

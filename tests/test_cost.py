@@ -134,7 +134,7 @@ def test_no_array_of_queries_by_keys(name, mode):
 def test_flops_and_compiled_memory_grow_linearly(name, mode):
     if MODES[mode] and not zoo.make(name).causal:
         pytest.skip(zoo.objections(zoo.make(name), dims(2), causal=True)[0])
-    lengths = (2048, 16384)
+    lengths = (2048, 8192, 16384)
     held, work = {"forward": [], "train": []}, {"forward": [], "train": []}
     for N in lengths:
         roots = {hparam: math.isqrt(N) for hparam in ROOT.get(name, ())}

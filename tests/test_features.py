@@ -35,7 +35,7 @@ def test_performer_nears_softmax_as_one_over_the_root_of_features(kernel):
         for R in FEATURES
     ]
     slope = np.polyfit(np.log(FEATURES), np.log(errors), 1)[0]
-    assert -0.58 < slope < -0.42, errors
+    assert -0.57 <= slope <= -0.43, errors
     assert errors[-1] < 0.02
 
 
@@ -44,7 +44,7 @@ def test_rfa_nears_softmax_as_one_over_the_root_of_features():
     target = zoo.make("full").apply({}, q * D**0.5, k, V)
     errors = [error("rfa", target, zoo.make("rfa", features=R), Q, K, V) for R in FEATURES]
     slope = np.polyfit(np.log(FEATURES), np.log(errors), 1)[0]
-    assert -0.58 < slope < -0.42, errors
+    assert -0.57 <= slope <= -0.43, errors
     assert errors[-1] < 0.02
 
 

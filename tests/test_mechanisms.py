@@ -58,7 +58,7 @@ def test_equals_its_dense_definition(name, mode):
 def test_any_length(name, mode):
     """And LENGTH, a prime, in the other tests."""
     case = CASES[name]
-    for N in {1, max(1, case.block - 1), case.block, case.block + 1}:
+    for N in {1, 2, max(1, case.block - 1), case.block, case.block + 1}:
         assert_close(*both(case, mode, *inputs(case, N)[:4], padding(N)))
 
 

@@ -62,7 +62,7 @@ def variants(section: Section, metric: Metric) -> list[dict]:
 @functools.lru_cache(64)
 def _variants(section, metric):
     held = memory_of(section.frame)
-    groups = section.frame[_read(section.frame)].groupby(["label", "config.n"], sort=True)
+    groups = section.frame[_columns(section.frame)].groupby(["label", "config.n"], sort=True)
     rows = [variant(label, n, group, metric, held) for (label, n), group in groups]
     even = {}
     for row in rows:
@@ -79,7 +79,7 @@ def _variants(section, metric):
     return rows
 
 
-def _read(frame):
+def _columns(frame):
     """The columns that a row is made of: of a hundred others, groups are slow to take."""
     config = {f"config.{field}" for field in ("n", "mechanism", *CONFIG_FACTS.values())}
     known = config | {f"env.{key}" for key in (*ENV_FACTS, "date")}

@@ -224,7 +224,7 @@ def _link(ids: str, device: str) -> str:
 def _scaling_lines(section, octaves, start):
     cells, exact = frames.cells(section), findings.exact_labels(section)
     for mode in findings.MODES:
-        best = findings.cheapest(findings.rows_of(section, exact, mode), "seconds")
+        best = findings.best_exact(section, mode, "seconds")
         if best.empty:
             continue
         n, best = best.index[-1], best.iloc[-1]
