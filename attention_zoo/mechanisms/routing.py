@@ -22,12 +22,11 @@ import jax
 import jax.numpy as jnp
 
 from attention_zoo import buckets as sorting
-from attention_zoo import heads, ops, rings
+from attention_zoo import heads, ops, rings, selection
 from attention_zoo.parallel import transposed
 from attention_zoo.types import Cost, Dims, Mechanism
 
 MEMBERSHIP = ("exact", "paper")
-STRIP = 16  # members are searched among the best strips of so many neighbours
 
 
 def make(
@@ -97,10 +96,10 @@ def make(
             return sorting.attend(logits, allowed, v)
 
         keys = keys_of(q, k)
-        q_at = members(jnp.where(mask, similarity(q, centroids), ops.LOWEST), window)
+        q_at = selection.largest(jnp.where(mask, similarity(q, centroids), ops.LOWEST), window)
         k_at = q_at
         if not shared:
-            k_at = members(jnp.where(mask, similarity(k, centroids), ops.LOWEST), window)
+            k_at = selection.largest(jnp.where(mask, similarity(k, centroids), ops.LOWEST), window)
         taken = q[q_at], keys[k_at], v[k_at], q_at, k_at, mask[k_at]
         rows, lse = sorting.in_turns(some, clusters_at_once(len(q), lanes), *taken, *memories)
         real = (lse > ops.LOWEST) & mask[q_at]
@@ -292,24 +291,6 @@ def similarity(x, centroids):
     """Cosine of every token x [N, D] with every unit centroid [C, D]: [C, N], without gradient."""
     x, centroids = jax.lax.stop_gradient((sorting.unit(x.astype(jnp.float32)), centroids))
     return jnp.einsum("cd,nd->cn", centroids, x, precision="highest")
-
-
-def members(similarity, window: int):
-    """Indices [C, w] of the w = min(window, N) largest of each row [C, N].
-
-    They lie in the w strips of largest maximum, which makes top_k of a few strips do.
-    """
-    C, N = similarity.shape
-    w = min(window, N)
-    strips = -(-N // STRIP)
-    if strips < 4 * w:
-        return jax.lax.top_k(similarity, w)[1]
-    ends = ((0, 0), (0, strips * STRIP - N))
-    padded = jnp.pad(similarity, ends, constant_values=-jnp.inf).reshape(C, strips, STRIP)
-    _, best = jax.lax.top_k(padded.max(-1), w)
-    near = jnp.take_along_axis(padded, best[..., None], 1).reshape(C, w * STRIP)
-    at = jax.lax.top_k(near, w)[1]
-    return jnp.take_along_axis(best, at // STRIP, 1) * STRIP + at % STRIP
 
 
 def commitment(centroids, q, k=None, weight: float = 1e-4):
