@@ -36,7 +36,8 @@ def last_of_bucket(count: int) -> Callable:
 
 
 def windows(q, k, v, bucket, *, buckets, block, sees, scale, once=True, circular=False, lanes=1):
-    """(out [N, E], logsumexp [N]), float32, of a head: q, k [N, D], v [N, E], bucket [N, rounds].
+    """(out [N, E], logsumexp [N]), float32, of a head: q [N, D], v [N, E], bucket [N, rounds], and
+    k [N, D], or a function that makes keys [..., D] of queries [..., D].
 
     In every round a query sees the keys of its chunk of `block` slots and of the chunk before,
     where `sees(query tags, key tags)` allows; rounds are one softmax. `once`: a key met in
@@ -48,63 +49,64 @@ def windows(q, k, v, bucket, *, buckets, block, sees, scale, once=True, circular
     block = min(block, N)
     size = ops.ceil_to(N, block)
     back = size > block or circular
-    tokens = jnp.arange(N, dtype=jnp.int32)
     order, slot = jax.vmap(lambda b: sort(b, buckets, size))(bucket.T)
     once = once and rounds > 1
+    own_keys = () if callable(k) else (k,)
 
-    def chunks(x):
-        return x.reshape(size // block, block, *x.shape[1:])
+    def tags(rows, n):
+        """Of the tokens in rows [...] in round n; N is no token."""
+        token = jnp.minimum(rows, N - 1)
+        return Tags(slot[n, token], jnp.where(rows < N, bucket[token, n], -1), token)
 
     def one_round(r):
         to, home = slot[r], order[r]
-        owner = jnp.minimum(home, N - 1)
-        real = home < N
-        last = order[(r - 1) % rounds, -block:] if circular else None
 
-        def tags(n):
-            """(tags of slots, of tokens) in round n."""
-            here = Tags(slot[n, owner], jnp.where(real, bucket[owner, n], -1), owner)
-            return here, Tags(slot[n], bucket[:, n], tokens)
+        def tagged(rows, slots):
+            """In this round, where slots after the last token have their own, and in all."""
+            here = tags(rows, r)._replace(slot=slots)
+            return [here, *(tags(rows, n) for n in range(rounds if once else 0))]
 
-        def before(x, token_rows, empty):
-            """Of the chunk before each: [chunks, block, ...]."""
-            first = jnp.full_like(x[:1], empty)
-            if last is not None:
-                shown = (last < N).reshape((1, block) + (1,) * (x.ndim - 2))
-                first = jnp.where(shown, token_rows[jnp.minimum(last, N - 1)][None], first)
-            return jnp.concatenate([first, x[:-1]])
+        def chunks(x):
+            return x.reshape(size // block, block, *x.shape[1:])
 
-        q_slots, k_slots, v_slots = (chunks(move(x, to, home)) for x in (q, k, v))
-        pairs = [tags(r), *(tags(n) for n in range(rounds if once else 0))]
-        # of this round the slots after the last token too
-        pairs[0] = pairs[0][0]._replace(slot=jnp.arange(size, dtype=jnp.int32)), pairs[0][1]
-        own = [Tags(*map(chunks, here)) for here, _ in pairs]
-        sides = [(k_slots, v_slots, own)]
-        if back:
-            earlier = [
-                Tags(*(before(x, y, -1) for x, y in zip(here, of_tokens, strict=True)))
-                for here, (_, of_tokens) in zip(own, pairs, strict=True)
-            ]
-            # the chunk before the first has slots before 0
-            earlier[0] = earlier[0]._replace(slot=own[0].slot - block)
-            sides.insert(0, (before(k_slots, k, 0), before(v_slots, v, 0), earlier))
+        slots = jnp.arange(size, dtype=jnp.int32)
+        arrays = [chunks(move(x, to, home)) for x in (q, v, *own_keys)]
+        # before the first chunk there is nothing, in slots before 0, or the last of another round
+        earlier = order[(r - 1) % rounds, -block:] if circular else jnp.full(block, N, jnp.int32)
+        first = [
+            jnp.where((earlier < N)[:, None], x[jnp.minimum(earlier, N - 1)], 0)
+            for x in (q, v, *own_keys)
+        ]
+        first = first, tagged(earlier, slots[:block] - block)
 
-        def some(q, own, sides):
-            """(out [m, block, E], logsumexp [m, block]) of m chunks."""
-            keys, values, theirs = jax.tree.map(lambda *x: jnp.concatenate(x, 1), *sides)
-            own = [Tags(*(x[:, :, None] for x in each)) for each in own]
+        def some(last, arrays, tags):
+            """(the last of m chunks, (out [m, block, E], logsumexp [m, block])); `last` is the
+            chunk before them."""
+            together = jax.tree.map(
+                lambda one, xs: jnp.concatenate([one[None], xs]), last, (arrays, tags)
+            )
+            (queries, values, *keys), theirs = together
+            keys = k(queries) if callable(k) else keys[0]
+            if back:
+                keys, values, theirs = jax.tree.map(
+                    lambda x: jnp.concatenate([x[:-1], x[1:]], 1), (keys, values, theirs)
+                )
+            else:
+                keys, values, theirs = jax.tree.map(lambda x: x[1:], (keys, values, theirs))
+            own = [Tags(*(x[:, :, None] for x in each)) for each in tags]
             theirs = [Tags(*(x[:, None] for x in each)) for each in theirs]
             allowed = sees(own[0], theirs[0]) & (theirs[0].bucket >= 0)
-            logits = jnp.einsum("mqd,mkd->mqk", q, keys, preferred_element_type=jnp.float32)
+            logits = jnp.einsum("mqd,mkd->mqk", arrays[0], keys, preferred_element_type=jnp.float32)
             logits *= scale
             met = sum(
                 sees(*each).astype(jnp.float32) for each in zip(own[1:], theirs[1:], strict=True)
             )
             # around the end of a round a pair may be met in no round: reformer-pytorch's 1e-9
             share = 1 / jnp.maximum(met, 1e-9) if once else None
-            return attend(logits, allowed, values, share)
+            return jax.tree.map(lambda x: x[-1], together), attend(logits, allowed, values, share)
 
-        out, lse = in_turns(some, chunks_at_once(N, block, lanes), q_slots, own, sides)
+        together = arrays, jax.tree.map(chunks, tagged(home, slots))
+        out, lse = in_turns(some, chunks_at_once(N, block, lanes), first, *together)
         return move(out.reshape(size, -1), home, to), move(lse.reshape(size), home, to)
 
     if rounds == 1:
@@ -113,15 +115,16 @@ def windows(q, k, v, bucket, *, buckets, block, sees, scale, once=True, circular
     return tiles.merge(*zip(out, lse, strict=True))
 
 
-def in_turns(step: Callable, some: int, *arrays):
-    """step(*arrays), which works along their first axis, on `some` entries at a time, a divisor of
-    how many there are; recomputed in the backward pass unless that is all."""
+def in_turns(step: Callable, some: int, carry, *arrays):
+    """What step(carry, *arrays) -> (carry, found), which works along their first axis, finds on
+    `some` entries at a time, a divisor of how many there are; recomputed in the backward pass
+    unless that is all."""
     n = len(jax.tree.leaves(arrays)[0])
     if some == n:
-        return step(*arrays)
+        return step(carry, *arrays)[1]
     parts = jax.tree.map(lambda x: x.reshape(n // some, some, *x.shape[1:]), arrays)
     step = jax.checkpoint(step, prevent_cse=False)
-    found = jax.lax.map(lambda part: step(*part), parts)
+    _, found = jax.lax.scan(lambda carry, part: step(carry, *part), carry, parts)
     return jax.tree.map(lambda x: x.reshape(n, *x.shape[2:]), found)
 
 
@@ -181,10 +184,17 @@ def sort(bucket, buckets, size):
 def move(x, to, home):
     """x[n] put at to[n] among as many rows as `home` has, or dropped; `home` is the way back.
 
-    Forward and backward both scatter: XLA copies whole rows in a scatter, but not in a gather.
+    Forward and backward both scatter: XLA copies whole rows in a scatter, but not in a gather. Of
+    windows of one row each, the form that it would bring any scatter into by a copy of x.
     """
     rows = jnp.zeros((home.shape[0], *x.shape[1:]), x.dtype)
-    return rows.at[to].set(x, mode="drop")
+    return jax.lax.scatter(
+        rows,
+        to[:, None],
+        x[:, None],
+        jax.lax.ScatterDimensionNumbers(tuple(range(1, x.ndim + 1)), (), (0,)),
+        mode="drop",
+    )
 
 
 move.defvjp(
@@ -205,12 +215,19 @@ def by_head(lane: Callable, group: int, arrays, mask, tables=()):
         arrays, tables = xs[:count], xs[count:]
 
         def sequence(mask, *arrays):
-            head = jax.vmap(lambda arrays, tables: lane(*arrays, mask, *tables))
-            return head(arrays, tables)
+            return mapped(lambda arrays, tables: lane(*arrays, mask, *tables), arrays, tables)
 
-        return jax.vmap(sequence)(mask, *arrays)
+        return mapped(sequence, mask, *arrays)
 
     return heads.each(call, group, arrays, mask, tables)
+
+
+def mapped(call: Callable, *arrays):
+    """jax.vmap(call)(*arrays). A scatter of a batch XLA turns around twice, even of a batch of one,
+    so that is none."""
+    if len(jax.tree.leaves(arrays)[0]) > 1:
+        return jax.vmap(call)(*arrays)
+    return jax.tree.map(lambda x: x[None], call(*jax.tree.map(lambda x: x[0], arrays)))
 
 
 def window_pairs(N: int, block: int, circular: bool = False) -> int:
@@ -218,37 +235,6 @@ def window_pairs(N: int, block: int, circular: bool = False) -> int:
     block = min(block, N)
     size = ops.ceil_to(N, block)
     return size * block * (2 if size > block or circular else 1)
-
-
-def window_held(N: int, block: int, rounds: int, D: int, E: int, lanes: int) -> tuple[int, int]:
-    """Numbers of `windows` alive at once in each of the lanes, forward and in the backward pass."""
-    block, pairs = min(block, N), window_pairs(N, block)
-    size, some = ops.ceil_to(N, block), chunks_at_once(N, block, lanes)
-    several = rounds > 1
-    if some * block == size:
-        # slots, buckets and positions
-        tags = 10 * rounds * N
-        # by slot, and by look: with the chunk before
-        slots, looks = size * (D + E), 2 * size * (D + E)
-        # logits, weights and who is seen (a truth value is a quarter of a number)
-        forward = tags + N * E + max(9 * pairs // 4 + 2 * size * E, slots + looks)
-        # weights, the gradients of weights and logits, and those of q, k and v; the output
-        backward = tags + 3 * pairs + 2 * looks + slots + N * E
-        if several:
-            # the loop over rounds keeps weights, who is seen, slots, looks, results and gradients
-            forward += rounds * N * E + N * (2 * D + E)
-            backward += rounds * (5 * pairs // 4 + looks + slots + 2 * N * E)
-        return forward, backward
-    # of q, k and v: by token, by slot, of the chunk before each; what comes out by both; in the
-    # backward pass their gradients too. A turn's logits and weights, keys and values
-    logits, keys = some * 2 * block**2, some * 2 * block
-    forward = N * (5 * D + 5 * E + 10) + 5 * logits // 4 + keys * E
-    backward = N * (10 * D + 21 * E // 2 + 20) + 5 * logits + 2 * keys * E
-    if several:
-        # the loop over rounds keeps what each gave, and in the backward pass what it was given
-        forward += N * D + rounds * N * (E + 9)
-        backward += 3 * N * D + rounds * N * (3 * D + 5 * E // 2 + 60)
-    return forward, backward
 
 
 def unit(x):

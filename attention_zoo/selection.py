@@ -17,7 +17,7 @@ def largest(x, count: int):
     N = x.shape[-1]
     count = min(count, N)
     strips = -(-N // STRIP)
-    if strips < 4 * count:
+    if not in_strips(N, count):
         return _of_few(x, count)
     ends = [(0, 0)] * (x.ndim - 1) + [(0, strips * STRIP - N)]
     padded = jnp.pad(x, ends, constant_values=-jnp.inf).reshape(*x.shape[:-1], strips, STRIP)
@@ -26,6 +26,11 @@ def largest(x, count: int):
     near = jnp.take_along_axis(padded, best[..., None], -2).reshape(*x.shape[:-1], -1)
     at = _of_few(near, count)
     return jnp.take_along_axis(best, at // STRIP, -1) * STRIP + at % STRIP
+
+
+def in_strips(N: int, count: int) -> bool:
+    """Whether the strips are enough more than what is chosen."""
+    return 4 * count <= -(-N // STRIP)
 
 
 def _of_few(x, count):

@@ -21,8 +21,8 @@ import math
 import jax
 import jax.numpy as jnp
 
+from attention_zoo import bucket_memory, heads, ops, rings
 from attention_zoo import buckets as sorting
-from attention_zoo import heads, ops, rings
 from attention_zoo.parallel import transposed
 from attention_zoo.types import Cost, Dims, Mechanism
 
@@ -92,7 +92,7 @@ def make(
         def lane(q, v, mask, rotations):
             out, lse = sorting.windows(
                 q,
-                sorting.unit(q),
+                sorting.unit,
                 v,
                 jnp.where(mask[:, None], hash_of(q, rotations), -1),
                 buckets=count,
@@ -140,13 +140,14 @@ def make(
         lanes = dims.batch * dims.heads
         pairs = sorting.window_pairs(N, block, circular)
         group = heads.group_size(dims.batch, dims.heads, pairs)
+        taken = dims.batch * group
         held, train_held = (
-            dims.batch * group * x
-            for x in sorting.window_held(N, block, hashes, D, E, dims.batch * group)
+            round(taken * x)
+            for x in bucket_memory.window_held(N, block, hashes, D, E, taken, dims.heads)
         )
         out, grads = lanes * N * E, lanes * N * (D + E)
         seen, hashed = pairs * (D + E), N * D * sum(halves)
-        products = sorting.window_products(N, block, dims.batch * group)
+        products = sorting.window_products(N, block, taken)
         return Cost(
             flops=2 * lanes * hashes * (seen + hashed),
             # hashes have no gradient, but are recomputed

@@ -21,8 +21,8 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from attention_zoo import bucket_memory, heads, ops, rings, selection
 from attention_zoo import buckets as sorting
-from attention_zoo import heads, ops, rings, selection
 from attention_zoo.parallel import transposed
 from attention_zoo.types import Cost, Dims, Mechanism
 
@@ -77,8 +77,8 @@ def make(
         return sorting.unit(q) if shared else k
 
     def balanced(causal, lanes, q, k, v, mask, centroids, *memories):
-        def some(q, k, v, q_at, k_at, shown, *memories):
-            """(out [c, w, E], logsumexp [c, w]) of the members of c clusters."""
+        def some(_, q, k, v, q_at, k_at, shown, *memories):
+            """(None, (out [c, w, E], logsumexp [c, w])) of the members of c clusters."""
             f32 = {"preferred_element_type": jnp.float32}
             allowed = jnp.broadcast_to(shown[:, None], (*q.shape[:2], k.shape[1]))
             if causal:
@@ -93,7 +93,7 @@ def make(
                 logits = jnp.concatenate([extra, logits], -1)
                 allowed = jnp.concatenate([jnp.ones(extra.shape, bool), allowed], -1)
                 v = jnp.concatenate([memory_values, v], 1)
-            return sorting.attend(logits, allowed, v)
+            return None, sorting.attend(logits, allowed, v)
 
         keys = keys_of(q, k)
         q_at = selection.largest(jnp.where(mask, similarity(q, centroids), ops.LOWEST), window)
@@ -101,7 +101,7 @@ def make(
         if not shared:
             k_at = selection.largest(jnp.where(mask, similarity(k, centroids), ops.LOWEST), window)
         taken = q[q_at], keys[k_at], v[k_at], q_at, k_at, mask[k_at]
-        rows, lse = sorting.in_turns(some, clusters_at_once(len(q), lanes), *taken, *memories)
+        rows, lse = sorting.in_turns(some, clusters_at_once(len(q), lanes), None, *taken, *memories)
         real = (lse > ops.LOWEST) & mask[q_at]
         rows = jnp.where(real[..., None], rows, 0.0)
         out = jnp.zeros((len(q), v.shape[1]), jnp.float32).at[q_at].add(rows)
@@ -126,7 +126,7 @@ def make(
         bucket = jnp.where(mask, nearest(q, centroids), -1)[:, None]
         out, lse = sorting.windows(
             q,
-            keys_of(q, k),
+            sorting.unit if shared else k,
             v,
             bucket,
             buckets=clusters,
@@ -205,22 +205,22 @@ def make(
             out += jnp.einsum("bhctm,hcme->bthe", weights[..., :memory], values)
         return out
 
-    def held_by_head(N, D, E, once, pairs, lanes):
-        """Numbers alive at once in the heads that are taken, forward and in the backward pass."""
+    def held_by_head(N, D, E, once, pairs, lanes, heads):
+        """Numbers alive at once in the heads that are taken, forward and in the backward pass:
+        fitted to 100 compiled calls."""
         if once:
-            # unit vectors and their similarities; gradients by token
-            routing, by_token = N * (D + clusters), N * (2 * D + E)
-            forward, backward = sorting.window_held(N, window, 1, D, E, lanes)
-            return max(routing, forward), max(routing + by_token, backward)
-        members, near = clusters * min(window, N), 5 * clusters * N // 4
-        # logits and weights, where a turn takes all
-        all_pairs = (clusters_at_once(N, lanes) == clusters) * pairs
-        # by token; similarities; by member, and what a turn holds in the place of some of it
-        taken = max(members * (5 * D // 3 + 3 * E // 2), 2 * all_pairs + members * E)
-        forward = N * (3 * D + 7 * E // 4) + near + taken
-        # and their gradients
-        backward = N * (9 * D // 2 + 13 * E // 2) + near + members * (7 * (D + E) // 2 + 10)
-        return forward, backward + 3 * all_pairs
+            # keys, similarities
+            forward, backward = bucket_memory.window_held(N, window, 1, D, E, lanes, heads)
+            return forward + N * (1.5 * D + clusters), backward + N * (3.5 * D + clusters / 4)
+        members, near = clusters * min(window, N), clusters * N
+        whole = 0 if selection.in_strips(N, window) else near  # of which members are chosen at once
+        some = clusters_at_once(N, lanes)
+        if some == clusters:
+            forward = N * (3 * D + 2 * E) + 2.5 * near + 2.25 * whole
+            return forward, N * (5 * D + 8.25 * E) + 0.75 * whole + 17.5 * pairs
+        forward = N * (2.5 * D + 1.67 * E) + 4 * whole + members * (D + 2 * E)
+        backward = N * (5.75 * D + 6.5 * E) + 2.25 * near + members * (3 * D + 4 * E)
+        return forward, backward + 0.75 * pairs * some / clusters
 
     def cost(dims: Dims, *, causal=False):
         N, D, E = dims.q_len, dims.head_dim, dims.value_dim
@@ -229,7 +229,8 @@ def make(
         at_once = dims.batch * heads.group_size(dims.batch, dims.heads, pairs + 2 * clusters * N)
         routed = 1 if shared or once else 2
         out, grads = lanes * N * E, lanes * N * ((1 if shared else 2) * D + E)
-        held, train_held = (at_once * x for x in held_by_head(N, D, E, once, pairs, at_once))
+        counted = held_by_head(N, D, E, once, pairs, at_once, dims.heads)
+        held, train_held = (round(at_once * x) for x in counted)
         products = sorting.train_products(clusters, clusters_at_once(N, at_once))
         if once:
             products = sorting.window_products(N, window, at_once)
