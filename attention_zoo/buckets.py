@@ -16,6 +16,8 @@ import jax.numpy as jnp
 
 from attention_zoo import heads, ops, tiles
 
+F32 = {"preferred_element_type": jnp.float32}
+
 
 class Tags(NamedTuple):
     """What is known of the token in a slot; a key's bucket is -1 where it is hidden."""
@@ -96,8 +98,7 @@ def windows(q, k, v, bucket, *, buckets, block, sees, scale, once=True, circular
             own = [Tags(*(x[:, :, None] for x in each)) for each in tags]
             theirs = [Tags(*(x[:, None] for x in each)) for each in theirs]
             allowed = sees(own[0], theirs[0]) & (theirs[0].bucket >= 0)
-            logits = jnp.einsum("mqd,mkd->mqk", arrays[0], keys, preferred_element_type=jnp.float32)
-            logits *= scale
+            logits = pairs(arrays[0], keys) * scale
             met = sum(
                 sees(*each).astype(jnp.float32) for each in zip(own[1:], theirs[1:], strict=True)
             )
@@ -160,10 +161,45 @@ def attend(logits, allowed, v, share=None):
     if share is not None:
         weights *= share
     total = weights.sum(-1)
-    out = jnp.einsum("mqk,mke->mqe", weights.astype(v.dtype), v, preferred_element_type=jnp.float32)
+    out = weigh(weights.astype(v.dtype), v)
     empty = peak == ops.LOWEST
-    out = jnp.where(empty[..., None], 0.0, out / total[..., None])
+    out = ops.divide_rows(out, jnp.where(empty, 0.0, total))
     return out, jnp.where(empty, ops.LOWEST, peak + jnp.log(total))
+
+
+@jax.custom_vjp
+def pairs(q, k):
+    """Products [m, q, k], float32, of rows [m, q, d] and [m, k, d]."""
+    return jnp.einsum("mqd,mkd->mqk", q, k, **F32)
+
+
+@jax.custom_vjp
+def weigh(weights, v):
+    """Sums [m, q, e], float32, of rows [m, k, e] by weights [m, q, k]."""
+    return jnp.einsum("mqk,mke->mqe", weights, v, **F32)
+
+
+def _over_queries(rows, matrix):
+    """[m, k, d] of [m, q, d] and [m, q, k]: with features in front twice as fast on a CPU."""
+    return jax.lax.optimization_barrier(jnp.einsum("mqd,mqk->mdk", rows, matrix, **F32)).mT
+
+
+def _pairs_gradients(residuals, d_pairs):
+    q, k = residuals
+    d_pairs = d_pairs.astype(q.dtype)
+    d_q = jnp.einsum("mqk,mkd->mqd", d_pairs, k, **F32)
+    return d_q.astype(q.dtype), _over_queries(q, d_pairs).astype(k.dtype)
+
+
+def _weigh_gradients(residuals, d_out):
+    weights, v = residuals
+    d_out = d_out.astype(v.dtype)
+    d_weights = jnp.einsum("mqe,mke->mqk", d_out, v, **F32)
+    return d_weights.astype(weights.dtype), _over_queries(d_out, weights).astype(v.dtype)
+
+
+pairs.defvjp(lambda q, k: (pairs(q, k), (q, k)), _pairs_gradients)
+weigh.defvjp(lambda weights, v: (weigh(weights, v), (weights, v)), _weigh_gradients)
 
 
 def sort(bucket, buckets, size):

@@ -89,11 +89,14 @@ def write(maps, params, k, v, mask, state):
 
 def read(maps, params, q, dtype, state, normaliser):
     """What queries take from the sums of `state`."""
+    if normaliser == "feature":
+        # once for all queries, whose gradients would be summed up for it
+        state = {**state, "kv": ops.safe_divide(state["kv"], state["k"][:, :, None])}
 
     def step(shared, _, q, mask):
         params, state = shared
         a = maps(params)[0](q.astype(jnp.float32))
-        share, shift = _shares(a, state["peak"], state["k"][:, :, None], normaliser)
+        share, shift = _shares(a, state["peak"], None, normaliser)
         out = jnp.einsum("bhtr,bher->bhte", share, state["kv"])
         total = jnp.einsum("bhtr,bhr->bht", share, state["k"]) if normaliser == "row" else None
         return None, _finish(out, total, shift, normaliser).astype(dtype)
@@ -119,7 +122,7 @@ def absorb(state, b, v, seen=None):
     keys = b - peak[:, :, None]
     keys = jnp.exp(keys if seen is None else jnp.where(seen, keys, ops.LOWEST))
     shrink = jnp.exp(state["peak"] - peak)
-    kv = state["kv"] * shrink[:, :, None] + jnp.einsum("bhse,bhsr->bher", v, keys)
+    kv = state["kv"] * shrink[:, :, None] + recurrence.summed(v, keys)
     return {"kv": kv, "k": state["k"] * shrink + keys.sum(2), "peak": peak}
 
 
@@ -160,8 +163,19 @@ def decode(maps: Callable, width: Callable, *, extra=0.0, **options) -> Decode:
     return Decode(init, step, step)
 
 
-def cost(dims: Dims, R: int, each: int, *, normaliser, extra=0.0, busy: int = 2, **options) -> Cost:
-    """Of `run`; `each` and `busy` as of `recurrence.cost`, without the exponentials."""
+def cost(
+    dims: Dims,
+    R: int,
+    each: int,
+    *,
+    normaliser,
+    extra=0.0,
+    busy: int = 2,
+    replayed: float = 4.0,
+    **options,
+) -> Cost:
+    """Of `run`; `each` and `busy` as of `recurrence.cost`, without the exponentials. `replayed`:
+    how many arrays of a chunk's features are alive in the backward pass, where not causal."""
     E, lanes = dims.value_dim, dims.batch * dims.heads
     size = min(options["chunk"], dims.q_len)
     # what is taken token by token, and what the gradient of that has room for
@@ -172,13 +186,24 @@ def cost(dims: Dims, R: int, each: int, *, normaliser, extra=0.0, busy: int = 2,
     if options["causal"]:
         held = 2 * R * (E + 1) + size * max(8 * R + E, 6 * R + 5 * E + size)
         cost = dataclasses.replace(cost, bytes=lanes * (4 * held + dims.itemsize * dims.q_len * E))
+    else:
+        # while queries read, or while keys are summed again; fitted to compiled calls
+        state, out, half = R * (E + 1), dims.q_len * E, dims.itemsize < 4
+        rows = recurrence.rows_of(lanes * R, dims.kv_len)
+        held = max(
+            (2 + half) * out + 1.5 * state, out + rows * (replayed * R + 2 * E) + 2.7 * state
+        )
+        gradients = dims.q_len * dims.head_dim + dims.kv_len * (dims.head_dim + E)
+        trained = lanes * (4 * held + dims.itemsize * gradients)
+        cost = dataclasses.replace(cost, train_bytes=round(trained))
     return dataclasses.replace(cost, state_bytes=cost.state_bytes + 4 * lanes * R)
 
 
 def _shares(a, level, sums, normaliser):
-    """What a query takes of each feature's sum relative to `level`, and what it was scaled by."""
+    """What a query takes of each feature's sum relative to `level`, and what it was scaled by;
+    `sums` normalise features, where these are not yet."""
     if normaliser == "feature":
-        return ops.safe_divide(jnp.exp(a), sums), None
+        return jnp.exp(a) if sums is None else ops.safe_divide(jnp.exp(a), sums), None
     a = a + level[:, :, None]
     shift = jax.lax.stop_gradient(a.max(-1, keepdims=True))
     return jnp.exp(a - shift), shift
@@ -186,7 +211,7 @@ def _shares(a, level, sums, normaliser):
 
 def _finish(out, total, shift, normaliser):
     if normaliser == "row":
-        return ops.safe_divide(out, total[..., None])
+        return ops.divide_rows(out, total)
     return out if normaliser == "feature" else out * jnp.exp(shift)
 
 

@@ -1,5 +1,6 @@
 """Pure pieces that mechanisms share: who sees whom, a softmax that survives empty rows, padding."""
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -123,6 +124,51 @@ def in_memory(make: Callable, true):
         return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(make))
 
     return jax.lax.cond(true, make, never)
+
+
+def add_up(x, axis: int = -1):
+    """x.sum(axis), by halves: XLA on a CPU takes ten times as long for a sum of what is worked out
+    on the way, whatever it is."""
+    if jax.default_backend() != "cpu":
+        return x.sum(axis)
+    rest = 0.0
+    while (n := x.shape[axis]) > 1:
+        first, second, odd = jnp.split(x, (n // 2, n - n % 2), axis)
+        x, rest = first + second, rest + odd.sum(axis)
+    return x.squeeze(axis) + rest
+
+
+def spread(x, length: int):
+    """x [B, H, D] at `length` positions, [B, H, length, D]; `add_up` does its gradient."""
+    return _spread(length, x)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _spread(length, x):
+    return jnp.broadcast_to(x[:, :, None], (*x.shape[:2], length, x.shape[2]))
+
+
+_spread.defvjp(lambda length, x: (_spread(length, x), None), lambda length, _, d: (add_up(d, 2),))
+
+
+@jax.custom_vjp
+def divide_rows(x, total):
+    """x [..., E] / total [...], 0 where that is 0; `add_up` does the gradient of total."""
+    return safe_divide(x, total[..., None])
+
+
+def _divide_rows_gradients(residuals, d_out):
+    out, total = residuals
+    d_x = safe_divide(d_out, total[..., None])
+    return d_x, -add_up(d_x * out)
+
+
+def _divide_rows_kept(x, total):
+    out = divide_rows(x, total)
+    return out, (out, total)
+
+
+divide_rows.defvjp(_divide_rows_kept, _divide_rows_gradients)
 
 
 def ceil_to(n: int, multiple: int) -> int:

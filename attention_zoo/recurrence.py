@@ -11,6 +11,7 @@ causal call, and recomputes the chunk.
 
 from collections.abc import Callable
 
+import jax
 import jax.numpy as jnp
 
 from attention_zoo import heads, ops
@@ -42,7 +43,7 @@ def attend(maps, params, q, k, v, mask, state, *, causal, normalise, chunk, eps=
         out += jnp.einsum("bhtr,bher->bhte", q, state["kv"])
         if normalise:
             total = weights.sum(-1) + jnp.einsum("bhtr,bhr->bht", q, state["k"]) + eps
-            out = ops.safe_divide(out, total[..., None])
+            out = ops.divide_rows(out, total)
         return absorb(state, k, v, decay), out.astype(dtype)
 
     return over_chunks(step, params, state, (q, k, v), mask, chunk)
@@ -67,7 +68,7 @@ def read(maps, params, q, dtype, state, normalise, eps):
         out = jnp.einsum("bhtr,bher->bhte", features, state["kv"])
         if normalise:
             total = jnp.einsum("bhtr,bhr->bht", features, state["k"]) + eps
-            out = ops.safe_divide(out, total[..., None])
+            out = ops.divide_rows(out, total)
         return None, out.astype(dtype)
 
     rows = rows_of(state["k"].size, q.shape[1])
@@ -95,7 +96,22 @@ def absorb(state, k, v, decay=None):
         k = k * jnp.exp(passed[..., -1:] - passed)[..., None]
         left = jnp.exp(passed[..., -1])[..., None]
         kept = {"kv": state["kv"] * left[..., None], "k": state["k"] * left}
-    return {"kv": kept["kv"] + jnp.einsum("bhse,bhsr->bher", v, k), "k": kept["k"] + k.sum(2)}
+    return {"kv": kept["kv"] + summed(v, k), "k": kept["k"] + k.sum(2)}
+
+
+@jax.custom_vjp
+def summed(v, k):
+    """Σ v kᵀ [B, H, E, R]. XLA's gradient in k would have features in front, and be turned."""
+    return jnp.einsum("bhse,bhsr->bher", v, k)
+
+
+summed.defvjp(
+    lambda v, k: (summed(v, k), (v, k)),
+    lambda kept, d: (
+        jnp.einsum("bhsr,bher->bhse", kept[1], d),
+        jnp.einsum("bhse,bher->bhsr", kept[0], d),
+    ),
+)
 
 
 def empty(B: int, H: int, R: int, E: int) -> dict:

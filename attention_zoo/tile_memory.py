@@ -78,8 +78,9 @@ def merged(parts: list[Held], out: int, grads: tuple[int, int, int]) -> tuple[in
     stand, loop = side_by_side(parts)
     forward = stand + loop
     zeros = sum(part.standing(part.grads, part.out) for part in parts)
-    # of each part the product of its output and its gradient, and that of all
-    products = (ways + (not any(p.once for p in parts))) * out
+    # of each of several parts the product of its output and its gradient, and that of all; of a
+    # part alone about half
+    products = ((ways if ways > 1 else 0.5) + (not any(p.once for p in parts))) * out
     copies = sum(p.standing(sum(p.inputs), 0) - p.once * p.sums for p in parts)
     # gradients of a single tile are not added to those of others
     backward = max(
@@ -96,4 +97,4 @@ def merged(parts: list[Held], out: int, grads: tuple[int, int, int]) -> tuple[in
         forward += out - fitting(out, *sizes)
         # those of q and k; that of v is the place of a product
         training += sum(grads) - sum(fitting(place, *sizes) for place in grads[:2])
-    return forward, training
+    return forward, round(training)

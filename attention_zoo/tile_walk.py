@@ -137,7 +137,7 @@ def make(tiles, allowed: Callable, scale: float, dtype=None) -> tuple[Callable, 
         q, k, v, mask, out, lse = residuals
         group = group_of(q.shape[0], q.shape[2], q.shape[1], k.shape[1], tiles)
         # of logit s: weight * (d_out . v - d_out . out + d_lse)
-        delta = (d_out * out).sum(-1) - d_lse
+        delta = ops.add_up(d_out * out) - d_lse
         lse = jnp.where(lse > ops.LOWEST, lse, 0.0)
 
         def some(carry, head, cols):

@@ -247,7 +247,7 @@ def _merge(parts):
 def _merge_gradients(residuals, cotangents):
     weights, outs = residuals
     (d_out, d_lse), _ = cotangents
-    gains = [(d_out * out).sum(-1) for out in outs]
+    gains = [ops.add_up(d_out * out) for out in outs]
     mean = sum(weight * gain for weight, gain in zip(weights, gains, strict=True))
     return (
         tuple(

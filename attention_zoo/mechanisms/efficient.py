@@ -41,8 +41,9 @@ def make(normaliser: str = "feature", scaled: bool = False, chunk: int = 64) -> 
         return leave(out, q.shape[-1])
 
     def cost(dims: Dims, *, causal=False):
-        busy = 3 if normaliser == "row" else 2
-        return exponential.cost(dims, dims.head_dim, 0, causal=causal, busy=busy, **options)
+        busy, replayed = (3, 3.0) if normaliser == "row" else (2, 3.25)
+        held = {"busy": busy, "replayed": replayed}
+        return exponential.cost(dims, dims.head_dim, 0, causal=causal, **held, **options)
 
     inner = exponential.decode(maps, lambda dims: dims.head_dim, **options)
 

@@ -245,7 +245,7 @@ def make(
             halves += (not causal) * by_groups * of_keys
             held += halves
             train_held += halves + of_q + of_keys - local.once * (1 + bare) * of_q
-            train_held += bare * (not causal) * of_keys // 2
+            train_held += bare * (not causal) * of_keys // 2 - bare * local.out // 2
         elif not exact:
             # keys and values with others in front, for the band and for rows
             copies = ((not bare) + (learned > 0) * by_groups) * of_keys

@@ -61,7 +61,8 @@ def make(
         else:
             x = x * x.shape[-1] ** -0.25
         projection = jax.lax.stop_gradient(params["projection"])
-        angles = jnp.einsum("bhtd,hrd->bhtr", x / params["sigma"][:, None], projection)
+        sigma = ops.spread(params["sigma"][None], x.shape[2])
+        angles = jnp.einsum("bhtd,hrd->bhtr", x / sigma, projection)
         return jnp.concatenate(cos_sin(angles), -1) * rows**-0.5
 
     def keep(params, k):

@@ -140,8 +140,8 @@ def make(stride: int = 128, window: int | None = None) -> Mechanism:
         D, E, lanes = dims.head_dim, dims.value_dim, dims.batch * dims.heads
         out, grads = lanes * T * E, (lanes * T * D, lanes * T * D, lanes * T * E)
         if band is None and T % stride == 0:
-            # two products with the output's gradient, of its shape and of the classes'
-            between = 4 * (sum(grads) + 3 * out)
+            # the output and its gradient, of its shape and of the classes'
+            between = 4 * (sum(grads) + 2 * out)
             return dataclasses.replace(total, train_bytes=max(total.train_bytes, between))
         tokens = lanes * members * stride
         inputs = () if T % stride == 0 else (tokens * D, tokens * D, tokens * E)
