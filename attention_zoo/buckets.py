@@ -82,32 +82,31 @@ def windows(q, k, v, bucket, *, buckets, block, sees, scale, once=True, circular
         first = first, tagged(earlier, slots[:block] - block)
 
         def some(last, arrays, tags):
-            """(the last of m chunks, (out [m, block, E], logsumexp [m, block])); `last` is the
-            chunk before them."""
-            together = jax.tree.map(
+            """(the last of m chunks, (out [m, block, E], logsumexp [m, block])); `last` is the one
+            before them."""
+
+            def met(x):
+                return jnp.concatenate([x[:-1], x[1:]], 1) if back else x[1:]
+
+            both = jax.tree.map(
                 lambda one, xs: jnp.concatenate([one[None], xs]), last, (arrays, tags)
             )
-            (queries, values, *keys), theirs = together
+            (queries, values, *keys), theirs = both
             keys = k(queries) if callable(k) else keys[0]
-            if back:
-                keys, values, theirs = jax.tree.map(
-                    lambda x: jnp.concatenate([x[:-1], x[1:]], 1), (keys, values, theirs)
-                )
-            else:
-                keys, values, theirs = jax.tree.map(lambda x: x[1:], (keys, values, theirs))
+            keys, values, theirs = jax.tree.map(met, (keys, values, theirs))
             own = [Tags(*(x[:, :, None] for x in each)) for each in tags]
             theirs = [Tags(*(x[:, None] for x in each)) for each in theirs]
             allowed = sees(own[0], theirs[0]) & (theirs[0].bucket >= 0)
             logits = pairs(arrays[0], keys) * scale
-            met = sum(
+            times = sum(
                 sees(*each).astype(jnp.float32) for each in zip(own[1:], theirs[1:], strict=True)
             )
             # around the end of a round a pair may be met in no round: reformer-pytorch's 1e-9
-            share = 1 / jnp.maximum(met, 1e-9) if once else None
-            return jax.tree.map(lambda x: x[-1], together), attend(logits, allowed, values, share)
+            share = 1 / jnp.maximum(times, 1e-9) if once else None
+            return jax.tree.map(lambda x: x[-1], both), attend(logits, allowed, values, share)
 
-        together = arrays, jax.tree.map(chunks, tagged(home, slots))
-        out, lse = in_turns(some, chunks_at_once(N, block, lanes), first, *together)
+        in_chunks = jax.tree.map(chunks, tagged(home, slots))
+        out, lse = in_turns(some, chunks_at_once(N, block, lanes), first, arrays, in_chunks)
         return move(out.reshape(size, -1), home, to), move(lse.reshape(size), home, to)
 
     if rounds == 1:

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 STRIP = 16  # the largest are searched among the best strips of so many neighbours
-PARTS = 8
+PARTS = 8  # of a row are compared at once
 
 
 def largest(x, count: int):

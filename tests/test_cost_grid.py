@@ -46,7 +46,7 @@ OFF = {
         **{"recurrent": 2, "rfa": 5, "routing": 1, "sinkhorn": 1},
     },
     "train": {
-        **{"compressed": 2, "convolution": 1, "efficient": 1, "fourier_enhanced": 2, "global": 1},
+        **{"compressed": 3, "convolution": 1, "efficient": 1, "fourier_enhanced": 2, "global": 1},
         **{"linear": 2, "linformer": 4, "local": 1, "lsh": 1, "mixed": 10, "mlp_mixer": 1},
         **{"nystrom": 10, "performer": 1, "probsparse": 2, "query_reduction": 3, "rfa": 5},
         **{"sinkhorn": 1, "spatial_gating": 4, "strided": 1},
