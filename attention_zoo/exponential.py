@@ -163,39 +163,18 @@ def decode(maps: Callable, width: Callable, *, extra=0.0, **options) -> Decode:
     return Decode(init, step, step)
 
 
-def cost(
-    dims: Dims,
-    R: int,
-    each: int,
-    *,
-    normaliser,
-    extra=0.0,
-    busy: int = 2,
-    replayed: float = 4.0,
-    **options,
-) -> Cost:
-    """Of `run`; `each` and `busy` as of `recurrence.cost`, without the exponentials. `replayed`:
-    how many arrays of a chunk's features are alive in the backward pass, where not causal."""
+def cost(dims: Dims, R: int, each: int, *, normaliser, extra=0.0, **options) -> Cost:
+    """Of `run`; `each` and other options as of `recurrence.cost`, without the exponentials."""
     E, lanes = dims.value_dim, dims.batch * dims.heads
     size = min(options["chunk"], dims.q_len)
     # what is taken token by token, and what the gradient of that has room for
     states = run_length(size) + size // run_length(size)
     again = R * (states * E + 15 * size)
-    options |= {"normalise": normaliser == "row", "busy": busy, "again": again}
+    options |= {"normalise": normaliser == "row", "again": again}
     cost = recurrence.cost(dims, R, each, **options)
     if options["causal"]:
         held = 2 * R * (E + 1) + size * max(8 * R + E, 6 * R + 5 * E + size)
         cost = dataclasses.replace(cost, bytes=lanes * (4 * held + dims.itemsize * dims.q_len * E))
-    else:
-        # while queries read, or while keys are summed again; fitted to compiled calls
-        state, out, half = R * (E + 1), dims.q_len * E, dims.itemsize < 4
-        rows = recurrence.rows_of(lanes * R, dims.kv_len)
-        held = max(
-            (2 + half) * out + 1.5 * state, out + rows * (replayed * R + 2 * E) + 2.7 * state
-        )
-        gradients = dims.q_len * dims.head_dim + dims.kv_len * (dims.head_dim + E)
-        trained = lanes * (4 * held + dims.itemsize * gradients)
-        cost = dataclasses.replace(cost, train_bytes=round(trained))
     return dataclasses.replace(cost, state_bytes=cost.state_bytes + 4 * lanes * R)
 
 

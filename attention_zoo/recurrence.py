@@ -146,13 +146,14 @@ def cost(
     chunk,
     eps=0.0,
     busy: int = 2,
+    replayed: float = 4.0,
     fades: bool = False,
     again: int | None = None,
 ) -> Cost:
     """Of `run` with maps that take `each` multiply-adds a token, of tables without a gradient.
-    `busy`: how many arrays of a chunk's features are alive at once while keys are summed; `fades`:
-    whether sums do; `again`: numbers of a head that a causal chunk holds while it is recomputed,
-    if not the usual."""
+    `busy`: how many arrays of a chunk's features are alive at once while keys are summed, and
+    `replayed`: in the backward pass of that; `fades`: whether sums do; `again`: numbers of a head
+    that a causal chunk holds while it is recomputed, if not the usual."""
     D, E, lanes = dims.head_dim, dims.value_dim, dims.batch * dims.heads
     size, keys = (
         min(chunk, n) if causal else rows_of(lanes * R, n) for n in (dims.q_len, dims.kv_len)
@@ -166,19 +167,22 @@ def cost(
         # weights and what they come of, or queries and keys; sums before and after
         held = 2 * state + size * max(2 * size + (1 + fades) * (E + R), 4 * R + size)
         again = again or size * (9 * R + (1 + 2 * fades) * size)
+        train_held = max(2 * out, out + again)
     else:
         held = state + size * max(2 * E + R, busy * R + E)
-        again = size * ((busy + 2 * fades) * R + E)
-    # before a chunk, the sums; the output and its gradient, or a chunk in place of one
-    states = T // size * state if causal or fades else 0
-    replayed = states + max(2 * out, dims.q_len * (E if causal else D) + again)
+        # while queries read, or while keys are summed again
+        summing = out + size * (replayed * R + 2 * E) + 2.7 * state
+        train_held = round(max(2 * out + 1.5 * state, summing))
+    if causal or fades:
+        # before a chunk, the sums
+        train_held += T // size * state
     half = 4 * lanes * (dims.itemsize < 4)
     return Cost(
         flops=2 * lanes * pairs,
         train_flops=2 * lanes * (heads.TRAIN_PRODUCTS * pairs - (T + S) * each),
         ideal_flops=2 * lanes * (dims.q_len + dims.kv_len) * R * E,
         bytes=4 * lanes * held + dims.itemsize * lanes * out,
-        train_bytes=4 * lanes * replayed + dims.itemsize * lanes * gradients + half * out,
+        train_bytes=4 * lanes * train_held + dims.itemsize * lanes * gradients + half * out,
         state_bytes=4 * lanes * state,
     )
 

@@ -94,11 +94,11 @@ def before(x):
 
 
 def held(
-    inner: Held, dims: Dims, block: int, each: int, iterations: int | None, *, whole: bool
+    inner: Held, dims: Dims, block: int, each: int, kept: float | None, *, whole: bool
 ) -> tuple[int, int]:
     """Numbers that attention to sorted blocks holds in the heads that are taken, forward and in the
     backward pass. `inner`: of its tiles; `dims`: of those heads, queries and the sorted keys;
-    `each`: sorted blocks a query sees; `iterations`: of balancing, None where blocks are picked;
+    `each`: sorted blocks a query sees; `kept`: scores that balancing keeps, None where it picks;
     `whole`: these are all heads."""
     T, S, D, E = dims.q_len, dims.kv_len, dims.head_dim, dims.value_dim
     lanes, padded = dims.batch * dims.heads, T + -T % block
@@ -114,10 +114,9 @@ def held(
         forward += arrays
         backward = 2 * (arrays + copies) + inner.sums
     backward += 2 * each * blocks  # as they were sorted
-    if iterations is not None:
+    if kept is not None:
         # queries and output, and blocks: padded, turned, sorted
         arranged = lanes * (T * (D + E) + padded * min(D, E)) + (2 + (T % block > 0)) * blocks
         forward = max(forward, arranged)
-        # what balancing keeps a time
-        backward += 7 * iterations * lanes * (padded // block) ** 2
+        backward += round(kept * lanes * (padded // block) ** 2)
     return forward, backward

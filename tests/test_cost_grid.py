@@ -47,9 +47,9 @@ OFF = {
     },
     "train": {
         **{"compressed": 3, "convolution": 1, "efficient": 1, "fourier_enhanced": 2, "global": 1},
-        **{"linear": 2, "linformer": 4, "local": 1, "lsh": 1, "mixed": 10, "mlp_mixer": 1},
-        **{"nystrom": 10, "performer": 1, "probsparse": 2, "query_reduction": 3, "rfa": 5},
-        **{"sinkhorn": 1, "spatial_gating": 4, "strided": 1},
+        **{"linear": 1, "linformer": 4, "local": 1, "lsh": 1, "mixed": 11, "mlp_mixer": 1},
+        **{"nystrom": 10, "performer": 1, "probsparse": 2, "query_reduction": 3, "rfa": 4},
+        **{"routing": 1, "sinkhorn": 1, "spatial_gating": 4, "strided": 1},
     },
 }
 

@@ -54,7 +54,9 @@ def make(feature_map: str = "elu", normalise: bool | None = None, chunk: int = 6
         return ops.weigh(weights, v)
 
     def cost(dims: Dims, *, causal=False):
-        return recurrence.cost(dims, dims.head_dim, 0, causal=causal, busy=1, **options)
+        return recurrence.cost(
+            dims, dims.head_dim, 0, causal=causal, busy=1, replayed=1.75, **options
+        )
 
     return Mechanism(
         "linear",

@@ -97,7 +97,8 @@ def make(
 
     def cost(dims: Dims, *, causal=False):
         each = rows * dims.head_dim
-        return recurrence.cost(dims, features, each, causal=causal, fades=gate, **options)
+        held = {"replayed": 5.2 if gate else 3.3, "fades": gate}
+        return recurrence.cost(dims, features, each, causal=causal, **held, **options)
 
     kind = states.FADING if gate else states.SUMS
     return Mechanism(

@@ -291,7 +291,7 @@ def make(
             sorted_keys,
             b,
             each,
-            iterations if n_top is None else None,
+            (8.5 if causal else 7) * iterations if n_top is None else None,
             whole=group == dims.heads,
         )
         # before the results arrays of all heads stand in their places, unless those are padded
