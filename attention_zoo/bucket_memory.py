@@ -1,4 +1,5 @@
-"""What `buckets.windows` holds: a formula fitted to 250 compiled calls of `lsh`."""
+"""What `buckets.windows` holds: a formula fitted to 250 compiled calls of `lsh`, draws 1 to 59 of
+tests/cost_grid.py among them."""
 
 from attention_zoo import buckets, ops
 
@@ -40,13 +41,22 @@ HELD = {
 
 
 def window_held(
-    N: int, block: int, rounds: int, D: int, E: int, lanes: int, heads: int
+    N: int,
+    block: int,
+    rounds: int,
+    D: int,
+    E: int,
+    lanes: int,
+    heads: int,
+    *,
+    once: bool = True,
+    circular: bool = False,
 ) -> tuple[float, float]:
     """Numbers of `windows` alive at once in each of the lanes, beside what is given and given
     back: forward and in the backward pass."""
     block = min(block, N)
     size, some = ops.ceil_to(N, block), buckets.chunks_at_once(N, block, lanes)
-    logits = buckets.window_pairs(N, block) * some * block // size
+    logits = buckets.window_pairs(N, block, circular) * some * block // size
     carried = size // some  # the last chunk of every turn
     units = {
         "D": size * D,
@@ -61,8 +71,9 @@ def window_held(
         "rounds E": rounds * size * E,
         "rounds logits": rounds * logits,
         "rounds carried": rounds * carried * (D + E),
-        "rounds²": rounds**2 * size,
-        "rounds² tags": rounds**2 * carried,
+        # every round's tags in every round
+        "rounds²": once * rounds**2 * size,
+        "rounds² tags": once * rounds**2 * carried,
     }
     whole = some * block == size
     return tuple(

@@ -81,7 +81,7 @@ def windows(q, k, v, bucket, *, buckets, block, sees, scale, once=True, circular
         ]
         first = first, tagged(earlier, slots[:block] - block)
 
-        def some(last, arrays, tags):
+        def step(last, mine, own_tags):
             """(the last of m chunks, (out [m, block, E], logsumexp [m, block])); `last` is the one
             before them."""
 
@@ -89,15 +89,15 @@ def windows(q, k, v, bucket, *, buckets, block, sees, scale, once=True, circular
                 return jnp.concatenate([x[:-1], x[1:]], 1) if back else x[1:]
 
             both = jax.tree.map(
-                lambda one, xs: jnp.concatenate([one[None], xs]), last, (arrays, tags)
+                lambda one, xs: jnp.concatenate([one[None], xs]), last, (mine, own_tags)
             )
             (queries, values, *keys), theirs = both
             keys = k(queries) if callable(k) else keys[0]
             keys, values, theirs = jax.tree.map(met, (keys, values, theirs))
-            own = [Tags(*(x[:, :, None] for x in each)) for each in tags]
+            own = [Tags(*(x[:, :, None] for x in each)) for each in own_tags]
             theirs = [Tags(*(x[:, None] for x in each)) for each in theirs]
             allowed = sees(own[0], theirs[0]) & (theirs[0].bucket >= 0)
-            logits = pairs(arrays[0], keys) * scale
+            logits = dot(mine[0], keys) * scale
             times = sum(
                 sees(*each).astype(jnp.float32) for each in zip(own[1:], theirs[1:], strict=True)
             )
@@ -106,7 +106,7 @@ def windows(q, k, v, bucket, *, buckets, block, sees, scale, once=True, circular
             return jax.tree.map(lambda x: x[-1], both), attend(logits, allowed, values, share)
 
         in_chunks = jax.tree.map(chunks, tagged(home, slots))
-        out, lse = in_turns(some, chunks_at_once(N, block, lanes), first, arrays, in_chunks)
+        out, lse = in_turns(step, chunks_at_once(N, block, lanes), first, arrays, in_chunks)
         return move(out.reshape(size, -1), home, to), move(lse.reshape(size), home, to)
 
     if rounds == 1:
@@ -167,7 +167,7 @@ def attend(logits, allowed, v, share=None):
 
 
 @jax.custom_vjp
-def pairs(q, k):
+def dot(q, k):
     """Products [m, q, k], float32, of rows [m, q, d] and [m, k, d]."""
     return jnp.einsum("mqd,mkd->mqk", q, k, **F32)
 
@@ -183,21 +183,22 @@ def _over_queries(rows, matrix):
     return jax.lax.optimization_barrier(jnp.einsum("mqd,mqk->mdk", rows, matrix, **F32)).mT
 
 
-def _pairs_gradients(residuals, d_pairs):
+def _dot_gradients(residuals, d_logits):
     q, k = residuals
-    d_pairs = d_pairs.astype(q.dtype)
-    d_q = jnp.einsum("mqk,mkd->mqd", d_pairs, k, **F32)
-    return d_q.astype(q.dtype), _over_queries(q, d_pairs).astype(k.dtype)
+    d_logits = d_logits.astype(q.dtype)
+    d_q = jnp.einsum("mqk,mkd->mqd", d_logits, k, **F32)
+    return d_q.astype(q.dtype), _over_queries(q, d_logits).astype(k.dtype)
 
 
 def _weigh_gradients(residuals, d_out):
     weights, v = residuals
-    d_out = d_out.astype(v.dtype)
-    d_weights = jnp.einsum("mqe,mke->mqk", d_out, v, **F32)
-    return d_weights.astype(weights.dtype), _over_queries(d_out, weights).astype(v.dtype)
+    # not rounded: what is taken from it, the mean over a row, is not either
+    d_weights = jnp.einsum("mqe,mke->mqk", d_out, v.astype(jnp.float32))
+    d_v = _over_queries(d_out.astype(v.dtype), weights)
+    return d_weights.astype(weights.dtype), d_v.astype(v.dtype)
 
 
-pairs.defvjp(lambda q, k: (pairs(q, k), (q, k)), _pairs_gradients)
+dot.defvjp(lambda q, k: (dot(q, k), (q, k)), _dot_gradients)
 weigh.defvjp(lambda weights, v: (weigh(weights, v), (weights, v)), _weigh_gradients)
 
 

@@ -122,7 +122,7 @@ def absorb(state, b, v, seen=None):
     keys = b - peak[:, :, None]
     keys = jnp.exp(keys if seen is None else jnp.where(seen, keys, ops.LOWEST))
     shrink = jnp.exp(state["peak"] - peak)
-    kv = state["kv"] * shrink[:, :, None] + recurrence.summed(v, keys)
+    kv = state["kv"] * shrink[:, :, None] + recurrence.outer_sum(v, keys)
     return {"kv": kv, "k": state["k"] * shrink + keys.sum(2), "peak": peak}
 
 
@@ -180,7 +180,7 @@ def cost(dims: Dims, R: int, each: int, *, normaliser, extra=0.0, **options) -> 
 
 def _shares(a, level, sums, normaliser):
     """What a query takes of each feature's sum relative to `level`, and what it was scaled by;
-    `sums` normalise features, where these are not yet."""
+    `sums` normalise features, None where they are normalised."""
     if normaliser == "feature":
         return jnp.exp(a) if sums is None else ops.safe_divide(jnp.exp(a), sums), None
     a = a + level[:, :, None]

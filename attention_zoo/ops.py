@@ -138,17 +138,15 @@ def add_up(x, axis: int = -1):
     return x.squeeze(axis) + rest
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def spread(x, length: int):
     """x [B, H, D] at `length` positions, [B, H, length, D]; `add_up` does its gradient."""
-    return _spread(length, x)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _spread(length, x):
     return jnp.broadcast_to(x[:, :, None], (*x.shape[:2], length, x.shape[2]))
 
 
-_spread.defvjp(lambda length, x: (_spread(length, x), None), lambda length, _, d: (add_up(d, 2),))
+spread.defvjp(
+    lambda x, length: (spread(x, length), None), lambda length, _, d_out: (add_up(d_out, 2),)
+)
 
 
 @jax.custom_vjp

@@ -6,7 +6,7 @@ it, so that none of a whole sequence are held: (q -> φq [B, H, c, R], k -> (φk
 decay [B, H, c], at most 0, is what each token shrinks the sums before it by, or None. The state of
 the causal form is {"kv": Σ v φkᵀ [B, H, E, R], "k": Σ φk [B, H, R]} in float32, whatever the length
 (E in front: the sum over positions then is twice as fast on a CPU). Training keeps one a chunk of a
-causal call, and recomputes the chunk.
+causal call, or of keys whose sums fade, and recomputes the chunk.
 """
 
 from collections.abc import Callable
@@ -96,17 +96,17 @@ def absorb(state, k, v, decay=None):
         k = k * jnp.exp(passed[..., -1:] - passed)[..., None]
         left = jnp.exp(passed[..., -1])[..., None]
         kept = {"kv": state["kv"] * left[..., None], "k": state["k"] * left}
-    return {"kv": kept["kv"] + summed(v, k), "k": kept["k"] + k.sum(2)}
+    return {"kv": kept["kv"] + outer_sum(v, k), "k": kept["k"] + k.sum(2)}
 
 
 @jax.custom_vjp
-def summed(v, k):
+def outer_sum(v, k):
     """Σ v kᵀ [B, H, E, R]. XLA's gradient in k would have features in front, and be turned."""
     return jnp.einsum("bhse,bhsr->bher", v, k)
 
 
-summed.defvjp(
-    lambda v, k: (summed(v, k), (v, k)),
+outer_sum.defvjp(
+    lambda v, k: (outer_sum(v, k), (v, k)),
     lambda kept, d: (
         jnp.einsum("bhsr,bher->bhse", kept[1], d),
         jnp.einsum("bhse,bher->bhsr", kept[0], d),
@@ -170,12 +170,12 @@ def cost(
         train_held = max(2 * out, out + again)
     else:
         held = state + size * max(2 * E + R, busy * R + E)
-        # while queries read, or while keys are summed again
-        summing = out + size * (replayed * R + 2 * E) + 2.7 * state
+        # while queries read, or while keys are summed again: fitted to compiled calls
+        summing = out + keys * (replayed * R + 2 * E) + 2.7 * state
         train_held = round(max(2 * out + 1.5 * state, summing))
     if causal or fades:
         # before a chunk, the sums
-        train_held += T // size * state
+        train_held += (T // size if causal else S // keys) * state
     half = 4 * lanes * (dims.itemsize < 4)
     return Cost(
         flops=2 * lanes * pairs,

@@ -37,19 +37,27 @@ CASES = [
 ]
 
 
-# draws that no formula was fitted to, and of how many of them bytes are off by more than 10 %
+# draws that no formula was fitted to, later ones where it was fitted to more, and of how many of
+# them bytes are off by more than 10 %
 OTHERS = range(DRAWS, DRAWS + 24)
+LATER = {
+    "forward": {"lsh": 60, "routing": 100},
+    "train": {
+        **dict.fromkeys(("efficient", "global", "linear", "lsh", "performer", "rfa"), 60),
+        **{"routing": 100, "sinkhorn": 60, "strided": 60},
+    },
+}
 OFF = {
     "forward": {
-        **{"compressed": 2, "convolution": 2, "efficient": 3, "fourier": 1, "linear": 2, "lsh": 1},
+        **{"compressed": 2, "convolution": 2, "efficient": 3, "fourier": 1, "linear": 2},
         **{"mixed": 14, "nystrom": 13, "performer": 4, "query_reduction": 3},
-        **{"recurrent": 2, "rfa": 5, "routing": 1, "sinkhorn": 1},
+        **{"recurrent": 2, "rfa": 5, "routing": 4, "sinkhorn": 1},
     },
     "train": {
-        **{"compressed": 3, "convolution": 1, "efficient": 1, "fourier_enhanced": 2, "global": 1},
-        **{"linear": 1, "linformer": 4, "local": 1, "lsh": 1, "mixed": 11, "mlp_mixer": 1},
-        **{"nystrom": 10, "performer": 1, "probsparse": 2, "query_reduction": 3, "rfa": 4},
-        **{"routing": 1, "sinkhorn": 1, "spatial_gating": 4, "strided": 1},
+        **{"compressed": 3, "convolution": 1, "efficient": 2, "fourier_enhanced": 2, "global": 4},
+        **{"linformer": 4, "local": 1, "lsh": 4, "mixed": 11, "mlp_mixer": 1, "nystrom": 10},
+        **{"performer": 1, "probsparse": 2, "query_reduction": 3, "rfa": 4, "routing": 3},
+        **{"sinkhorn": 2, "spatial_gating": 4, "strided": 1},
     },
 }
 
@@ -98,5 +106,9 @@ def test_a_formula_is_what_is_counted_over_the_grid(name, mode, what, number):
     ("name", "mode"), [unseen(name, mode) for name in cost_grid.SPACES for mode in cost_grid.MODES]
 )
 def test_bytes_of_what_no_formula_was_fitted_to(name, mode):
-    ratios = [cost_grid.bytes_ratio(*program(name, number, mode)) for number in OTHERS]
+    first = LATER[mode].get(name, OTHERS[0])
+    ratios = [
+        cost_grid.bytes_ratio(*program(name, number, mode))
+        for number in range(first, first + len(OTHERS))
+    ]
     assert ratios == pytest.approx([1.0] * len(ratios), abs=0.1)

@@ -14,12 +14,12 @@ def sorted_out(x, count):
 
 
 def rows(N):
-    """One without ties, one with many, one of one number, one mostly hidden, one of extremes."""
-    x = jax.random.normal(jax.random.key(N), (5, N))
+    """Without ties, with many, of one number, mostly hidden, extreme, zeros of both signs."""
+    x = jax.random.normal(jax.random.key(N), (6, N))
     few = jax.random.bernoulli(jax.random.key(1), 0.02, (N,))
     wide = jnp.where(jnp.abs(x[4]) > 1, jnp.inf * x[4], jnp.finfo(jnp.float32).max * x[4])
     return jnp.stack(
-        [x[0], jnp.round(2 * x[1]), jnp.ones(N), jnp.where(few, x[3], ops.LOWEST), wide]
+        [x[0], jnp.round(2 * x[1]), jnp.ones(N), jnp.where(few, x[3], ops.LOWEST), wide, 0 * x[5]]
     )
 
 
@@ -41,9 +41,3 @@ def test_any_backend_finds_the_same(monkeypatch, backend):
     x = jnp.stack([rows(500), rows(500)[::-1]])
     found = jax.jit(jax.vmap(lambda x: selection.largest(x, 9)))(x)
     np.testing.assert_array_equal(found, sorted_out(x, 9))
-
-
-def test_it_has_no_gradient():
-    x = rows(300)
-    gradient = jax.grad(lambda x: jnp.take_along_axis(x, selection.largest(x, 5), 1).sum())(x)
-    np.testing.assert_array_equal(np.flatnonzero(gradient[0]), sorted_out(x, 5)[0])

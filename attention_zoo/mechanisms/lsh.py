@@ -141,10 +141,9 @@ def make(
         pairs = sorting.window_pairs(N, block, circular)
         group = heads.group_size(dims.batch, dims.heads, pairs)
         taken = dims.batch * group
-        held, train_held = (
-            round(taken * x)
-            for x in bucket_memory.window_held(N, block, hashes, D, E, taken, dims.heads)
-        )
+        asked = {"once": once, "circular": circular}
+        by_lane = bucket_memory.window_held(N, block, hashes, D, E, taken, dims.heads, **asked)
+        held, train_held = (round(taken * x) for x in by_lane)
         out, grads = lanes * N * E, lanes * N * (D + E)
         seen, hashed = pairs * (D + E), N * D * sum(halves)
         products = sorting.window_products(N, block, taken)

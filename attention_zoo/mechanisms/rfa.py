@@ -54,14 +54,13 @@ def make(
         projection = jax.random.normal(rng, params["projection"].shape)
         return {**params, "projection": projection}
 
-    def phi(params, x):
+    def phi(params, x, sigma):
         """[B, H, c, D] -> [B, H, c, features], float32; params as they are, heads first."""
         if unit:
             x = x * jax.lax.rsqrt(jnp.square(x).sum(-1, keepdims=True) + 1e-12)
         else:
             x = x * x.shape[-1] ** -0.25
         projection = jax.lax.stop_gradient(params["projection"])
-        sigma = ops.spread(params["sigma"][None], x.shape[2])
         angles = jnp.einsum("bhtd,hrd->bhtr", x / sigma, projection)
         return jnp.concatenate(cos_sin(angles), -1) * rows**-0.5
 
@@ -70,13 +69,16 @@ def make(
         return (k * params["gate_weight"][:, None]).sum(-1) + params["gate_bias"][:, None]
 
     def maps(params):
+        def of(x):
+            return phi(params, x, ops.spread(params["sigma"][None], x.shape[2]))
+
         def of_keys(k):
             if not gate:
-                return phi(params, k), None
+                return of(k), None
             kept = keep(params, k)
-            return phi(params, k) * jax.nn.sigmoid(-kept)[..., None], jax.nn.log_sigmoid(kept)
+            return of(k) * jax.nn.sigmoid(-kept)[..., None], jax.nn.log_sigmoid(kept)
 
-        return lambda q: phi(params, q), of_keys
+        return of, of_keys
 
     def apply(params, q, k, v, *, mask=None, causal=False):
         return recurrence.run(maps, params, features, q, k, v, mask, causal=causal, **options)
@@ -85,7 +87,8 @@ def make(
         T, S = q.shape[1], k.shape[1]
         allowed = ops.visible(T, S, mask, causal)
         q, k = (jnp.einsum("bthd->bhtd", x.astype(jnp.float32)) for x in (q, ops.hide(k, mask)))
-        weights = jnp.einsum("bhtr,bhsr->bhts", phi(params, q), phi(params, k))
+        features_of = [phi(params, x, params["sigma"][:, None]) for x in (q, k)]
+        weights = jnp.einsum("bhtr,bhsr->bhts", *features_of)
         if gate:
             kept = keep(params, k)[:, :, None]
             log_gates = jnp.where(allowed, jax.nn.log_sigmoid(kept), 0.0)
