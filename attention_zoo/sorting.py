@@ -98,8 +98,8 @@ def held(
 ) -> tuple[int, int]:
     """Numbers that attention to sorted blocks holds in the heads that are taken, forward and in the
     backward pass. `inner`: of its tiles; `dims`: of those heads, queries and the sorted keys;
-    `each`: sorted blocks a query sees; `kept`: arrays of all scores that balancing keeps, None where
-    blocks are picked; `whole`: these are all heads."""
+    `each`: sorted blocks a query sees; `kept`: arrays of all scores that balancing keeps, None
+    where blocks are picked; `whole`: these are all heads."""
     T, S, D, E = dims.q_len, dims.kv_len, dims.head_dim, dims.value_dim
     lanes, padded = dims.batch * dims.heads, T + -T % block
     copies, blocks = sum(inner.copies), lanes * padded * (D + E)
