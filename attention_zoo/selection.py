@@ -15,11 +15,9 @@ def largest(x, count: int):
     """
     N = x.shape[-1]
     count = min(count, N)
-    strips = -(-N // STRIP)
     if not in_strips(N, count):
         return _of_few(x, count)
-    ends = [(0, 0)] * (x.ndim - 1) + [(0, strips * STRIP - N)]
-    padded = jnp.pad(x, ends, constant_values=-jnp.inf).reshape(*x.shape[:-1], strips, STRIP)
+    padded = _whole(x, STRIP, -jnp.inf).reshape(*x.shape[:-1], -1, STRIP)
     # in their order, so that of equal ones the first is the first among them too
     best = _of_few(padded.max(-1), count)
     near = jnp.take_along_axis(padded, best[..., None], -2).reshape(*x.shape[:-1], -1)
@@ -30,6 +28,12 @@ def largest(x, count: int):
 def in_strips(N: int, count: int) -> bool:
     """Whether the strips are enough more than what is chosen."""
     return 4 * count <= -(-N // STRIP)
+
+
+def _whole(x, multiple: int, value):
+    """Rows with `value` after their ends, up to a multiple of so many."""
+    ends = [(0, 0)] * (x.ndim - 1) + [(0, -x.shape[-1] % multiple)]
+    return jnp.pad(x, ends, constant_values=value)
 
 
 def _of_few(x, count):
@@ -51,8 +55,7 @@ def by_bisection(x, count: int):
 
     lowest = jnp.iinfo(jnp.int32).min
     # in one pass that vectorises: a sum of truth values along a row would not
-    ends = [(0, 0)] * (x.ndim - 1) + [(0, -x.shape[-1] % PARTS)]
-    parts = jnp.split(jnp.pad(x, ends, constant_values=lowest), PARTS, -1)
+    parts = jnp.split(_whole(x, PARTS, lowest), PARTS, -1)
 
     def bit(i, bound):
         """The bound with its bit i, from the highest, where `count` numbers reach it so."""
