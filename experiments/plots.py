@@ -113,6 +113,7 @@ def _reorder_panel(ax, panel, key, what, predicted):
     canvas.end_labels(ax, ends, heading)
 
 
+UNDRAWN = ("option", "numbers", "compiled", "sharding", "plan")
 # of what exponents are fitted
 FITTED = {"kernel": scaling, "step": steps}
 DRAW = {
@@ -125,5 +126,5 @@ DRAW = {
     "grid": lambda section, curves: [],
     "decoding": lambda section, curves: decoding_report.draw(section),
     "fidelity": lambda section, curves: frontier.draw(section),
-    **{kind: lambda section, curves: [] for kind in ("numbers", "compiled", "sharding", "plan")},
+    **{kind: lambda section, curves: [] for kind in UNDRAWN},
 }

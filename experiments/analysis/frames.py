@@ -9,6 +9,7 @@ import pandas as pd
 
 KINDS = {
     "kernel": "scaling",
+    "option": "options",
     "reorder": "reordering",
     "train": "training",
     "grid": "grid",
@@ -33,6 +34,8 @@ TRAINING = (
 SETTINGS = {
     "kernel": ("env.device", "config.dtype", "config.batch", "config.heads", "config.head_dim",
                "config.value_dim", "config.causal"),
+    "option": ("env.device", "config.dtype", "config.batch", "config.heads", "config.head_dim",
+               "config.value_dim"),
     "reorder": ("env.device", "config.dtype", "config.batch", "config.heads"),
     "train": TRAINING,
     "grid": ("env.device", *TRAINING),
@@ -57,6 +60,7 @@ SHORT = {
 }
 CELL = {
     "kernel": ["label", "config.mode", "config.n"],
+    "option": ["label", "config.option", "config.mode", "config.causal", "config.n"],
     "reorder": [
         "config.feature_map",
         "config.head_dim",

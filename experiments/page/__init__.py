@@ -29,6 +29,7 @@ from experiments.reporting import (
     messages,
     quality_tables,
     shares,
+    trade_offs,
 )
 
 HERE = Path(__file__).parent
@@ -194,6 +195,7 @@ def headlines(section: Section, *, octaves: float = 3, start: int | None = None)
     records."""
     found = {
         "kernel": functools.partial(_scaling_lines, octaves=octaves, start=start),
+        "option": trade_offs.lines,
         "reorder": _reorder_lines,
         "train": quality_tables.headlines,
         "arena": lambda section: (),

@@ -19,6 +19,7 @@ from experiments.reporting import (
     pivots,
     quality_tables,
     shares,
+    trade_offs,
 )
 
 LABEL, MODE, STATUS = (
@@ -140,6 +141,7 @@ TABLES = {
     "compiled": chips.tables,
     **errors.TABLES,
     **messages.TABLES,
+    **trade_offs.TABLES,
 }
 
 
@@ -226,7 +228,7 @@ def failures(frame: pd.DataFrame) -> Table:
 
 def _what(row):
     """The label, and what else tells a point from its neighbours."""
-    for module in (errors, messages):
+    for module in (errors, messages, trade_offs):
         if row["config.kind"] in module.TABLES:
             return module.name(row)
     if row["config.kind"] != "reorder":

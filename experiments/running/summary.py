@@ -8,7 +8,7 @@ from experiments import records
 
 def name(point: dict) -> str:
     """A point in a few words."""
-    words = [point.get("experiment"), point.get("label"), f"n={point['n']}"]
+    words = [point.get("experiment"), point.get("label"), point.get("option"), f"n={point['n']}"]
     words += [point[key] for key in ("mode", "order", "feature_map") if key in point]
     words += [f"{key}={point[key]}" for key in ("value_dim", "seed") if point.get(key)]
     words += [f"lr={point['lr']}"] if point.get("role") == "grid" else []

@@ -25,6 +25,8 @@ from experiments.tasks import data
 # (ValueError) spreads its points over devices: `run_point(point, out, mesh)`
 KINDS = {
     "kernel": "experiments.kinds.kernel",
+    # kernels too, apart from those that a cost model is calibrated on
+    "option": "experiments.kinds.kernel",
     "reorder": "experiments.kinds.reorder",
     "train": "experiments.train",
     "step": "experiments.kinds.whole_step",
