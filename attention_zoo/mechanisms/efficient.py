@@ -4,7 +4,7 @@ Each feature is one global attention map, its weights over positions shared by a
 mixes the D summaries. Causal: the softmax over positions runs over the prefix, one normaliser a
 feature and position. `normaliser="row"` divides a query's row by its sum instead, φ(q)·Σ exp(k),
 as linear-attention-transformer does where causal; `scaled` multiplies the output by D^-0.5, as it
-does where not.
+does where not. What a longer `chunk` of the causal form takes and holds: results/options.
 Differs from the paper, which has no causal form.
 """
 

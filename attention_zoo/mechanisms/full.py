@@ -8,7 +8,8 @@ Implementations: "plain" builds the [T, S] weights; "chunked" never does (online
 O(N) memory forward and backward, arXiv:2112.05682, 2205.14135; a causal call skips the future
 tiles); "cudnn" is jax.nn.dot_product_attention on a GPU in half precision. None takes cudnn where
 it can run, else plain for short and chunked for long sequences. Scores that are no dot product are
-always chunked, by rows of queries.
+always chunked, by rows of queries. A tile is `block` queries by `key_block` keys; results/options
+has what other sizes take and hold.
 """
 
 import dataclasses

@@ -1,7 +1,8 @@
 """Linear attention: φ(q)(φ(k)ᵀv) / (φ(q)·Σφ(k)), the reordering of (φ(q)φ(k)ᵀ)v. arXiv:2006.16236.
 
 (q kᵀ)v costs (D + E)N² multiply-adds a head, q(kᵀv) 2DEN. Causal: prefix sums of φ(k)ᵀv, one state
-a chunk of positions by a scan, quadratic inside a chunk; the backward pass recomputes a chunk.
+a chunk of positions by a scan, quadratic inside a chunk; the backward pass recomputes a chunk. A
+longer `chunk` computes more and keeps fewer states: both figures are in results/options.
 Feature maps: elu (elu + 1), relu, relu2 (relu squared), exp, identity. `normalise` divides by the
 sum of weights; by default all but identity do, whose weights may sum to 0. exp is not stabilised:
 inputs stay below 80 in float32.

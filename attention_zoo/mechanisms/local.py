@@ -2,7 +2,8 @@
 
 Also called sliding-window or truncated attention; the window part of Longformer, arXiv:2004.05150.
 Differs from Longformer: no dilation. Queries are taken in blocks that see the whole key blocks
-their windows touch, so a window of w computes 3 blocks of w where the band is 2w + 1 wide.
+their windows touch, so a window of w computes 3 blocks of w where the band is 2w + 1 wide; time
+and memory of other `block`s are in results/options.
 """
 
 from attention_zoo import cache, ops, tiles

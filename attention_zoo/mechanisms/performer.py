@@ -10,7 +10,8 @@ Features stay logarithms until a chunk is taken relative to a maximum that neith
 keys reach, so a row's sum is never 0 and nothing is added to the features. `feature_eps` (1e-3 for
 relu) and `sum_eps` (added to each feature of the keys' sum) are performer-pytorch's; the softmax
 kernels' maximum then runs over all positions as there, so that later keys scale feature_eps: the
-causal form leaks. `normalise=False` leaves out the division.
+causal form leaks. `normalise=False` leaves out the division. What a longer `chunk` of the causal
+form takes and holds: results/options.
 """
 
 import dataclasses

@@ -4,7 +4,7 @@
 proportional to exp(x·y / sigma²), so weights are a softmax of cosines; the error falls as R^-1/2.
 `sigma`, where it starts, is learned a head and feature of q and k. `unit=False` takes x D^-1/4 as
 it is: a Gaussian kernel, a softmax only of keys of one norm. `eps` is added to a row's sum, which
-may come near 0.
+may come near 0. What a longer `chunk` of the causal form takes and holds: results/options.
 
 `gate`: each token keeps g_t = sigmoid(w·k_t + b) of the sums before it and adds 1 - g_t of itself,
 so recent tokens weigh more; learned a head. All queries of a call that is not causal read the last

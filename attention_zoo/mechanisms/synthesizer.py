@@ -8,8 +8,9 @@ Kinds, each an [N, N] matrix of logits a head:
 - "factorised_random": R₁ R₂ᵀ with R₁ and R₂ [N, rank];
 - "dot": q kᵀ / sqrt(D), to mix with.
 A tuple of kinds is mixed before the softmax by learned weights a head that sum to 1. Costs N² E and
-more, in O(N) memory beside the parameters: rows are taken `chunk` at a time, head by head. Causal
-training keeps a head's truth values of who sees whom too, N² bytes once or twice a sequence.
+more, in O(N) memory beside the parameters: rows are taken `chunk` at a time, head by head
+(results/options has what other chunks take and hold). Causal training keeps a head's truth values
+of who sees whom too, N² bytes once or twice a sequence.
 Differs from the paper: a head reads its own D features of the projected input, not all of it.
 """
 
