@@ -37,6 +37,9 @@ OPERATIONS = (
     Column("ratio", "t / yardstick", decimals=2),
     Column("ratio_target", "at most", decimals=2),
     Column("ratio_least", "least", decimals=2),
+    Column("above", "above for"),
+    Column("lost_in", "lost most in"),
+    Column("lost", "lost there", decimals=2),
     *(
         column
         for kind in operations.KINDS
@@ -55,10 +58,14 @@ OPERATIONS_CAPTION = (
     "operation took, and at which part of its own ceiling it ran: the FLOPs of a product of 1,024 "
     "x 1,024, the exponentials, or the bytes of a pass over an array of that size in cache or "
     "memory, whichever bounds it, all measured in the same process. Least: the sum of the ceilings "
-    "over the yardstick, what this list of operations would take if each ran at its own; what "
-    "lies above a target shows that the operations must change, not their code. Rest: between "
-    "operations. Longest: the one instruction that took longest in all; "
+    "over the yardstick, what this list of operations would take if each ran at its own. Above "
+    "for: why the target is missed: {operations} where even the least lies above it, so that "
+    "others are wanted, {pace} where these could be fast enough. Lost most in: the kind that took "
+    "longest beyond its ceiling, and how long, in yardsticks. Rest: between operations. Longest: "
+    "the one instruction that took longest in all; "
 )
+# why a target is missed
+WHAT, PACE = "its operations", "their pace"
 
 
 def write(folder: Path) -> Path:
@@ -69,7 +76,9 @@ def write(folder: Path) -> Path:
     ]
     if traced := [record for record in found if "profiled_seconds" in record["metrics"]]:
         words = OPERATIONS_CAPTION + provenance.words(traced, "jax")
-        words = words.format(calls=provenance.values(traced, "metrics", "profiled_calls"))
+        words = words.format(
+            calls=provenance.values(traced, "metrics", "profiled_calls"), operations=WHAT, pace=PACE
+        )
         made = [operations_row(row) for row in rows(traced)]
         title = "Where a kernel's time goes"
         tables.append(Table.of("operations", title, words, OPERATIONS, made))
@@ -84,6 +93,11 @@ def operations_row(made: dict) -> dict:
     seconds, spent = made["profiled_seconds"], 0.0
     least = sum(made[f"least_{kind}"] for kind in operations.KINDS)
     made = made | {"ratio_least": least / made["yardstick_seconds"]}
+    if made["ratio_met"] == "no":
+        made["above"] = WHAT if made["ratio_least"] > made["ratio_target"] else PACE
+    lost = {kind: made[f"seconds_{kind}"] - made[f"least_{kind}"] for kind in operations.KINDS}
+    made["lost_in"] = max(lost, key=lost.__getitem__)
+    made["lost"] = lost[made["lost_in"]] / made["yardstick_seconds"]
     for kind in operations.KINDS:
         took = made[f"seconds_{kind}"]
         spent += took

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from benchmarks import command, peer_cases, peer_table, peers, ratios, table, yardsticks
+from benchmarks import command, operations, peer_cases, peer_table, peers, ratios, table, yardsticks
 from experiments import records
 from tests import synthetic_records as synthetic
 
@@ -81,6 +81,27 @@ def test_who_computes_scores_again_may_take_longer(flops, target):
     assert row["over_target"] == target
     assert row["over_met"] == ("yes" if flops > 3 else "no")
     assert (row["memory"], row["memory_met"]) == (1.5, "yes")
+
+
+@pytest.mark.parametrize(
+    ("least", "why"), [(1.5, table.PACE), (1.9, table.WHAT)], ids=["slow", "too many"]
+)
+def test_why_a_target_is_missed_is_said(least, why):
+    """linear's is 1.8: it takes 4 yardsticks, 3 of them in copies that need .2."""
+    spent = dict.fromkeys(operations.KINDS, 0.0) | {"copies": 6.0, "products": 2.0}
+    needs = dict.fromkeys(operations.KINDS, 0.0) | {"copies": 0.4, "products": 2 * least - 0.4}
+    made = table.operations_row(
+        {
+            **{"ratio": 4.0, "ratio_target": 1.8, "ratio_met": "no", "yardstick_seconds": 2.0},
+            **{f"seconds_{kind}": took for kind, took in spent.items()},
+            **{f"least_{kind}": took for kind, took in needs.items()},
+            **{"profiled_seconds": 8.0, "slowest_seconds": 1.0},
+        }
+    )
+    assert made["ratio_least"] == pytest.approx(least)
+    assert (made["above"], made["lost_in"], made["lost"]) == (why, "copies", pytest.approx(2.8))
+    met = table.operations_row(made | {"ratio_met": "yes", "above": ""})
+    assert met["above"] == ""
 
 
 def test_fourier_is_held_against_a_library_call():
