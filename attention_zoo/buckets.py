@@ -178,23 +178,18 @@ def weigh(weights, v):
     return jnp.einsum("mqk,mke->mqe", weights, v, **F32)
 
 
-def _over_queries(rows, matrix):
-    """[m, k, d] of [m, q, d] and [m, q, k]: with features in front twice as fast on a CPU."""
-    return jax.lax.optimization_barrier(jnp.einsum("mqd,mqk->mdk", rows, matrix, **F32)).mT
-
-
 def _dot_gradients(residuals, d_logits):
     q, k = residuals
     d_logits = d_logits.astype(q.dtype)
     d_q = jnp.einsum("mqk,mkd->mqd", d_logits, k, **F32)
-    return d_q.astype(q.dtype), _over_queries(q, d_logits).astype(k.dtype)
+    return d_q.astype(q.dtype), ops.over_rows(d_logits, q).astype(k.dtype)
 
 
 def _weigh_gradients(residuals, d_out):
     weights, v = residuals
     # not rounded: what is taken from it, the mean over a row, is not either
     d_weights = jnp.einsum("mqe,mke->mqk", d_out, v.astype(jnp.float32))
-    d_v = _over_queries(d_out.astype(v.dtype), weights)
+    d_v = ops.over_rows(weights, d_out.astype(v.dtype))
     return d_weights.astype(weights.dtype), d_v.astype(v.dtype)
 
 

@@ -49,9 +49,15 @@ def attend(
     def step(params, state, q, k, v, mask):
         dtype, (log_q, log_k) = v.dtype, maps(params)
         a, (b, v, seen) = log_q(q.astype(jnp.float32)), keys_of(log_k, k, v, mask)
-        first = jnp.take_along_axis(b, seen.argmax(2, keepdims=True), 2)[:, :, 0]
-        level = jnp.where(state["peak"] > ops.LOWEST, state["peak"], first)
-        level = jax.lax.stop_gradient(level)
+        peak, known = jax.lax.stop_gradient((state["peak"], b))
+
+        def first():
+            """The peak, or where there is none the first key."""
+            first = jnp.take_along_axis(known, seen.argmax(2, keepdims=True), 2)[:, :, 0]
+            return jnp.where(peak > ops.LOWEST, peak, first)
+
+        # in a branch: as part of what it is taken off it would be worked out for every number
+        level = jax.lax.cond((peak > ops.LOWEST).all(), lambda: peak, first)
         above = b - level[:, :, None]
         above = above if mask is None else jnp.where(seen, above, ops.LOWEST)
         keys = jnp.exp(jnp.minimum(above, GROWTH))
@@ -173,7 +179,7 @@ def cost(dims: Dims, R: int, each: int, *, normaliser, extra=0.0, **options) -> 
     options |= {"normalise": normaliser == "row", "again": again}
     cost = recurrence.cost(dims, R, each, **options)
     if options["causal"]:
-        held = 2 * R * (E + 1) + size * max(8 * R + E, 6 * R + 5 * E + size)
+        held = 2 * R * (E + 1) + size * max(7 * R + 2 * E, 6 * R + 5 * E + size)
         cost = dataclasses.replace(cost, bytes=lanes * (4 * held + dims.itemsize * dims.q_len * E))
     return dataclasses.replace(cost, state_bytes=cost.state_bytes + 4 * lanes * R)
 

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from attention_zoo import sharding
+from attention_zoo import ops, sharding
 from attention_zoo.types import Dims, Mechanism, objections
 
 ACTIVATIONS = {"gelu": jax.nn.gelu, "relu": jax.nn.relu}
@@ -29,6 +29,19 @@ def rotate(x, positions):
     cos, sin = jnp.cos(angles)[:, None], jnp.sin(angles)[:, None]
     a, b = jnp.split(x.astype(jnp.float32), 2, axis=-1)
     return jnp.concatenate([a * cos - b * sin, a * sin + b * cos], -1).astype(x.dtype)
+
+
+class Linear(nnx.Linear):
+    """nnx.Linear whose gradients take half the time on a CPU (`ops.product`)."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, dot_general=_product, **kwargs)
+
+
+def _product(x, matrix, dimensions, **kwargs):
+    if jax.default_backend() != "cpu":
+        return jax.lax.dot_general(x, matrix, dimensions, **kwargs)
+    return ops.product(x, matrix)
 
 
 class SequenceMixer(nnx.Module):
@@ -73,10 +86,10 @@ class SequenceMixer(nnx.Module):
         def linear(reads):
             if reads not in m.streams:
                 return None
-            return nnx.Linear(width, m.projections * width, dtype=dtype, rngs=rngs)
+            return Linear(width, m.projections * width, dtype=dtype, rngs=rngs)
 
         self.query, self.key, self.value = linear("q"), linear("k"), linear("v")
-        self.out = None if m.streams == "x" else nnx.Linear(width, width, dtype=dtype, rngs=rngs)
+        self.out = None if m.streams == "x" else Linear(width, width, dtype=dtype, rngs=rngs)
         kinds = {
             name: Buffer(array) if name in m.frozen else nnx.Param(array)
             for name, array in m.init(rngs.params(), dims).items()
@@ -221,8 +234,8 @@ class Block(nnx.Module):
             self.cross_norm = layer_norm()
         self.has_ff = ff > 0
         if self.has_ff:
-            self.expand = nnx.Linear(width, ff, dtype=dtype, rngs=rngs)
-            self.contract = nnx.Linear(ff, width, dtype=dtype, rngs=rngs)
+            self.expand = Linear(width, ff, dtype=dtype, rngs=rngs)
+            self.contract = Linear(ff, width, dtype=dtype, rngs=rngs)
             self.ff_norm = layer_norm()
         self.dropout = nnx.Dropout(dropout)
 

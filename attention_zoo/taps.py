@@ -2,6 +2,8 @@
 
 import jax.numpy as jnp
 
+from attention_zoo import ops
+
 
 def convolve(x, kernel, *, dilation: int = 1, causal: bool = False):
     """Σ_j x[t + (j - centre) dilation] K_j, one product for all taps; outside of x is 0.
@@ -43,4 +45,4 @@ def windows(padded, kernel, dilation: int):
     taps, C, F = kernel.shape
     N = padded.shape[1] - (taps - 1) * dilation
     shifts = [padded[:, tap * dilation : tap * dilation + N] for tap in range(taps)]
-    return jnp.einsum("bnc,cf->bnf", jnp.concatenate(shifts, -1), kernel.reshape(taps * C, F))
+    return ops.product(jnp.concatenate(shifts, -1), kernel.reshape(taps * C, F))

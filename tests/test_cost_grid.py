@@ -49,12 +49,12 @@ LATER = {
 }
 OFF = {
     "forward": {
-        **{"compressed": 2, "convolution": 2, "efficient": 3, "fourier": 1, "linear": 2, "lsh": 1},
-        **{"mixed": 14, "nystrom": 13, "performer": 4, "query_reduction": 3},
+        **{"compressed": 2, "convolution": 2, "efficient": 4, "fourier": 1, "linear": 2, "lsh": 1},
+        **{"mixed": 14, "nystrom": 13, "performer": 2, "query_reduction": 3},
         **{"recurrent": 2, "rfa": 5, "routing": 5, "sinkhorn": 1},
     },
     "train": {
-        **{"compressed": 3, "convolution": 1, "efficient": 3, "fourier_enhanced": 2, "global": 5},
+        **{"compressed": 3, "efficient": 3, "fourier_enhanced": 2, "global": 5},
         **{"linear": 1, "linformer": 4, "local": 1, "lsh": 5, "mixed": 11, "mlp_mixer": 1},
         **{"nystrom": 10, "performer": 2, "probsparse": 2, "query_reduction": 3, "rfa": 8},
         **{"routing": 3, "sinkhorn": 3, "spatial_gating": 4, "strided": 2},

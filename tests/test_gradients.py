@@ -3,8 +3,10 @@
 import jax
 import jax.numpy as jnp
 import pytest
+from flax import nnx
 
-from attention_zoo import buckets, ops, recurrence
+from attention_zoo import buckets, layers, ops, recurrence
+from experiments.measuring import flops
 
 
 def plain_rows(x, total):
@@ -13,6 +15,14 @@ def plain_rows(x, total):
 
 def plain_spread(x):
     return jnp.broadcast_to(x[:, :, None], (*x.shape[:2], 11, x.shape[2]))
+
+
+# a row of this sees nothing
+SEEN = jnp.arange(5)[:, None] > jnp.arange(7)
+
+
+def plain_attend(logits, v):
+    return ops.weigh(ops.softmax(logits, SEEN), v)
 
 
 PIECES = {
@@ -30,6 +40,24 @@ PIECES = {
         buckets.weigh,
         lambda w, v: jnp.einsum("mqk,mke->mqe", w, v),
         [(3, 5, 7), (3, 7, 4)],
+    ),
+    "attend": (
+        lambda logits, v: ops.attend(logits, SEEN, v),
+        plain_attend,
+        [(2, 3, 5, 7), (2, 7, 3, 4)],
+    ),
+    "attend to all": (
+        lambda logits, v: ops.attend(logits, None, v),
+        lambda logits, v: ops.weigh(ops.softmax(logits), v),
+        [(2, 3, 5, 7), (2, 7, 3, 4)],
+    ),
+    "few over rows": (ops.over_rows, lambda x, y: x.mT @ y, [(2, 9, 3), (2, 9, 5)]),
+    "many over rows": (ops.over_rows, lambda x, y: x.mT @ y, [(2, 9, 5), (2, 9, 3)]),
+    "product": (ops.product, lambda x, w: jnp.einsum("btd,df->btf", x, w), [(2, 6, 5), (5, 3)]),
+    "per head": (
+        ops.per_head,
+        lambda x, w: jnp.einsum("bhtd,hdf->bhtf", x, w),
+        [(2, 3, 6, 5), (3, 5, 7)],
     ),
     "outer sum": (
         recurrence.outer_sum,
@@ -54,6 +82,31 @@ def test_values_and_gradients_are_those_of_the_definition(name):
     both = (jax.jit(jax.value_and_grad(loss(f), range(len(arrays)))) for f in (fast, plain))
     for ours, theirs in zip(*(jax.tree.leaves(f(*arrays)) for f in both), strict=True):
         assert jnp.allclose(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
+def test_what_attend_is_computed_again_for_keeps_its_output():
+    logits, v = (jax.random.normal(jax.random.key(0), s) for s in ((1, 1, 5, 7), (1, 7, 1, 4)))
+
+    def products(policy):
+        call = jax.checkpoint(lambda *xs: ops.attend(xs[0], SEEN, xs[1]), policy=policy)
+        traced = jax.jit(jax.grad(lambda *xs: call(*xs).sum(), (0, 1))).trace(logits, v)
+        return flops.count_jaxpr(traced.jaxpr).flops // (2 * 5 * 7 * 4)
+
+    assert (products(None), products(ops.KEPT)) == (4, 3)
+
+
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
+def test_a_linear_layer_is_one_of_flax(monkeypatch, backend):
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    x, d_out = (jax.random.normal(jax.random.key(n), (2, 5, n)) for n in (4, 7))
+
+    def run(kind):
+        graph, params = nnx.split(kind(4, 7, rngs=nnx.Rngs(3)))
+        loss = jax.grad(lambda params, x: (nnx.merge(graph, params)(x) * d_out).sum(), (0, 1))
+        return jax.tree.leaves(loss(params, x))
+
+    for ours, theirs in zip(run(layers.Linear), run(nnx.Linear), strict=True):
+        assert jnp.allclose(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
 def test_where_there_is_no_cpu_a_sum_is_a_sum(monkeypatch):

@@ -59,12 +59,13 @@ def make(width: int = 3, layers: int = 4) -> Mechanism:
         windows = max(2 * width - 1, 3 if several else 4) * x
         forward = windows + several * ((layers - 1) * kernel + max(x, kernel))
         # windows and sums of all layers, two gradients of sums, and that of a layer's windows
-        backward = layers * (width + 1) + 2 + several * (width - 1)
+        backward = layers * (width + 1) + 2 + several * (width - 1.5)
+        kernels = 2 * layers - 1 - 2 * several
         return Cost(
             flops,
             ideal_flops=flops,
             bytes=4 * forward,
-            train_bytes=4 * (max(2 * width - 1, backward) * x + (2 * layers - 1) * kernel),
+            train_bytes=round(4 * (max(2 * width - 1, backward) * x + kernels * kernel)),
             state_bytes=4 * dims.batch * recent * C,
         )
 

@@ -119,13 +119,13 @@ def make(
             )
         flops = 2 * heads * T * S * (D + dims.value_dim)
         grads = T * D + S * (D + dims.value_dim)
-        # logits, weights and the gradients of both
-        pairs = 4 * T * S
+        # logits, weights and the gradients of both, of several sequences in three arrays
+        pairs = (3 + (dims.batch == 1)) * T * S
         return Cost(
             flops + extra,
             ideal_flops=flops,
             bytes=4 * heads * (2 * T * S + T * dims.value_dim),
-            train_bytes=4 * heads * (pairs + grads),
+            train_bytes=4 * heads * (pairs + grads + 2 * T * dims.value_dim),
             state_bytes=state,
         )
 
@@ -195,7 +195,7 @@ def choose(implementation, pairs, dtype, bias):
 def plain(q, k, v, mask, causal, bias, layout=None):
     allowed = ops.visible(q.shape[1], k.shape[1], mask, causal)
     logits = ops.dot(q, k) * q.shape[-1] ** -0.5
-    return ops.weigh(ops.softmax(logits if bias is None else logits + bias, allowed), v)
+    return ops.attend(logits if bias is None else logits + bias, allowed, v)
 
 
 def chunked(q, k, v, mask, causal, bias, layout):

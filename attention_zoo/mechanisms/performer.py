@@ -66,7 +66,8 @@ def make(
     def projected(projection, x):
         """w·x', and |x'|²/2 where the kernel takes it off: [B, H, c, rows], [B, H, c, 1]."""
         x = x.astype(jnp.float32) * x.shape[-1] ** -0.25
-        u = jnp.einsum("bhtd,hrd->bhtr", x, jax.lax.stop_gradient(projection))
+        # a plain product: an einsum would put the projection first and turn the result around
+        u = x @ jax.lax.stop_gradient(projection).mT
         if kernel == "hyperbolic":
             u = jnp.concatenate([u, -u], -1)
         return u, jnp.square(x).sum(-1, keepdims=True) / 2

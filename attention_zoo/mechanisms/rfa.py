@@ -60,8 +60,7 @@ def make(
             x = x * jax.lax.rsqrt(jnp.square(x).sum(-1, keepdims=True) + 1e-12)
         else:
             x = x * x.shape[-1] ** -0.25
-        projection = jax.lax.stop_gradient(params["projection"])
-        angles = jnp.einsum("bhtd,hrd->bhtr", x / sigma, projection)
+        angles = (x / sigma) @ jax.lax.stop_gradient(params["projection"]).mT
         return jnp.concatenate(cos_sin(angles), -1) * rows**-0.5
 
     def keep(params, k):

@@ -14,6 +14,7 @@ of who sees whom too, N² bytes once or twice a sequence.
 Differs from the paper: a head reads its own D features of the projected input, not all of it.
 """
 
+import functools
 import math
 
 import jax
@@ -83,15 +84,15 @@ def make(
         """[B or 1, H, C, S] float32, for q [B, C, H, D], k [B, S, H, D], params of these rows."""
 
         def two_layers(name):
-            inner = jnp.einsum("bthd,hdf->bhtf", q.astype(jnp.float32), params[f"{name}_w1"])
+            inner = ops.per_head(q.astype(jnp.float32).swapaxes(1, 2), params[f"{name}_w1"])
             return jax.nn.relu(inner + params[f"{name}_b1"][:, None])
 
         def dense():
-            out = jnp.einsum("bhtf,hfs->bhts", two_layers("dense"), params["dense_w2"][..., :S])
+            out = ops.per_head(two_layers("dense"), params["dense_w2"][..., :S])
             return out + params["dense_b2"][:, None, :S]
 
         def factorised_dense():
-            both = jnp.einsum("bhtf,hfa->bhta", two_layers("factors"), params["factors_w2"])
+            both = ops.per_head(two_layers("factors"), params["factors_w2"])
             both = both + params["factors_b2"][:, None]
             a = -(-both.shape[-1] // 2)
             outer = both[..., a:, None] * both[..., None, :a]
@@ -141,13 +142,17 @@ def make(
             by_row = {n: cut(params[n], 1) for n in ("random", "left") if n in params}
             starts = jnp.arange(0, padded, C)
 
-            @jax.checkpoint
+            # everything again in the backward pass, but for the output
+            @functools.partial(jax.checkpoint, policy=ops.KEPT)
             def rows(xs):
                 by_row, q, start = xs
                 allowed = seen(start + jnp.arange(C), N, mask, causal)
-                weights = ops.softmax(logits(params | by_row, q, k, N), allowed)
-                weights = jnp.broadcast_to(weights, (B, *weights.shape[1:]))
-                return ops.weigh(weights, v)[:, :, 0]
+                scores = logits(params | by_row, q, k, N)
+                if len(scores) == B:
+                    return ops.attend(scores, allowed, v)[:, :, 0]
+                # of a matrix that is one for the batch only one softmax
+                weights = ops.softmax(scores, allowed)
+                return ops.weigh(jnp.broadcast_to(weights, (B, *weights.shape[1:])), v)[:, :, 0]
 
             return jax.lax.map(rows, (by_row, None if q is None else cut(q, 1), starts))
 
@@ -199,7 +204,7 @@ def make(
         held = values + chunks + others + matrix + tile + weights + one + dims.batch * rows * E
         # gradients; JAX keeps of the forward pass what reads rows, and of a head its masks, bytes
         kept = 2 * sum(numbers[kind] for kind in learns) + 3 * values + 2 * chunks + 3 * others
-        kept += 2 * tile + max(tile + weights, 2 * matrix) + one
+        kept += 2 * tile + max(tile + weights, 2 * matrix) + one + chunks * (each == dims.batch)
         masks = causal * rows * N * (2 * each if each > 1 else 1)
         return Cost(
             flops=2 * rows * (scores + out),

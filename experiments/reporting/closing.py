@@ -113,16 +113,21 @@ def draw(section: Section, curves: dict) -> list[Drawing]:
     look = palette.styles(frame.rename(columns={"config.mechanism": "mechanism"}))
     models = [line for line in lines if line["what"] == "model"]
     timed, words = quality.of_one_device(models)
-    lost = [f"no mean: {line['label']}" for line in models if missing(line.get("score"))]
-    tasks = ", ".join(sorted(frame["config.task"].unique()))
+    tasks = sorted(frame["config.task"].unique())
+    seeds = {line.get(f"{task}_seeds") for line in models for task in tasks}
+    seeds = sorted(n for n in seeds if not missing(n) and n > 0)
+    said = [f"seeds of a task: {' or '.join(f'{n:g}' for n in seeds)}"] if seeds else []
+    lost = [line["label"] for line in models if missing(line.get("score"))]
+    if lost:
+        said.append(f"not on all tasks: {', '.join(lost)}")
     drawings = bubbles.draw(
         section,
         "Score, speed and memory",
         metric,
         bubbles.of_rows(timed, look),
         bubbles.of_arena(),
-        [*words, *lost],
-        f"Mean {metric.words} over {tasks}",
+        [*words, *said],
+        f"Mean {metric.words} over {', '.join(tasks)}",
         "score: the mean of its five tasks",
     )
     return drawings + learning.draw(section, metric, curves, look, by="config.task")
