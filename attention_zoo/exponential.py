@@ -51,13 +51,16 @@ def attend(
         a, (b, v, seen) = log_q(q.astype(jnp.float32)), keys_of(log_k, k, v, mask)
         peak, known = jax.lax.stop_gradient((state["peak"], b))
 
-        def first():
+        def start():
             """The peak, or where there is none the first key."""
             first = jnp.take_along_axis(known, seen.argmax(2, keepdims=True), 2)[:, :, 0]
             return jnp.where(peak > ops.LOWEST, peak, first)
 
-        # in a branch: as part of what it is taken off it would be worked out for every number
-        level = jax.lax.cond((peak > ops.LOWEST).all(), lambda: peak, first)
+        if jax.default_backend() == "cpu":
+            # a branch, for XLA would work out what it gives again for every number of `above`
+            level = jax.lax.cond((peak > ops.LOWEST).all(), lambda: peak, start)
+        else:
+            level = start()
         above = b - level[:, :, None]
         above = above if mask is None else jnp.where(seen, above, ops.LOWEST)
         keys = jnp.exp(jnp.minimum(above, GROWTH))

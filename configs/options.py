@@ -3,9 +3,10 @@
     python -m experiments.run --config configs/options.py
 
 None of them changes what is computed, only in which pieces: tiles of full and of local attention,
-rows of the Synthesizer, positions between two states of a causal sum of features. Time and compiled
-memory of each beside those of the default, in one process. A quarter of an hour on two CPU cores,
-with nothing beside it. Others: --config.mechanisms=linear,linear_96
+rows of the Synthesizer, positions between two states of a causal sum of features (causal alone).
+Time and compiled memory of each beside those of the default, in one process; what asks for the
+default's own sizes, as blocks of 128 of local, tells how far times of one program are apart. Ten
+minutes on two CPU cores, with nothing beside it. Others: --config.mechanisms=linear,linear_96
 --config.variants.linear_96.mechanism=linear --config.variants.linear_96.chunk=96.
 """
 
@@ -39,22 +40,21 @@ def get_config():
         for name, hparams in choices.items():
             config.variants[f"{mechanism}_{name}"] = {"mechanism": mechanism, **hparams}
     config.mechanisms = tuple(config.variants)
-    config.lengths = (4096, 16384)
+    config.lengths, config.longest = (4096, 16384), {}
     return config
 
 
 def get_sweep(config):
     """What is quadratic at the shortest N, others at the longest."""
     points = []
-    for key in config.mechanisms:
-        chosen = base.variant(config, key, 0)
-        mechanism, hparams = chosen["mechanism"], chosen["hparams"]
+    for key in config.mechanisms if config.lengths else ():
+        mechanism = base.variant(config, key, 0)["mechanism"]
         of_key = config.copy_and_resolve_references()
         of_key.mechanisms = (key,)
         of_key.causal = (mechanism in SUMS,)
         of_key.lengths = ((min if mechanism in QUADRATIC else max)(config.lengths),)
-        option = ", ".join(f"{name} {value}" for name, value in hparams.items())
-        fields = {"experiment": "options", "kind": "option", "label": mechanism}
-        fields["option"] = option or "default"
-        points += [{**point, **fields} for point in scaling.get_sweep(of_key)]
+        for point in scaling.get_sweep(of_key):
+            option = ", ".join(f"{name} {value}" for name, value in point["hparams"].items())
+            fields = {"experiment": "options", "kind": "option", "label": mechanism}
+            points.append({**point, **fields, "option": option or "default"})
     return points

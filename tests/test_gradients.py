@@ -55,7 +55,7 @@ PIECES = {
     "many over rows": (ops.over_rows, lambda x, y: x.mT @ y, [(2, 9, 5), (2, 9, 3)]),
     "product": (ops.product, lambda x, w: jnp.einsum("btd,df->btf", x, w), [(2, 6, 5), (5, 3)]),
     "per head": (
-        ops.per_head,
+        ops.product,
         lambda x, w: jnp.einsum("bhtd,hdf->bhtf", x, w),
         [(2, 3, 6, 5), (3, 5, 7)],
     ),
@@ -95,18 +95,48 @@ def test_what_attend_is_computed_again_for_keeps_its_output():
     assert (products(None), products(ops.KEPT)) == (4, 3)
 
 
-@pytest.mark.parametrize("backend", ["cpu", "gpu"])
-def test_a_linear_layer_is_one_of_flax(monkeypatch, backend):
-    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+def test_a_linear_layer_is_one_of_flax():
     x, d_out = (jax.random.normal(jax.random.key(n), (2, 5, n)) for n in (4, 7))
 
     def run(kind):
         graph, params = nnx.split(kind(4, 7, rngs=nnx.Rngs(3)))
         loss = jax.grad(lambda params, x: (nnx.merge(graph, params)(x) * d_out).sum(), (0, 1))
-        return jax.tree.leaves(loss(params, x))
+        return jax.tree.leaves(loss(params, x)), str(jax.make_jaxpr(loss)(params, x))
 
-    for ours, theirs in zip(run(layers.Linear), run(nnx.Linear), strict=True):
-        assert jnp.allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+    (ours, turned), (theirs, plain) = run(layers.Linear), run(nnx.Linear)
+    for a, b in zip(ours, theirs, strict=True):
+        assert jnp.allclose(a, b, rtol=1e-5, atol=1e-6)
+    assert "optimization_barrier" in turned
+    assert "optimization_barrier" not in plain
+
+
+def test_a_constant_matrix_has_no_gradient_to_count():
+    x, matrix = jnp.ones((6, 5)), jnp.ones((5, 3))
+
+    def products(by):
+        traced = jax.jit(jax.grad(lambda *xs: ops.product(*xs).sum(), by)).trace(x, matrix)
+        return flops.count_jaxpr(traced.jaxpr).flops // (2 * 6 * 5 * 3)
+
+    assert (products(0), products((0, 1))) == (2, 3)
+
+
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
+def test_gradients_in_bfloat16_are_near(monkeypatch, backend):
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    keys = (jax.random.key(n) for n in range(9))
+    logits = jax.random.normal(next(keys), (2, 3, 5, 7))
+    v = jax.random.normal(next(keys), (2, 7, 3, 4)).astype(jnp.bfloat16)
+    x, w = (jax.random.normal(next(keys), s).astype(jnp.bfloat16) for s in ((2, 6, 5), (5, 3)))
+
+    def both(fast, plain, *arrays):
+        wide = [a.astype(jnp.float32) for a in arrays]
+        for call, of in ((fast, arrays), (plain, wide)):
+            yield jax.grad(lambda *xs, call=call: (call(*xs) ** 2.0).sum(), (0, 1))(*of)
+
+    attend = both(lambda a, b: ops.attend(a, SEEN, b), plain_attend, logits, v)
+    for found in (attend, both(ops.product, jnp.matmul, x, w)):
+        for ours, theirs in zip(*found, strict=True):
+            assert jnp.allclose(ours, theirs, rtol=0.05, atol=0.05 * jnp.abs(theirs).max())
 
 
 def test_where_there_is_no_cpu_a_sum_is_a_sum(monkeypatch):

@@ -80,6 +80,20 @@ def test_of_a_missing_default_there_are_no_ratios(tmp_path):
     assert (rows.seconds > 0).all()
 
 
+def test_where_all_failed_there_is_a_table_of_that(tmp_path):
+    (table,) = tables.build(section_of(RECORDS[-1:], tmp_path))
+    assert [line[-1] for line in table.text()] == ["oom: too much"]
+    assert [*trade_offs.lines(section_of(RECORDS[-1:], tmp_path))] == []
+
+
+def test_other_lengths_keep_the_default_and_words_are_of_the_point():
+    config = options.get_config()
+    config.variants["local_share"] = {"mechanism": "local", "block": "n/1024"}
+    config.lengths, config.mechanisms = (2**16,), ("full", "full_plain", "local_share")
+    found = [(p["label"], p["option"]) for p in options.get_sweep(config) if p["mode"] == "train"]
+    assert found == [("full", "default"), ("full", "implementation plain"), ("local", "block 64")]
+
+
 def test_table_headline_and_failures(tmp_path):
     section = section_of(RECORDS, tmp_path)
     (table,) = tables.build(section)

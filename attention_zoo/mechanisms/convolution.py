@@ -58,7 +58,8 @@ def make(width: int = 3, layers: int = 4) -> Mechanism:
         # the shifts of a layer's input and, side by side, its windows; kernels, and what is added
         windows = max(2 * width - 1, 3 if several else 4) * x
         forward = windows + several * ((layers - 1) * kernel + max(x, kernel))
-        # windows and sums of all layers, two gradients of sums, and that of a layer's windows
+        # windows and sums of all layers, two gradients of sums, and that of a layer's windows, some
+        # of it in the place of others: fitted to compiled calls of several layers
         backward = layers * (width + 1) + 2 + several * (width - 1.5)
         kernels = 2 * layers - 1 - 2 * several
         return Cost(

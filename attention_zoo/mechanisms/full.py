@@ -119,7 +119,8 @@ def make(
             )
         flops = 2 * heads * T * S * (D + dims.value_dim)
         grads = T * D + S * (D + dims.value_dim)
-        # logits, weights and the gradients of both, of several sequences in three arrays
+        # logits, weights and the gradients of both, of several sequences in three arrays, and the
+        # output twice more: as compiled
         pairs = (3 + (dims.batch == 1)) * T * S
         return Cost(
             flops + extra,

@@ -41,6 +41,9 @@ def make(
         raise ValueError(f"kind must be one or some of {', '.join(KINDS)}, got {kind!r}")
     ops.positive(rank=rank, chunk=chunk, **({} if hidden is None else {"hidden": hidden}))
     sized.check(length)
+    learned = [kind for kind in kinds if trained or not names_of((kind,))]
+    # whether weights have a gradient
+    learns = bool(learned) or len(kinds) > 1
     reads = "qkv" if "dot" in kinds else "qv" if {"dense", "factorised_dense"} & set(kinds) else "v"
 
     def init(rng, dims: Dims):
@@ -84,15 +87,15 @@ def make(
         """[B or 1, H, C, S] float32, for q [B, C, H, D], k [B, S, H, D], params of these rows."""
 
         def two_layers(name):
-            inner = ops.per_head(q.astype(jnp.float32).swapaxes(1, 2), params[f"{name}_w1"])
+            inner = ops.product(q.astype(jnp.float32).swapaxes(1, 2), params[f"{name}_w1"])
             return jax.nn.relu(inner + params[f"{name}_b1"][:, None])
 
         def dense():
-            out = ops.per_head(two_layers("dense"), params["dense_w2"][..., :S])
+            out = ops.product(two_layers("dense"), params["dense_w2"][..., :S])
             return out + params["dense_b2"][:, None, :S]
 
         def factorised_dense():
-            both = ops.per_head(two_layers("factors"), params["factors_w2"])
+            both = ops.product(two_layers("factors"), params["factors_w2"])
             both = both + params["factors_b2"][:, None]
             a = -(-both.shape[-1] // 2)
             outer = both[..., a:, None] * both[..., None, :a]
@@ -142,15 +145,15 @@ def make(
             by_row = {n: cut(params[n], 1) for n in ("random", "left") if n in params}
             starts = jnp.arange(0, padded, C)
 
-            # everything again in the backward pass, but for the output
+            # everything again in the backward pass, but for what `attend` gave
             @functools.partial(jax.checkpoint, policy=ops.KEPT)
             def rows(xs):
                 by_row, q, start = xs
                 allowed = seen(start + jnp.arange(C), N, mask, causal)
                 scores = logits(params | by_row, q, k, N)
-                if len(scores) == B:
+                if len(scores) == B and learns:
                     return ops.attend(scores, allowed, v)[:, :, 0]
-                # of a matrix that is one for the batch only one softmax
+                # one softmax of a matrix that is one for the batch; no gradient of a fixed one
                 weights = ops.softmax(scores, allowed)
                 return ops.weigh(jnp.broadcast_to(weights, (B, *weights.shape[1:])), v)[:, :, 0]
 
@@ -181,10 +184,9 @@ def make(
             "dot": heads * D * N,
         }
         scores, out = sum(per_row[kind] for kind in kinds), heads * E * N
-        learns = [kind for kind in kinds if trained or not names_of((kind,))]
         # the backward pass: all scores again, and gradients where there are any
-        backward = scores + 2 * sum(per_row[kind] for kind in learns)
-        backward += out * (2 if learns or len(kinds) > 1 else 1)
+        backward = scores + 2 * sum(per_row[kind] for kind in learned)
+        backward += out * (2 if learns else 1)
         width = dims.heads * (E + D * ("dot" in kinds)) * dims.itemsize
         numbers = {
             "dense": dims.heads * F * (D + L),
@@ -203,8 +205,10 @@ def make(
         one = dims.batch * rows * (2 * E + D * streams)
         held = values + chunks + others + matrix + tile + weights + one + dims.batch * rows * E
         # gradients; JAX keeps of the forward pass what reads rows, and of a head its masks, bytes
-        kept = 2 * sum(numbers[kind] for kind in learns) + 3 * values + 2 * chunks + 3 * others
-        kept += 2 * tile + max(tile + weights, 2 * matrix) + one + chunks * (each == dims.batch)
+        kept = 2 * sum(numbers[kind] for kind in learned) + 3 * values + 2 * chunks + 3 * others
+        kept += 2 * tile + max(tile + weights, 2 * matrix) + one
+        # what `attend` gave
+        kept += chunks * (each == dims.batch and learns)
         masks = causal * rows * N * (2 * each if each > 1 else 1)
         return Cost(
             flops=2 * rows * (scores + out),

@@ -34,13 +34,14 @@ def cells(section: Section) -> pd.DataFrame:
     """A row a choice, the default of a mechanism, pass and form before the others."""
     rows = findings.timed(frames.cells(section))
     rows["form"] = rows.causal.map({True: "causal", False: ""})
+    for key in RATIOS:
+        rows[key] = findings.column(rows, key)
     call = ["label", "mode", "form", "n"]
     rows["size"] = rows.option.map(_size)
     rows = rows.sort_values([*call, "size", "option"], ignore_index=True)
     of_default = rows[rows.option == DEFAULT].set_index(call)
     at = pd.MultiIndex.from_frame(rows[call])
     for key in RATIOS:
-        rows[key] = findings.column(rows, key)
         rows[f"{key}_ratio"] = rows[key] / of_default[key].reindex(at).to_numpy()
     return rows
 
@@ -54,7 +55,8 @@ def _size(option):
 def tables(section: Section, text: str) -> list[Table]:
     what = (
         "The same values in other pieces. Memory is scratch and output of the compiled program; "
-        "both ratios are to the default's of the same run."
+        "both ratios are to the default's of the same run. What asks for the default's own sizes "
+        "is the same program: so far times of one program are apart."
     )
     return [Table.of(section.name, section.title, f"{what} {text}", COLUMNS, cells(section))]
 
