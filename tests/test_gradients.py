@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import pytest
 from flax import nnx
 
-from attention_zoo import buckets, layers, ops, recurrence
+from attention_zoo import buckets, dense, ops, recurrence
 from experiments.measuring import flops
 
 
@@ -103,7 +103,7 @@ def test_a_linear_layer_is_one_of_flax():
         loss = jax.grad(lambda params, x: (nnx.merge(graph, params)(x) * d_out).sum(), (0, 1))
         return jax.tree.leaves(loss(params, x)), str(jax.make_jaxpr(loss)(params, x))
 
-    (ours, turned), (theirs, plain) = run(layers.Linear), run(nnx.Linear)
+    (ours, turned), (theirs, plain) = run(dense.Linear), run(nnx.Linear)
     for a, b in zip(ours, theirs, strict=True):
         assert jnp.allclose(a, b, rtol=1e-5, atol=1e-6)
     assert "optimization_barrier" in turned
