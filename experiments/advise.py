@@ -72,7 +72,14 @@ def advise(options: argparse.Namespace) -> dict:
     ranked, refused = [], []
     for curve in candidates(known, options.n, options.set):
         point = {**call, **curve}
-        row = curve | {"reasons": objections(point, pooled=options.pooled)}
+        row = dict(curve)
+        try:
+            row["reasons"] = objections(point, pooled=options.pooled)
+        except ValueError as error:
+            # what was asked for by hand is a mistake, what follows N is not to be had at this one
+            if curve["label"] in options.set:
+                raise
+            row["reasons"] = [str(error)]
         if not row["reasons"]:
             try:
                 row |= forecast(point, known, platform)
@@ -190,7 +197,11 @@ def objections(point: Mapping, *, pooled: bool) -> list[str]:
 
 
 def too_large(row: Mapping, most: int | None) -> list[str]:
-    if most is None or row["needs_bytes"] is None or row["needs_bytes"] <= most:
+    if most is None:
+        return []
+    if row["needs_bytes"] is None:
+        return [f"no record says what it holds, to compare with {advice.size(most)}"]
+    if row["needs_bytes"] <= most:
         return []
     return [f"it needs {advice.size(row['needs_bytes'])}, more than {advice.size(most)}"]
 

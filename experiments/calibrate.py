@@ -138,7 +138,11 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"experiments.calibrate: {folder}: {error}", file=sys.stderr)
         return 2
     path = folder / FILE
-    path.write_text(json.dumps(made, indent=1) + "\n")
+    try:
+        path.write_text(json.dumps(made, indent=1) + "\n")
+    except OSError as error:
+        print(f"experiments.calibrate: {path}: {error.strerror or error}", file=sys.stderr)
+        return 2
     for what, kept in made["held_out"].items():
         print(
             f"{path}: {what}: {kept['points']} held out, median error {kept['median_error']}, "

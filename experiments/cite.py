@@ -10,6 +10,7 @@ fields of a record: it is how one number is cited, and measured again.
 """
 
 import argparse
+import json
 import re
 import signal
 import sys
@@ -20,7 +21,8 @@ import yaml
 
 import attention_zoo as zoo
 from experiments import command, origins
-from experiments.analysis import formats, published, references
+from experiments.analysis import formats, frames, published, references
+from experiments.analysis.frames import Section
 from experiments.analysis.reading import Records
 from experiments.measuring import environment
 from experiments.measuring.environment import ROOT
@@ -57,7 +59,8 @@ def text(file: Path, found: Records, where: dict) -> tuple[str, list[str]]:
     entries, unknown = cited(rows)
     parts = [f"% {shown(file)}: {facts(rows)}", "", software(rows), *entries]
     folder, whole = origins.folder(rows, found)
-    commands = "\n".join(f"    {line}" for line in reproduce(file.stem, rows, folder, whole=whole))
+    name = alone(file.stem, section, rows)
+    commands = "\n".join(f"    {line}" for line in reproduce(name, rows, folder, whole=whole))
     parts.append(f"% to make it again:\n{commands}")
     return "\n\n".join(parts).replace("\n\n\n", "\n\n"), unknown
 
@@ -66,6 +69,8 @@ def facts(rows: pd.DataFrame) -> str:
     parts = ["1 record" if len(rows) == 1 else f"{len(rows)} records"]
     for words, name in (("of", "device"), ("commit", "commit"), ("jax", "jax")):
         parts.append(f"{words} {', '.join(_values(rows, f'env.{name}'))}")
+    changed = int((rows["env.dirty"] == True).sum()) if "env.dirty" in rows else 0  # noqa: E712
+    parts += [f"{changed} with changes that were not committed"] if changed else []
     days = sorted({date[:10] for date in _values(rows, "env.date")})
     parts.append(" to ".join(dict.fromkeys((days[0], days[-1]))) if days else "undated")
     few = rows.id if len(rows) <= FEW else ()
@@ -123,10 +128,23 @@ def _mechanisms(rows):
         listed = literal(names) if names.startswith("[") else (names,)
         chosen = {c.removeprefix(prefix): row[c] for c in words if isinstance(row[c], str)}
         for name in listed:
-            known = zoo.defaults(name) if name in zoo.names() else ()
+            known = zoo.defaults(name) if name in zoo.names() else {}
             hparams = {k: v for k, v in chosen.items() if k in known and not v.startswith("[")}
-            found.setdefault((name, tuple(sorted(hparams.items()))), hparams)
+            parts = json.loads(chosen["parts"]) if "parts" in chosen else known.get("parts", ())
+            for of, given in ((name, hparams), *parts):
+                given = {k: v for k, v in given.items() if isinstance(v, str)}
+                found.setdefault((of, tuple(sorted(given.items()))), given)
     return [(name, hparams) for (name, _), hparams in sorted(found.items())]
+
+
+def alone(name: str, section: Section, rows: pd.DataFrame) -> str:
+    """What a table of the section is called in a report of these of its rows alone."""
+    own = [found for found in frames.sections(rows) if found.kind == section.kind]
+    if len(own) == 1:
+        return name.replace(section.name, own[0].name, 1)
+    for device in _values(rows, "env.device"):
+        name = origins.alone(name, device)
+    return name
 
 
 def reproduce(name: str, rows: pd.DataFrame, folder: Path, *, whole: bool) -> list[str]:
@@ -152,8 +170,6 @@ def reproduce(name: str, rows: pd.DataFrame, folder: Path, *, whole: bool) -> li
         run = _run(up, of_then, f"../../{AGAIN}", whole=whole and len(of_then) == len(rows))
         checkout = f"git -C {THEN} checkout --no-overlay {commit} -- {KERNELS}"
         lines += [checkout, f"(cd {THEN} && {run})"]
-    for device in _values(rows, "env.device"):
-        name = origins.alone(name, device)
     return [
         *lines,
         f"python -m experiments.report {AGAIN} --out {AGAIN}/report  # {name}.csv in it",

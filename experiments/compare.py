@@ -22,7 +22,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
 from experiments import command
-from experiments.analysis import formats, moves, reading
+from experiments.analysis import formats, frames, moves, reading
 from experiments.analysis.formats import Column, Table
 from experiments.analysis.frames import Section
 from experiments.figures import canvas, palette
@@ -107,7 +107,10 @@ def summary(found: moves.Moves) -> str:
 
 def lacks(found: moves.Moves) -> str:
     """Which points B was not asked for, or did not come to."""
-    named = [f"{point['label']} {point['what']} n={point['n']:g}" for point in found.missing[:FEW]]
+    named = [
+        f"{point['label']} {point['what']} n={frames.plain(point['n'])}"
+        for point in found.missing[:FEW]
+    ]
     more = len(found.missing) - len(named)
     named += [f"and {more} more"] if more else []
     return f"B has no record of {len(found.missing)} of them: {', '.join(named)}"
@@ -115,7 +118,8 @@ def lacks(found: moves.Moves) -> str:
 
 def draw(rows: list[dict], options: argparse.Namespace) -> Drawing | None:
     """B over A of the times against N; hollow and grey what did not move."""
-    times = pd.DataFrame([row for row in rows if row["quantity"] in moves.TIMES])
+    timed = [row for row in rows if row["quantity"] in moves.TIMES]
+    times = pd.DataFrame([row for row in timed if not formats.missing(row["n"])])
     if times.empty:
         return None
     if times.quantity.nunique() > 1:

@@ -16,6 +16,7 @@ from pathlib import Path
 import jax
 import numpy as np
 from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
 
 from experiments import command, measure, records, sweep
 from experiments.measuring import environment
@@ -104,7 +105,7 @@ def _run(points, settings, experiment, options, share):
             if waits:
                 retry, points = share.retry, share.order(points)
             todo = sweep.pending(points, store, retry=retry)
-            with _Bar(points, todo, shown=first) as bar:
+            with _Bar(points, todo, shown=first) as bar, logging_redirect_tqdm():
                 heard = {"done": bar.done, "told": bar.told}
                 held = sweep.run(points, store, settings, env, retry=retry, wait=waits, **heard)
             if first:

@@ -57,9 +57,16 @@ def pending(
     points: Iterable[dict], store: records.Store, *, retry: bool | str = False
 ) -> list[dict]:
     """The points without a final record: absent data are not final, and with `retry` neither is an
-    error or a timeout, or one of before that date."""
+    error or a timeout, or one of before that date, nor what reads such a record."""
     known = store.all()
-    return [p for p in points if not _final(known.get(records.point_id(p)), retry)]
+
+    def final(point):
+        return _final(known.get(records.point_id(point)), retry)
+
+    def reads_final(point):
+        return not retry or all(map(final, configuration.required(point)))
+
+    return [p for p in points if not (final(p) and reads_final(p))]
 
 
 def run(
@@ -90,12 +97,12 @@ def run(
                 for point in group:
                     id = records.point_id(point)
                     with store.claim(id) if first else contextlib.nullcontext() as mine:
-                        free = distributed.agree(lambda: mine and not _waits(point, store))  # noqa: B023
+                        free = distributed.agree(lambda: mine and not _waits(point, store, retry))  # noqa: B023
                         if not free:
                             held.append(point)
                             continue
                         record = distributed.agree(lambda: store.get(id))  # noqa: B023
-                        if not _final(record, retry):
+                        if not _final(record, retry) or _is_outdated(point, record, store, retry):
                             listen = functools.partial(told, point)
                             began = time.monotonic()
                             outcome = _refused(point) or measure(point, store.folder, listen)
@@ -147,12 +154,22 @@ def _final(record, retry):
     return not retry or (retry is not True and record["env"]["date"] >= retry)
 
 
-def _waits(point, store):
+def _is_outdated(point, record, store, retry):
+    """Whether what was measured again since, to retry it, makes another point of this one."""
+    module = worker.kind_module(point["kind"])
+    asked = retry and record["status"] == "ok" and hasattr(module, "is_outdated")
+    return asked and distributed.agree(lambda: module.is_outdated(point, record, store.get))
+
+
+def _waits(point, store, retry):
     """Whether the point reads a record that there is not yet."""
     for other in configuration.required(point):
         record = store.get(records.point_id(other))
         # whose files have come since is measured first
         if record is None or (record["status"] == "absent" and not refusal(other)):
+            return True
+        # without a date, whether it was measured again cannot be told
+        if isinstance(retry, str) and record["status"] != "absent" and not _final(record, retry):
             return True
     return False
 

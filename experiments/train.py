@@ -81,6 +81,11 @@ def requires(point: Mapping) -> list[dict]:
     return choice.grid_of(point)
 
 
+def is_outdated(point: Mapping, record: Mapping, get: Callable[[str], dict | None]) -> bool:
+    """Whether the grid's records, some of which have come since, choose another learning rate."""
+    return _choose(point, get)[0] != record["metrics"]["lr"]
+
+
 def predict(point: Mapping) -> dict:
     """{"flops", "bytes"} of the whole run by rules of thumb, and how fast it is for its FLOPs."""
     return prediction.predict(_stages(_resolve(point)))
@@ -94,10 +99,7 @@ def run_point(point: Mapping, out: Path, asked: Mapping[str, int] | None = None)
     """
     c, name = _resolve(point), records.point_id(point)
     mesh = meshes.make(asked, fields.rows(c))
-    better = {"higher_is_better": _task(c).higher_is_better}
-    c["lr"], chosen = distributed.agree(
-        lambda: choice.choose(point, Path(out), _task(c).metric, **better)
-    )
+    c["lr"], chosen = distributed.agree(lambda: _choose(point, records.Store(out).get))
     twin = distributed.agree(lambda: choice.same_training(point, c["lr"], Path(out)))
     if twin and _task(c).judge is None:
         for stage in ("", "-pretraining"):
@@ -141,6 +143,11 @@ def run_point(point: Mapping, out: Path, asked: Mapping[str, int] | None = None)
         for stage in (name, f"{name}-pretraining"):
             checkpointing.remove(Path(out) / "checkpoints" / stage)
     return metrics
+
+
+def _choose(point, get):
+    task = _task(_resolve(point))
+    return choice.choose(point, get, task.metric, higher_is_better=task.higher_is_better)
 
 
 def _tested(task, scores):

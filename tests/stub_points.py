@@ -1,9 +1,11 @@
 """A kind of point that costs nothing and misbehaves on request, for tests of the runner."""
 
+import logging
 import os
 import signal
 import time
 
+from experiments import records
 from experiments.running import progress
 from experiments.training import choice
 
@@ -19,6 +21,10 @@ def objections(point):
 
 def requires(point):
     return choice.grid_of(point) if "lr" in point else []
+
+
+def is_outdated(point, record, get):
+    return "lr" in point and _rate(point, get)[0] != record["metrics"]["lr"]
 
 
 def predict(point):
@@ -37,8 +43,22 @@ def _work(point, out):
     return {"value": point["n"] ** 2 / 7, "count": point["n"]}
 
 
+def _learn(point, out):
+    rate, told = _rate(point, records.Store(out).get)
+    return {**told, "val_accuracy_best": rate, "best_step": 1}
+
+
+def _rate(point, get):
+    return choice.choose(point, get, "accuracy", higher_is_better=True)
+
+
 def _tell(point, out):
     progress.tell("half way")
+    return _work(point, out)
+
+
+def _warn(point, out):
+    logging.getLogger("experiments.stub").warning("a checkpoint of %s is damaged", point["n"])
     return _work(point, out)
 
 
@@ -73,7 +93,9 @@ def _lose(point, out):
 
 DEEDS = {
     "work": _work,
+    "learn": _learn,
     "tell": _tell,
+    "warn": _warn,
     "stay": _stay,
     "eat": _eat,
     "exhaust": _exhaust,

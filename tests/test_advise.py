@@ -359,3 +359,37 @@ def test_the_last_line_measures_the_first(capsys, folder, arguments):
     (point,) = points(found["confirm"])
     assert point == {name: expected[name] for name in point}
     assert len(point) == 11
+
+
+def test_a_mechanism_without_a_product_follows_n(capsys, folder):
+    found = [synthetic.kernel("none", n) for n in synthetic.LENGTHS]
+    for one in found:
+        one["metrics"]["seconds"] = 1e-8 * one["config"]["n"]
+    synthetic.write(folder / "more", found)
+    for n, how in ((2048, "measured"), (3072, "interpolated"), (8192, "extrapolated")):
+        none = row(answer(capsys, folder, "--n", str(n)), "none")["seconds"]
+        assert (none["how"], none["value"]) == (how, pytest.approx(1e-8 * n))
+
+
+def test_one_that_cannot_be_at_this_length_hides_no_other(capsys, folder):
+    """Of these records a quarter of N is how many buckets there are, which must be even."""
+    found = [
+        synthetic.kernel("lsh", n, hparams={"buckets": n // 4, "block": 64})
+        for n in (256, 512, 1024)
+    ]
+    synthetic.write(folder / "more", found)
+    made = answer(capsys, folder, "--n", "1004")
+    assert "buckets must be" in row(made, "lsh")["reasons"][0]
+    assert row(made, "local")["reasons"] == []
+    code, _, err = ask(capsys, folder, "--n", "1004", "--set", "lsh.buckets=251")
+    assert (code, "buckets must be" in err) == (2, True)
+
+
+def test_what_is_not_known_to_fit_is_refused(capsys, folder):
+    found = [synthetic.kernel("efficient", n) for n in synthetic.LENGTHS]
+    for one in found:
+        one["metrics"] |= {"bytes_measured": None, "bytes_compiled": None}
+    synthetic.write(folder / "more", found)
+    assert row(answer(capsys, folder, "--n", "2048"), "efficient")["reasons"] == []
+    refused = row(answer(capsys, folder, "--n", "2048", "--memory", "16GiB"), "efficient")
+    assert refused["reasons"] == ["no record says what it holds, to compare with 16.0 GiB"]

@@ -232,3 +232,10 @@ def test_the_committed_file_is_that_of_its_records(path):
     stored = json.loads(path.read_text())
     made = json.loads(json.dumps(calibrate.calibrate(records.load(path.parent))))
     assert made == stored, f"run python -m experiments.calibrate {path.parent}"
+
+
+def test_where_it_cannot_write_is_one_line(tmp_path, capsys):
+    synthetic.write(tmp_path, kernels())
+    assert calibrate.main([str(tmp_path / "records.jsonl")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("calibration.json: Not a directory")

@@ -38,6 +38,11 @@ def scored(folder, scores, **fields):
     return point
 
 
+def chosen_of(point, folder, *, higher_is_better=True):
+    get = records.Store(folder).get
+    return choice.choose(point, get, "accuracy", higher_is_better=higher_is_better)
+
+
 def test_the_grid_differs_in_what_it_says_alone():
     first, *_ = found = choice.grid_of(POINT)
     assert [point["lr"] for point in found] == [1e-3, 1e-2, 1e-1]
@@ -64,27 +69,53 @@ def test_the_grid_differs_in_what_it_says_alone():
 )
 def test_the_best_on_validation_is_chosen(tmp_path, scores, better, target, best):
     point = scored(tmp_path, scores, target=target)
-    chosen, told = choice.choose(point, tmp_path, "accuracy", higher_is_better=better)
+    chosen, told = chosen_of(point, tmp_path, higher_is_better=better)
     assert chosen == told["lr"] == best
     columns = [f"val_accuracy_best@lr={lr:g}" for lr in (1e-3, 1e-2, 1e-1)]
     assert [told[column] for column in columns] == [s and s[0] for s in scores]
 
 
-def test_a_number_is_what_it_is(tmp_path):
+def test_a_number_is_what_it_is():
     point = POINT | {"lr": 0.25}
-    assert choice.choose(point, tmp_path, "x", higher_is_better=True) == (0.25, {"lr": 0.25})
+    assert choice.choose(point, {}.get, "x", higher_is_better=True) == (0.25, {"lr": 0.25})
+
+
+@pytest.mark.parametrize("retry", [True, "2026-11-30T00:00:00+00:00"])
+@pytest.mark.parametrize("better", [False, True])
+def test_a_rate_that_is_retried_is_chosen_from(tmp_path, retry, better):
+    """The greater a stub's rate the better; the greatest of the grid, or the least, timed out."""
+    point, store = POINT | {"does": "learn"}, records.Store(tmp_path)
+    grid = choice.grid_of(point)
+    late = grid[2] if better else grid[0]
+    record = records.make(late, "timeout", env=ENV)
+    record["env"]["date"] = "2026-11-29T00:00:00+00:00"
+    store.write(record)
+    settings, points = sweep.Settings(isolate="none"), [*grid, point]
+
+    def run(**asked):
+        sweep.run(points, store, settings, ENV, **asked)
+        log = (tmp_path / "measured.log").read_text().splitlines()
+        return store.get(records.point_id(point))["metrics"]["lr"], len(log)
+
+    assert run() == (1e-2 if better else 1e-1, 3)
+    assert run() == (1e-2 if better else 1e-1, 3)
+    assert sweep.pending(points, store, retry=retry) == [late, point]
+    # the point's own training is done again only where it is another
+    assert run(retry=retry) == (1e-1, 5 if better else 4)
+    assert run(retry=retry) == (1e-1, 5 if better else 4)
+    assert sweep.pending(points, store, retry=retry) == []
 
 
 def test_where_none_came_to_its_end_the_reasons_are_told(tmp_path):
     point = scored(tmp_path, [None, None, None])
     with pytest.raises(choice.NoneChosenError, match=r"no lr .*0\.001: nan, the loss is"):
-        choice.choose(point, tmp_path, "accuracy", higher_is_better=True)
+        chosen_of(point, tmp_path)
 
 
 def test_a_missing_record_is_named(tmp_path):
     name = records.point_id(choice.grid_of(POINT)[0])
     with pytest.raises(choice.NoneChosenError, match=f"{name} with lr=0.001 has no record"):
-        choice.choose(POINT, tmp_path, "accuracy", higher_is_better=True)
+        chosen_of(POINT, tmp_path)
 
 
 @pytest.mark.parametrize(

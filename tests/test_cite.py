@@ -9,7 +9,7 @@ import pytest
 
 import attention_zoo as zoo
 from attention_zoo import scores
-from experiments import cite, origins, records, run, tasks
+from experiments import cite, origins, records, report, run, tasks
 from experiments.analysis import published, reading, references
 from experiments.measuring import environment
 from experiments.running import again
@@ -275,3 +275,38 @@ def test_tables_that_no_report_makes_say_what_does(name, capsys):
 def test_again_takes_no_config(folder, capsys):
     assert run.main(["--again", str(folder), "--config", "scaling", "--out", "x"]) == 2
     assert "--again takes --out and no --config" in capsys.readouterr().err
+
+
+def test_a_table_is_named_as_it_will_be_alone(tmp_path, capsys):
+    """Of one setting of two, which is no part of a name that tells nothing apart."""
+    found = [synthetic.kernel("local", n, causal=c) for n in (16, 32) for c in (False, True)]
+    home = synthetic.write(tmp_path / "device", found)
+    report.main([str(home), "--out", str(home / "report"), "--figures="])
+    for table in sorted((home / "report").glob("scaling-*.csv")):
+        capsys.readouterr()
+        assert cite.main([str(table)]) == 0
+        said = capsys.readouterr().out
+        ids = re.search(r"--ids (\S+)", said)[1].split(",")
+        again = synthetic.write(tmp_path / table.stem, [r for r in found if r["id"] in ids])
+        report.main([str(again), "--out", str(again / "report"), "--figures="])
+        name = re.search(r"# (\S+) in it", said)[1]
+        assert (again / "report" / name).is_file()
+
+
+def test_parts_of_a_mixture_are_cited(tmp_path):
+    def keys(**hparams):
+        found = [synthetic.kernel("mixed", 16, hparams=hparams)]
+        frame = reading.read([synthetic.write(tmp_path / "in", found)]).frame
+        return " ".join(cite.cited(frame)[0])
+
+    assert "katharopoulos2020" in keys()
+    found = keys(parts=[["local", {}], ["performer", {"features": 8}]])
+    assert "choromanski" in found
+    assert "katharopoulos2020" not in found
+
+
+def test_what_was_not_committed_is_said(folder):
+    frame = reading.read([folder]).frame
+    assert "committed" not in cite.facts(frame)
+    changed = frame.assign(**{"env.dirty": [True, *[False] * (len(frame) - 1)]})
+    assert "1 with changes that were not committed" in cite.facts(changed)

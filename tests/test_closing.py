@@ -37,6 +37,20 @@ def test_a_clear_best_is_bold_and_the_caption_says_what_bold_is(tmp_path):
     assert quality_cells.BOLD in table.caption
 
 
+def test_a_model_of_many_more_parameters_is_never_bold(tmp_path):
+    found = [
+        training.train(label, 512, seed, score + 0.002 * seed, task=task,
+                       metrics={"params": 2e6 if label == "local" else 1e6})
+        for task in ("listops", "imdb")
+        for label, score in {"full": 0.6, "linear": 0.52, "local": 0.7}.items()
+        for seed in (0, 1)
+    ]  # fmt: skip
+    (section,) = sections(found, tmp_path)
+    (table,) = closing.tables(section, "")
+    labels = [line["label"] for line in closing.over_tasks(section)]
+    assert {labels[i] for i, _ in table.bold} == {"full"}
+
+
 def test_a_mean_time_of_tasks_on_two_devices_is_none(tmp_path):
     found = training.arena()
     (section,) = sections(found, tmp_path)
@@ -51,10 +65,10 @@ def test_a_mean_time_of_tasks_on_two_devices_is_none(tmp_path):
 
 def test_a_task_is_taken_at_its_published_length(tmp_path):
     found = training.arena()
-    for n, score in ((4000, 0.4), (8000, 0.3)):
+    for n, score in ((4096, 0.4), (8000, 0.3)):
         found += [training.train(label, n, 0, score, task="imdb") for label in ("full", "linear")]
     (section,) = sections(found, tmp_path)
-    assert set(section.frame["config.n"]) == {512, 4000}
+    assert set(section.frame["config.n"]) == {512, 4096}
     assert by_label(section)["full"]["score"] == pytest.approx((0.37 + 0.4) / 2)
 
 

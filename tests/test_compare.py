@@ -303,3 +303,69 @@ def test_moves_need_no_order(tmp_path):
         for i, order in enumerate((SCALING, SCALING[::-1]))
     ]
     assert not any(row["moved"] for row in moves.between(*frames, ratio=1.2).rows)
+
+
+def seeds(label, *values, task="listops", **metrics):
+    """A training a value; None of one that failed."""
+    return [
+        training.train(label, 64, seed, value or 0.0, task=task, metrics=metrics)
+        if value is not None
+        else training.train(label, 64, seed, 0.0, "nan", "the loss is nan", task=task)
+        for seed, value in enumerate(values)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "words"),
+    [
+        ((0.90, 0.91, 0.89), (0.0, 0.0, 0.0), "accuracy: 1 worse"),
+        ((0.0, 0.0, 0.0), (0.5, 0.51, 0.52), "accuracy: 1 better"),
+        ((0.0, 0.0, 0.0), (0.0, 0.0, 0.0), "none moved"),
+        # the mean lies within two of its errors from 0
+        ((0.0, 0.0, 0.0), (0.3, 0.0, 0.0), "none moved"),
+    ],
+)
+def test_nothing_at_all_is_a_value(run, a, b, words):
+    code, said, _, _ = run(seeds("full", *a), seeds("full", *b))
+    assert (code, words in said) == (0, True), said
+
+
+def test_what_is_counted_moves_from_nothing(run):
+    said = run(one(sent_forward=0), one(sent_forward=1e6))[1]
+    assert "bytes sent forward: 1 more" in said
+    assert "none moved" in run(one(sent_forward=0), one(sent_forward=0))[1]
+
+
+def test_a_lone_seed_varies_as_those_of_the_other_side(run):
+    """0.50 ± 0.01 a seed: a difference of one to three varies by 0.0115, of Student's t with 2
+    degrees of freedom 4.5 of it are two sigma."""
+    three = seeds("full", 0.49, 0.50, 0.51)
+    for lone, moved in ((0.54, False), (0.56, True)):
+        said = run(three, seeds("full", lone), "--allow_missing")[1]
+        assert ("accuracy: 1 better" in said) == moved, said
+
+
+def test_seeds_that_come_through_no_more_sound_the_alarm(run):
+    whole, part = seeds("full", 0.5, 0.51, 0.52), seeds("full", 0.5, None, None)
+    code, _, _, out = run(whole, part)
+    assert code == 1
+    assert "ok -> 2 nan, 1 ok" in (out / "compare.md").read_text()
+    assert run(part, whole)[0] == 0
+    # none of them, whichever failed before
+    assert run(part, seeds("full", None, None, None))[0] == 1
+
+
+def test_seeds_without_a_record_are_missing(run):
+    whole, part = seeds("full", 0.5, 0.51, 0.52), seeds("full", 0.5)
+    code, _, err, _ = run(whole, part)
+    assert code == 1
+    assert "full listops listops, 2 of 3 seeds n=64" in err
+    assert run(whole, part, "--allow_missing")[0] == 0
+    assert run(part, whole)[0] == 0
+
+
+def test_a_missing_point_without_a_length_is_named(run):
+    same = {"experiment": "x", "kind": "y", "label": "z", "mechanism": "full"}
+    found = [synthetic.record({**same, "i": i}, {"seconds": 1.0}) for i in (1, 2)]
+    code, _, err, _ = run(found, found[:1])
+    assert (code, "n=none" in err) == (1, True)

@@ -46,6 +46,9 @@ def test_crossing_of_powers_is_exact_with_its_bracket():
         ([1, 1, 1], None, "cheaper from 16, the smallest measured"),
         ([2, 2, 2], None, "equal from 16 to 64"),
         ([3, 2, 1], 32, "32, measured equal there"),
+        ([3, 3, 2], None, "never up to 64"),
+        ([1, 1, 2], None, "never for good up to 64, only between 16 and 32"),
+        ([1, 2, 1], None, "cheaper from 16, the smallest measured"),
         ([1, 3, 1], None, "between 32 and 64"),
         ([np.nan] * 3, None, "no N measured for both"),
         ([1, 3, 3], None, "never for good up to 64, only at 16"),
@@ -74,3 +77,8 @@ def test_a_curve_that_goes_to_and_fro_has_a_bracket_and_no_crossing():
 def test_standard_error_needs_two():
     assert fits.standard_error([1.0, 2.0, 4.0]) == pytest.approx(np.std([1, 2, 4], ddof=1) / 3**0.5)
     assert fits.standard_error([1.0]) is None
+
+
+def test_so_many_octaves_are_all():
+    n = np.array([64, 128, 256])
+    assert fits.exponent(n, n**2.0, octaves=2000.0).low == 64

@@ -37,6 +37,11 @@ def test_a_number_is_one_that_siunitx_reads():
     assert r"100 \% of it" in text
 
 
+def test_what_latex_has_no_sign_for_is_spelled_out():
+    assert latex.escape("é · 2") == "é · 2"
+    assert latex.escape("N ≤ 4\x07 ∞") == "N [less-than or equal to] 4[a sign] [infinity]"
+
+
 def test_the_first_line_says_what_it_needs():
     assert latex.latex(scores()).startswith("% needs booktabs, siunitx\n")
 

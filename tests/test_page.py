@@ -225,6 +225,8 @@ def test_a_record_as_json_is_the_record_alone(page):
     page.click("#dialog .json")
     found = json.loads(page.input_value("#dialog textarea"))
     assert {key for key in found if "." not in key} <= {"id", "status", "reason"}
+    # what all records have alike is of its own type too
+    assert found["env.dirty"] is page.evaluate("data.records.same['env.dirty']") is False
 
 
 def test_the_page_names_every_failure(page):

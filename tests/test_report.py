@@ -3,6 +3,7 @@
 import base64
 import gzip
 import json
+import math
 import random
 import re
 import subprocess
@@ -180,6 +181,11 @@ BAD = {
         json.dumps(training.train("full", 64, 0, 0.5, metrics={"seconds_per_step": 0})),
         "metrics.seconds_per_step should be a number above 0, got 0",
     ),
+    "kind": (
+        json.dumps(synthetic.record({"experiment": "x", "kind": ["y"]})),
+        "config.kind should be a name, got ['y']",
+    ),
+    "depth": ("[" * 100_000, "not JSON (maximum recursion depth"),
     "repeats": (
         json.dumps(synthetic.record(synthetic.kernel("full", 64)["config"], {"repeats": "ten"})),
         "metrics.repeats should be a number or null, got 'ten'",
@@ -203,6 +209,19 @@ def test_bad_lines_are_said_and_the_rest_is_reported(case, tmp_path, capsys):
     assert complaint in said.err
     assert "records.jsonl:2" in said.err
     assert said.out.splitlines()[-1].endswith("index.html")
+
+
+def test_a_curve_that_left_the_finite_still_reports(tmp_path):
+    found = training.language()
+    folder = synthetic.write(tmp_path / "in", found)
+    training.curves(folder, found)
+    file = sorted((folder / "curves").iterdir())[0]
+    first, *rest = file.read_text().splitlines()
+    bad = json.dumps(json.loads(first) | {"val_loss": math.inf, "train_loss": math.nan})
+    file.write_text("\n".join([bad, *rest]) + "\n")
+    out = tmp_path / "out"
+    assert report.main([str(folder), "--out", str(out), "--figures=", "--octaves=2000"]) == 0
+    assert (out / "index.html").is_file()
 
 
 def test_metrics_that_are_words_or_lists_stay_so(tmp_path):

@@ -194,16 +194,22 @@ def test_a_point_that_runs_says_how_far_it_is(tmp_path, isolate):
     store.close()
 
 
+def test_what_a_worker_warns_of_is_said(tmp_path, caplog):
+    found = swept(tmp_path, [point(1, "warn"), point(2)], isolate="mechanism")
+    assert [r["status"] for r in found.values()] == ["ok"] * 2
+    assert [r.getMessage() for r in caplog.records] == ["a checkpoint of 1 is damaged"]
+
+
 @pytest.mark.parametrize("isolate", ["point", "mechanism"])
 def test_failures_are_rows_and_the_sweep_goes_on(tmp_path, isolate):
     deeds = ["work", "stay", "work", "eat", "work", "die", "raise", "lose", "refuse", "exhaust"]
     points = [point(n, does) for n, does in enumerate(deeds, 1)]
-    found = swept(tmp_path, points, isolate=isolate, time_limit=2.0, memory_limit_gb=0.4)
+    found = swept(tmp_path, points, isolate=isolate, time_limit=3.0, memory_limit_gb=0.15)
     expected = ["ok", "timeout", "ok", "oom", "ok", "error", "error", "nan", "refused", "oom"]
     assert [found[n]["status"] for n in sorted(found)] == expected
     reasons = {n: found[n]["reason"] for n in found}
-    assert "not done after 2 s" in reasons[2]
-    assert "the limit is 400,000,000" in reasons[4]
+    assert "not done after 3 s" in reasons[2]
+    assert "the limit is 150,000,000" in reasons[4]
     assert "SIGSEGV" in reasons[6]
     assert "last words" in reasons[6]
     assert reasons[7].startswith("KeyError")

@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 import gc
 import json
 import os
@@ -6,13 +7,14 @@ import re
 import signal
 import subprocess
 import sys
+import time
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from experiments import records, run, tasks, train
+from experiments import checkpoint, records, run, tasks, train
 from experiments.measuring import environment
 from experiments.running import progress, worker
 from experiments.training import fields, loop, prediction
@@ -116,6 +118,39 @@ def test_the_kept_checkpoint_has_the_best_model(undisturbed):
         np.testing.assert_array_equal(np.asarray(found[name]), np.asarray(last), err_msg=name)
 
 
+@pytest.mark.parametrize(
+    ("stop", "patience", "steps"), [(None, None, 12), (7, None, 12), (7, 1, 8)]
+)
+def test_an_earlier_best_model_is_kept_and_scored(tmp_path, at, monkeypatch, stop, patience, steps):
+    """Validation gets worse from the second one on, before which the run is stopped."""
+    seen, evaluate = {"val": [], "test": []}, train.steps.evaluate
+
+    def worse(sums, task, split, rows, variables, *rest):
+        scores = evaluate(sums, task, split, rows, variables, *rest)
+        best = {"best": {name: variables[name] for name in ("params", "buffers")}}
+        named = checkpoint._named(best)
+        seen[split].append({name: np.array(leaf) for name, leaf in named.items()})
+        late = split == "val" and len(seen["val"]) > 1
+        return scores | {"bpb": scores["bpb"] + 9 * late}
+
+    monkeypatch.setattr(train.steps, "evaluate", worse)
+    point = POINT | {"patience": patience}
+    if stop is not None:
+        at[stop] = lambda: os.kill(os.getpid(), signal.SIGTERM)
+        with pytest.raises(SystemExit):
+            train.run_point(point, tmp_path)
+        at.clear()
+    metrics = train.run_point(point, tmp_path)
+    assert (metrics["best_step"], metrics["steps"]) == (4, steps)
+    assert metrics["val_bpb_best"] < metrics["val_bpb_last"]
+    kept, (scored,), (best, *_, last) = arrays(tmp_path, point, steps), seen["test"], seen["val"]
+    for name, array in best.items():
+        np.testing.assert_array_equal(scored[name], array, err_msg=name)
+        if array.size:
+            np.testing.assert_array_equal(np.asarray(kept[name]), array, err_msg=name)
+    assert any((array != last[name]).any() for name, array in best.items())
+
+
 def test_a_model_that_learns_beats_counting(tmp_path):
     point = POINT | {"steps": 80, "eval_every": 40, "lr": 2e-2, "keep_checkpoints": False}
     metrics = train.run_point(point, tmp_path)
@@ -141,17 +176,24 @@ def test_a_terminated_run_goes_on_to_the_bit(tmp_path, at, undisturbed, step):
 KILLED = """
 import os, sys
 from tests import test_train as t
-t.tasks.make = lambda name, n, **args: t.alphabet(n, lambda step: step == 7 and os._exit(9))
+kill = lambda step: step == 7 and os.kill(os.getpid(), 9)
+t.tasks.make = lambda name, n, **args: t.alphabet(n, kill)
 t.train.run_point(t.POINT, t.train.Path(sys.argv[1]))
 """
 
 
 def test_a_killed_run_goes_on_to_the_bit(tmp_path, at, undisturbed):
     killed = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], timeout=120)
-    assert killed.returncode == 9
+    assert killed.returncode == -signal.SIGKILL
     assert [line["step"] for line in curve(tmp_path, POINT)] == [4]
-    at[1] = pytest.fail
+    folder = tmp_path / "checkpoints" / records.point_id(POINT)
+    newest = max(int(path.name) for path in folder.iterdir() if path.name.isdecimal())
+    # the last was still being written, or not any more
+    assert newest in (3, 6)
+    reached = []
+    at.update({step: functools.partial(reached.append, step) for step in range(12)})
     metrics = train.run_point(POINT, tmp_path)
+    assert reached == list(range(newest, 12))
     assert_same_run(tmp_path, metrics, undisturbed)
 
 
@@ -186,6 +228,20 @@ def test_a_loss_that_is_not_finite_ends_the_run(tmp_path):
     outcome = worker.perform(point, tmp_path)
     assert outcome["status"] == "nan"
     assert "at step" in outcome["reason"]
+
+
+def test_a_validation_that_is_not_finite_ends_the_run(tmp_path, monkeypatch):
+    made = iter([{"bpb": 3.0, "loss": 0.9}, {"bpb": float("nan"), "loss": float("nan")}])
+    monkeypatch.setattr(train.steps, "evaluate", lambda *_: next(made))
+    outcome = worker.perform(POINT, tmp_path)
+    assert outcome["status"] == "nan"
+    assert outcome["reason"] == "validation's bpb is nan, its loss nan, after step 8"
+    assert [line["step"] for line in curve(tmp_path, POINT)] == [4]
+
+
+def test_drawing_the_data_is_no_training(tmp_path, at):
+    at[0] = lambda: time.sleep(4)
+    assert train.run_point(POINT, tmp_path)["train_seconds"] < 4
 
 
 def test_patience_ends_a_run_early(tmp_path):

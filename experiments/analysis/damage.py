@@ -52,7 +52,7 @@ def lines(file: Path, damaged: list[tuple[str, str]]) -> Iterator[tuple[str, dic
             continue
         try:
             found = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             damaged.append((where, f"not JSON ({str(error).split(':')[0].lower()})"))
             continue
         if isinstance(found, dict):

@@ -75,7 +75,7 @@ def exponent(
         n, y = n[n > 1], y[n > 1] / np.log2(n[n > 1])
     if n.size == 0:
         return None
-    lowest = start if start is not None else n.max() / 2**octaves
+    lowest = start if start is not None else n.max() * np.exp2(-octaves)
     n, y = n[n >= lowest], y[n >= lowest]
     if n.size < 2:
         return None
@@ -99,7 +99,7 @@ def crossing(n, candidate, baseline) -> Crossing:
         return Crossing(None, None, None, "no N measured for both")
     if not ratio.any():
         return Crossing(None, None, None, f"equal from {n[0]:,.0f} to {n[-1]:,.0f}")
-    if (ratio < 0).all():
+    if (ratio <= 0).all() and ratio[0] < 0 and ratio[-1] < 0:
         return Crossing(None, None, None, f"cheaper from {n[0]:,.0f}, the smallest measured")
     last = int(np.flatnonzero(ratio >= 0)[-1])
     clear = np.flatnonzero(abs(ratio) > np.log(NOISE))
@@ -107,7 +107,7 @@ def crossing(n, candidate, baseline) -> Crossing:
     if last < n.size - 1 and falls.size > 1:
         low, high = int(n[falls[0]]), int(n[last + 1])
         return Crossing(None, low, high, f"to and fro between {low:,} and {high:,}")
-    if ratio[last] == 0:
+    if last < n.size - 1 and ratio[last] == 0:
         at = float(n[last])
         return Crossing(at, int(at), int(at), f"{at:,.0f}, measured equal there")
     if last == n.size - 1:

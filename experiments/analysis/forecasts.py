@@ -52,6 +52,8 @@ def times(known: Iterable[Sample]) -> list[Point]:
 
 
 def _time(work, n, hparams, shape, seconds=math.nan):
+    # what multiplies nothing is copied: as many entries as N
+    work = work or float(n)
     return Point(work, (1.0, work), seconds, _padded(n, hparams), shape)
 
 

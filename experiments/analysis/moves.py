@@ -71,8 +71,8 @@ class Moves:
     """`rows`: of each point in both a row a quantity; `moved`, and `guarded` if that is an alarm.
 
     `missing`: {"label", "mechanism", "what", "n"} of every point that came through in A and that B
-    has no record of. `measured` points came through in A, `again` of them in B too, and `bare` of
-    those have no quantity in common.
+    has no record of, or records of fewer seeds. `measured` points came through in A, `again` of
+    them in B too, and `bare` of those have no quantity in common.
     """
 
     rows: list[dict]
@@ -103,6 +103,13 @@ def between(
         found += rows
     through = [{key for key, group in of.items() if _came(group)} for of in groups]
     missing = [_point(groups[0][key]) for key in groups[0] if key in through[0] - groups[1].keys()]
+    for key in (key for key in shared if key in through[0]):
+        ended = groups[0][key][groups[0][key].status == "ok"]
+        seeds = [column(group, "config.seed").nunique() for group in (ended, groups[1][key])]
+        if seeds[1] < seeds[0]:
+            point = _point(groups[0][key])
+            what = f"{point['what']}, {seeds[0] - seeds[1]} of {seeds[0]} seeds"
+            missing.append(point | {"what": what.removeprefix(", ")})
     return Moves(found, missing, len(through[0]), len(through[0] & through[1]), bare)
 
 
@@ -156,16 +163,16 @@ def _point(group):
 
 
 def _rows(a, b, ratio, apart):
-    point, came = _point(a), [_came(frame) for frame in (a, b)]
-    if came[0] != came[1]:
-        status = [frame.status.iloc[0] for frame in (a, b)]
-        lost = {"a": math.nan, "b": math.nan, "ratio": math.nan, "noise": math.nan}
-        point |= lost | _named(a, b)
-        point |= {"quantity": "status", "unit": "", "verdict": " -> ".join(status)}
-        return [point | {"moved": True, "guarded": came[0]}]
-    found = []
-    timed = _of_one_device(a, b) if apart else (a, b)
+    point, found = _point(a), []
     scored = [frames.counted(frame) for frame in (a, b)]
+    failed = [int((frame.status != "ok").sum()) for frame in scored]
+    came = [_came(frame) for frame in (a, b)]
+    if came[0] != came[1] or (came[0] and failed[0] < failed[1]):
+        lost = {"a": math.nan, "b": math.nan, "ratio": math.nan, "noise": math.nan}
+        status = {"quantity": "status", "unit": "", "verdict": " -> ".join(map(_status, scored))}
+        alarm = {"moved": True, "guarded": came[0]}
+        found.append(point | lost | _named(a, b) | status | alarm)
+    timed = _of_one_device(a, b) if apart else (a, b)
     for quantity in QUANTITIES:
         pair = timed if quantity.of_device else scored
         pair = [frame[frame.status == "ok"] for frame in pair]
@@ -173,6 +180,14 @@ def _rows(a, b, ratio, apart):
         if before and after:
             found.append(point | _named(*pair) | _verdict(before, after, quantity, ratio))
     return found
+
+
+def _status(group):
+    """How it ended, in a word; of seeds that ended otherwise than others, each."""
+    counts = group.status.value_counts()
+    if len(counts) == 1:
+        return counts.index[0]
+    return ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
 
 
 def _named(a, b):
@@ -201,7 +216,7 @@ class Value:
 
 def _value(rows, key):
     values = pd.to_numeric(column(rows, f"metrics.{key}"), errors="coerce").dropna()
-    if values.empty or not values.mean() > 0:
+    if values.empty or values.mean() < 0:
         return None
     mean, error = float(values.mean()), fits.standard_error(values)
     # those of seconds_rest are seconds_q1_rest and seconds_q3_rest
@@ -215,16 +230,35 @@ def _value(rows, key):
     return Value(mean, max(of_median, error or 0.0), samples, low, high)
 
 
+def _change(before, after):
+    """Their ratio, none to 0 or from it, and how far that is: a logarithm, or all of a value."""
+    if before and after:
+        return after / before, abs(math.log(after / before))
+    return (math.nan, 1.0) if before or after else (1.0, 0.0)
+
+
+def _errors(*values):
+    """Relative standard errors; one that is not known, of a single seed, from what the others vary
+    by. None where none is known."""
+    known = [v for v in values if v.error is not None]
+    greatest = max(v.value for v in values) or 1.0
+    found = []
+    for v in values if known else ():
+        of = v if v.error is not None else known[0]
+        found.append(of.error * math.sqrt(of.samples / v.samples) / (v.value or greatest))
+    return found
+
+
 def _verdict(before, after, quantity, ratio):
-    change = after.value / before.value
-    known = [v.error / v.value for v in (before, after) if v.error is not None]
+    change, far = _change(before.value, after.value)
+    errors = _errors(before, after)
     jitters = quantity.slack is None
     # two standard errors, and more of them where few samples tell how large one is
     freedom = max(before.samples + after.samples - 2, 1)
-    noise = stdtrit(freedom, TWO_SIGMA) * math.hypot(*known) if jitters else quantity.slack
+    noise = stdtrit(freedom, TWO_SIGMA) * math.hypot(*errors) if jitters else quantity.slack
     apart = after.low > before.high or after.high < before.low
     # one run of each says nothing of its noise
-    moved = apart and abs(math.log(change)) > noise and bool(known or not jitters)
+    moved = apart and far > noise and bool(errors or not jitters)
     slower = quantity.header in TIMES and moved and change > ratio
     return {
         "quantity": quantity.header,
@@ -232,8 +266,8 @@ def _verdict(before, after, quantity, ratio):
         "a": before.value,
         "b": after.value,
         "ratio": change,
-        "noise": noise if known or not jitters else math.nan,
-        "verdict": quantity.words[change > 1] if moved else "",
+        "noise": noise if errors or not jitters else math.nan,
+        "verdict": quantity.words[after.value > before.value] if moved else "",
         "moved": moved,
         "guarded": slower,
     }

@@ -153,9 +153,11 @@ def of_one_class(accuracy: float) -> dict[str, float]:
 
 
 def scores(rows: pd.DataFrame, metric: Metric) -> pd.Series:
-    """On the test split, else the best on the validation split."""
-    test = pd.to_numeric(column(rows, f"metrics.test_{metric.key}"))
-    return test.fillna(pd.to_numeric(column(rows, f"metrics.val_{metric.key}_best"))).dropna()
+    """On the test split, else, of what none was scored on it, the best on the validation split."""
+    test = pd.to_numeric(column(rows, f"metrics.test_{metric.key}")).dropna()
+    if len(test):
+        return test
+    return pd.to_numeric(column(rows, f"metrics.val_{metric.key}_best")).dropna()
 
 
 def rules(frame: pd.DataFrame, metric: Metric) -> list[dict]:

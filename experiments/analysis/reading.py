@@ -14,6 +14,7 @@ import pandas as pd
 
 from experiments.analysis import damage
 from experiments.analysis.frames import CELL, KINDS
+from experiments.records import finite
 from experiments.tasks.metric import METRICS, UNKNOWN
 
 SCORES = [key for one in (*METRICS, UNKNOWN) for key in (one.key, *dict(one.beside))]
@@ -53,7 +54,7 @@ def read(folders: Iterable[str | Path]) -> Records:
             kept[key], found[key], bases[key] = row, record, base
             curve = base / "curves" / f"{row['id']}.jsonl"
             if curve.is_file():
-                curves[key] = [line for _, line in damage.lines(curve, damaged)]
+                curves[key] = [finite(line) for _, line in damage.lines(curve, damaged)]
     if older:
         notes.append(
             f"{older} records left out: the same point and device is in another folder, later"
@@ -94,6 +95,8 @@ def _problem(record):
     config, env = record["config"], record["env"]
     if not isinstance(env.get("device"), str):
         return f"env.device should be a name, got {env.get('device')!r}"
+    if not isinstance(config.get("kind", ""), str):
+        return f"config.kind should be a name, got {config['kind']!r}"
     if config.get("kind") not in KINDS:
         return None
     n = config.get("n")

@@ -169,7 +169,7 @@ def _records(frame) -> tuple[dict, dict]:
         if column in ("id", "status", "reason", *LEADING):
             columns.append(column)
         elif len(values) == len(frame) and values.map(str).nunique() == 1 and len(frame) > 1:
-            same[column] = str(values.iloc[0])
+            same[column] = _whole(values.iloc[0])
         elif len(values):
             columns.append(column)
     rows = frame[columns].astype(object)

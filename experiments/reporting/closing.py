@@ -55,7 +55,10 @@ def _worth(section):
 
 
 def _published(section):
-    return published.arena_lengths()[section.frame["config.task"].iloc[0]]
+    """The benchmark's own N, or the section's that is within a twentieth of it."""
+    asked = published.arena_lengths()[section.frame["config.task"].iloc[0]]
+    nearest = min(section.frame["config.n"], key=lambda n: abs(n - asked))
+    return nearest if abs(nearest - asked) <= asked / 20 else asked
 
 
 def _length(section):
@@ -81,7 +84,8 @@ def tables(section: Section, text: str) -> list[Table]:
     metric, lines, bold = quality.metric_of(section), over_tasks(section), set()
     lengths = section.frame.groupby("config.task")["config.n"].first()
     for task in lengths.index:
-        here = [{**line, "score": line.get(task), "stderr": line.get(f"{task}_stderr")}
+        here = [{**line, "score": line.get(task), "stderr": line.get(f"{task}_stderr"),
+                 "unequal": line.get(f"{task}_unequal")}
                 for line in lines if line["what"] == "model"]  # fmt: skip
         if best := quality.clear_best(here, metric):
             bold.add(([line["label"] for line in lines].index(best["label"]), task))
@@ -146,7 +150,7 @@ def over_tasks(section: Section) -> list[dict]:
 def _line(rows, tasks):
     line = {key: rows[0].get(key) for key in ("label", "what", "mechanism")}
     for row in rows:
-        line |= mean_cell(row["task"], row)
+        line |= mean_cell(row["task"], row) | {f"{row['task']}_unequal": row.get("unequal")}
     line |= quality_cells.spans(rows)
     line["records"] = frames.sources(row.get("records") for row in rows)
     known = [row for row in rows if not missing(row.get("score"))]

@@ -7,6 +7,7 @@ in the last one text is broken into narrower lines. Where that is not enough it 
 import dataclasses
 import re
 import textwrap
+import unicodedata
 
 from experiments.analysis.formats import Column, Table, missing, pair
 
@@ -34,7 +35,10 @@ ESCAPES = {
     "²": r"$^2$",
     "—": "---",
     "\n": " ",
+    "\xa0": "~",
 }
+# what is printable before it is set whatever the font
+LATIN = "\u0180"
 # numbers not set at their decimal point: doing so would need so many characters more
 RAGGED = 3
 # characters that a sign with its spaces takes, and an exponent
@@ -182,7 +186,14 @@ def _text(part, width, layout):
 
 
 def escape(text: str) -> str:
-    return "".join(ESCAPES.get(character, character) for character in text)
+    """What LaTeX has no sign for is spelled out."""
+    return "".join(ESCAPES.get(character) or _sign(character) for character in text)
+
+
+def _sign(character):
+    if character < LATIN and character.isprintable():
+        return character
+    return f"[{unicodedata.name(character, 'a sign').lower()}]"
 
 
 def _column(table, j, column: Column, rows, texts) -> Part:

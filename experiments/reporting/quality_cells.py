@@ -26,7 +26,10 @@ SOURCE = tuple(
 )
 OPTIONAL = ("params_length_sized", "tokens_per_step", "decode_state_bytes", "memory")
 MEAN = "± is the standard error over seeds, in brackets how many."
-BOLD = "Bold: ahead of the next by more than two standard errors of their difference."
+BOLD = (
+    "Bold: ahead of the next by more than two standard errors of their difference, of those with "
+    "as many parameters."
+)
 
 
 def mean_column(key: str, header: str, metric: Metric) -> Column:

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import logging
 import os
 import select
 import signal
@@ -18,6 +19,8 @@ from experiments.running import worker
 
 POLL_SECONDS = 0.05
 GRACE_SECONDS = 20.0
+
+log = logging.getLogger(__name__)
 
 
 class Worker:
@@ -46,7 +49,7 @@ class Worker:
     ) -> dict:
         """{"status", "reason", "metrics"}; past `seconds` or `memory` bytes it is killed.
 
-        `listen(text)` hears how far it is.
+        `listen(text)` hears how far it is; what it warns of is logged.
         """
         if self._process is None:
             self._start()
@@ -64,9 +67,12 @@ class Worker:
                     return self._died()
                 *lines, begun = (begun + part).split(b"\n")
                 for line in map(json.loads, lines):
-                    if "progress" not in line:
+                    if "warning" in line:
+                        log.warning("%s", line["warning"])
+                    elif "progress" in line:
+                        listen(line["progress"])
+                    else:
                         return line
-                    listen(line["progress"])
             elif (held := self._resident_bytes()) > memory:
                 self.kill()
                 reason = f"the process held {held:,} bytes, the limit is {memory:,}"

@@ -1,16 +1,19 @@
 """The process that measures points: one JSON line in, one out, until its input ends.
 
-Lines before the one out say how far it is: {"progress": text}. It dies with its parent, however
-that dies: the end of its input, watched at all times, is its own.
+Lines before the one out say how far it is, {"progress": text}, and what went another way than it
+should, {"warning": text}. It dies with its parent, however that dies: the end of its input, watched
+at all times, is its own.
 """
 
 import importlib
 import json
+import logging
 import os
 import queue
 import sys
 import threading
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -20,8 +23,9 @@ from experiments.tasks import data
 # a kind is a module with `run_point(point, out) -> metrics`, and where they make sense
 # `check_point(point)` (ValueError), `objections(point) -> list of reasons`,
 # `trace_point(point) -> metrics` of a refused point, `requires(point) -> points` whose records it
-# reads, `predict(point) -> {"flops", "bytes"}` and, where it is known, the "share" of a matrix
-# product's rate that it reaches and "seconds" beside. One with `check_mesh(point, mesh)`
+# reads, `is_outdated(point, record, get) -> bool` where these, by id, make another point of it than
+# was measured, `predict(point) -> {"flops", "bytes"}` and, where it is known, the "share" of a
+# matrix product's rate that it reaches and "seconds" beside. One with `check_mesh(point, mesh)`
 # (ValueError) spreads its points over devices: `run_point(point, out, mesh)`
 KINDS = {
     "kernel": "experiments.kinds.kernel",
@@ -87,15 +91,27 @@ def _line(error):
     return f"{type(error).__name__}: {text[0]} ({Path(frame.filename).name}:{frame.lineno})"
 
 
+class _Warnings(logging.Handler):
+    """Hands what this package warns of to `tell(text)`."""
+
+    def __init__(self, tell: Callable[[str], None]):
+        super().__init__(logging.WARNING)
+        self._tell = tell
+
+    def emit(self, record):
+        self._tell(self.format(record))
+
+
 def main() -> None:
     # prints of libraries must not reach the pipe that answers go through
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    requests = queue.Queue()
+    requests, one = queue.Queue(), threading.Lock()
 
     def answer(message):
-        answers.write(json.dumps(message) + "\n")
-        answers.flush()
+        with one:
+            answers.write(json.dumps(message) + "\n")
+            answers.flush()
 
     def listen():
         for line in sys.stdin:
@@ -104,6 +120,7 @@ def main() -> None:
 
     threading.Thread(target=listen, daemon=True).start()
     progress.listener = lambda text: answer({"progress": text})
+    logging.getLogger("experiments").addHandler(_Warnings(lambda text: answer({"warning": text})))
     while True:
         request = requests.get()
         answer(perform(request["point"], Path(request["out"]), request["mesh"]))

@@ -6,7 +6,7 @@ measures those points first, in the same folder.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,19 +47,20 @@ def check_rate(name: str, rate: Any) -> None:
 
 
 def choose(
-    point: Mapping, out: Path, metric: str, *, higher_is_better: bool
+    point: Mapping, get: Callable[[str], dict | None], metric: str, *, higher_is_better: bool
 ) -> tuple[float, dict[str, float | None]]:
     """The point's learning rate, and what the record says of the choice by column.
 
-    Which is best says `metric.merit`, with the point's `target`.
+    `get(id)`: the record of a point, None without one. Which is best says `metric.merit`, with the
+    point's `target`.
     """
-    store, found = records.Store(out), {}
+    found = {}
     for candidate in grid_of(point):
-        found[candidate["lr"]] = store.get(records.point_id(candidate))
+        found[candidate["lr"]] = get(records.point_id(candidate))
         if found[candidate["lr"]] is None:
             raise NoneChosenError(
                 f"the grid's point {records.point_id(candidate)} with lr={candidate['lr']} has no "
-                f"record in {out}; run it first"
+                "record; run it first"
             )
     if not found:
         return point["lr"], {"lr": point["lr"]}

@@ -34,7 +34,7 @@ TIMED_STEPS = 1000
 
 
 class NotFiniteError(FloatingPointError):
-    """The loss of a step is NaN or infinite."""
+    """The loss of a step, or a validation's, is NaN or infinite."""
 
     status = "nan"
 
@@ -165,6 +165,9 @@ class Run:
         if not self.flight:
             self.mark = time.perf_counter()
         batch = self.task.batch(c["seed"], progress.step, c["batch"])
+        if self.program is None:
+            # with its first batch a task may draw its data, or read them
+            self.mark = time.perf_counter()
         begin = time.perf_counter()
         self.program = self.programs.of(state, batch)
         # compiling is no training
@@ -225,6 +228,9 @@ class Run:
         """Add a line to the curve; whether it is the best so far."""
         scores = self.evaluate("val", state)
         score, loss = scores[self.task.metric], scores["loss"]
+        if not (math.isfinite(score) and math.isfinite(loss)):
+            told = f"validation's {self.task.metric} is {score}, its loss {loss}"
+            raise NotFiniteError(f"{told}, after step {progress.step}")
         line = {
             "step": progress.step,
             "train_loss": math.fsum(progress.recent) / len(progress.recent),
