@@ -8,7 +8,6 @@ import contextlib
 import datetime
 import fcntl
 import json
-import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.analysis import damage
-from experiments.analysis.damage import SCHEMA, STATUSES, point_id
+from experiments.analysis.damage import SCHEMA, STATUSES, finite, point_id
 
 # claims lock one byte each, at the offset that the id names; merging locks a byte past all of them
 MERGE_BYTE = 16**10
@@ -41,15 +40,6 @@ def make(point: Mapping, status: str, *, reason: str = "", metrics=None, env=Non
         # processes that ran or waited over the last minute: more than one, and times are shared
         "env": {**(env or {}), "date": now, "load": round(os.getloadavg()[0], 2)},
     }
-
-
-def finite(value: Any) -> Any:
-    """The value with NaN and infinities as None."""
-    if isinstance(value, Mapping):
-        return {key: finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def load(folder: str | os.PathLike, *, complain: Callable[[str], Any] | None = None) -> list[dict]:

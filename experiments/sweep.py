@@ -161,7 +161,7 @@ def _is_outdated(point, record, store, retry):
     return asked and distributed.agree(lambda: module.is_outdated(point, record, store.get))
 
 
-def _waits(point, store, retry):
+def _waits(point, store, retry=False):
     """Whether the point reads a record that there is not yet."""
     for other in configuration.required(point):
         record = store.get(records.point_id(other))

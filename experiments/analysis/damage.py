@@ -7,6 +7,7 @@ Imports no jax.
 import collections
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,15 @@ from typing import Any
 SCHEMA = 1
 STATUSES = ("ok", "refused", "absent", "oom", "timeout", "nan", "error")
 FIELDS = {"id": str, "config": dict, "status": str, "metrics": dict, "env": dict}
+
+
+def finite(value: Any) -> Any:
+    """The value with NaN and infinities as None."""
+    if isinstance(value, Mapping):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def point_id(point: Mapping[str, Any]) -> str:

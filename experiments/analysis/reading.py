@@ -14,7 +14,6 @@ import pandas as pd
 
 from experiments.analysis import damage
 from experiments.analysis.frames import CELL, KINDS
-from experiments.records import finite
 from experiments.tasks.metric import METRICS, UNKNOWN
 
 SCORES = [key for one in (*METRICS, UNKNOWN) for key in (one.key, *dict(one.beside))]
@@ -54,7 +53,7 @@ def read(folders: Iterable[str | Path]) -> Records:
             kept[key], found[key], bases[key] = row, record, base
             curve = base / "curves" / f"{row['id']}.jsonl"
             if curve.is_file():
-                curves[key] = [finite(line) for _, line in damage.lines(curve, damaged)]
+                curves[key] = [damage.finite(line) for _, line in damage.lines(curve, damaged)]
     if older:
         notes.append(
             f"{older} records left out: the same point and device is in another folder, later"

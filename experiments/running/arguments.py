@@ -39,7 +39,7 @@ def parse(argv: list[str], description: str) -> tuple[argparse.Namespace, list, 
     parser.add_argument(
         "--retry",
         action="store_true",
-        help="repeat what ended in an error or a timeout, and trainings that then choose another rate",
+        help="repeat what ended in an error or a timeout, and trainings whose rate that changes",
     )
     parser.add_argument("--launcher", choices=LAUNCHERS, help="start workers here, or by Slurm")
     parser.add_argument("--workers", type=int, default=1, help="how many the launcher starts")
