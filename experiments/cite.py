@@ -21,7 +21,7 @@ import yaml
 
 import attention_zoo as zoo
 from experiments import command, origins
-from experiments.analysis import formats, frames, published, references
+from experiments.analysis import findings, formats, frames, published, references
 from experiments.analysis.frames import Section
 from experiments.analysis.reading import Records
 from experiments.measuring import environment
@@ -69,7 +69,7 @@ def facts(rows: pd.DataFrame) -> str:
     parts = ["1 record" if len(rows) == 1 else f"{len(rows)} records"]
     for words, name in (("of", "device"), ("commit", "commit"), ("jax", "jax")):
         parts.append(f"{words} {', '.join(_values(rows, f'env.{name}'))}")
-    changed = int((rows["env.dirty"] == True).sum()) if "env.dirty" in rows else 0  # noqa: E712
+    changed = int(findings.column(rows, "env.dirty").eq(True).sum())
     parts += [f"{changed} with changes that were not committed"] if changed else []
     days = sorted({date[:10] for date in _values(rows, "env.date")})
     parts.append(" to ".join(dict.fromkeys((days[0], days[-1]))) if days else "undated")

@@ -47,7 +47,9 @@ def test_microbatches_add_up_to_the_batch(parts, clip):
     assert float(loss_of_pieces) == pytest.approx(float(loss), rel=1e-6)
     moments = [jax.tree.leaves(state["optimiser"]) for state in (whole, pieces)]
     for x, y in zip(*moments, strict=True):
-        np.testing.assert_allclose(x, y, rtol=1e-3, atol=max(1e-4 * np.abs(y).max(), 1e-9))
+        # second moments are squares; biases of keys have no gradient but rounding
+        near = max(1e-4 * np.abs(y).max(), 1e-9)
+        np.testing.assert_allclose(x, y, rtol=1e-3, atol=min(near, 1e-6))
 
 
 @pytest.mark.parametrize("scan", [False, True])
