@@ -8,6 +8,7 @@ process writes what its devices hold; what was written on one mesh is read onto 
 import json
 import logging
 import shutil
+import textwrap
 import zlib
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ ABSENT = "NOT_FOUND"
 DAMAGE = ("DATA_LOSS", "OUT_OF_RANGE", "FAILED_PRECONDITION", "INVALID_ARGUMENT")
 # what it adds where it was the system that failed
 SYSTEM = "os_error_code"
+# characters of its messages that are told: more are specifications of what was to be read
+LINE = 240
 
 
 class DamagedError(ValueError):
@@ -139,7 +142,7 @@ def _is_damage(error):
 
 def _line(error):
     text = str(error).strip().splitlines() or [""]
-    return f"{type(error).__name__}: {text[0]}"
+    return textwrap.shorten(f"{type(error).__name__}: {text[0]}", LINE, placeholder=" ...")
 
 
 def _named(tree):
