@@ -19,6 +19,8 @@ from experiments.measuring import flops, peak
 
 # a sample shorter than this repeats the call, to be longer than the clock's and dispatch's jitter
 SAMPLE_SECONDS = 1e-3
+# looking at a call's memory takes so long that only longer ones are timed by it
+LOOK_SECONDS = 1.0
 LEAST_REPEATS, MOST_REPEATS = 3, 25
 # of the median, that the quartiles of settled samples are apart at most
 SETTLED = 0.1
@@ -51,10 +53,14 @@ def side_by_side(
 
 def _ready(fn, args):
     """(call, seconds of one, metrics that need no more of them)."""
+    start = time.perf_counter()
     traced = jax.jit(fn).trace(*args)
+    trace_seconds = time.perf_counter() - start
     counts = flops.count_jaxpr(traced.jaxpr)
     exact = not counts.unknown_loops and not counts.uncounted
+    start = time.perf_counter()
     lowered = traced.lower()
+    trace_seconds += time.perf_counter() - start
     start = time.perf_counter()
     compiled = lowered.compile()
     compile_seconds = time.perf_counter() - start
@@ -62,19 +68,30 @@ def _ready(fn, args):
     out, first_grown = peak_growth(lambda: compiled(*args))
     check_finite(out)
     del out
-    start = time.perf_counter()
-    _, grown = peak_growth(lambda: compiled(*args))
-    once = time.perf_counter() - start
+    once, (_, grown) = _timed(lambda: peak_growth(lambda: compiled(*args)))
+    on_cpu = jax.default_backend() == "cpu"
+    process_bytes = peak.highest() if on_cpu else None
+    if once < LOOK_SECONDS:
+        once, _ = _timed(lambda: jax.block_until_ready(compiled(*args)))
     facts = {
         "flops_counted": counts.flops if exact else None,
         "flops_xla": _flops_xla(compiled),
         "flops_elementwise": counts.elementwise + counts.transcendental + counts.reduction,
         "bytes_compiled": bytes_of(lowered, compiled),
-        "bytes_measured": grown if jax.default_backend() == "cpu" else first_grown,
+        "bytes_measured": grown if on_cpu else first_grown,
+        "bytes_process": process_bytes,
+        "trace_seconds": trace_seconds,
         "compile_seconds": compile_seconds,
         "gemm_seconds": gemm_seconds(counts.flops) if exact else None,
     }
     return lambda: compiled(*args), once, facts
+
+
+def _timed(run):
+    """(seconds, what it returns)."""
+    start = time.perf_counter()
+    out = run()
+    return time.perf_counter() - start, out
 
 
 def _spread(times):
@@ -119,23 +136,27 @@ def _unsettled(times):
 
 
 def gemm_seconds(work: int) -> float | None:
-    """Seconds of one float32 matrix product of so many FLOPs here; None where too small to time."""
+    """Seconds of one float32 matrix product of so many FLOPs here and now; None where too small to
+    time."""
     if work < GEMM_LEAST_FLOPS:
         return None
     longest = GEMM_SIDE.get(jax.default_backend(), GEMM_SIDE_ACCELERATOR)
-    # a power of two, so that a process times few products
+    # a power of two, so that a process compiles few products
     side = min(longest, 2 ** round(math.log2(work / 2) / 3))
     return _product_seconds(side) * work / (2 * side**3)
 
 
-@functools.cache
 def _product_seconds(side):
     x = jax.random.normal(jax.random.key(0), (side, side), jnp.float32)
-    product = jax.jit(jnp.matmul).lower(x, x).compile()
-    start = time.perf_counter()
-    jax.block_until_ready(product(x, x))
-    once = time.perf_counter() - start
+    product = _product(side)
+    once, _ = _timed(lambda: jax.block_until_ready(product(x, x)))
     return statistics.median(sample(lambda: product(x, x), once, repeats=7, budget=1.0))
+
+
+@functools.cache
+def _product(side):
+    x = jax.ShapeDtypeStruct((side, side), jnp.float32)
+    return jax.jit(jnp.matmul).lower(x, x).compile()
 
 
 def check_finite(out) -> None:

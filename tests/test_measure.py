@@ -4,6 +4,7 @@ import itertools
 import os
 import subprocess
 import sys
+import time
 import types
 
 import jax
@@ -57,6 +58,8 @@ def test_forward_metrics_of_a_kernel(tmp_path):
     assert metrics["seconds_q1"] <= metrics["seconds"] <= metrics["seconds_q3"]
     assert 4 <= metrics["repeats"] <= measure.MOST_REPEATS
     assert metrics["compile_seconds"] > 0
+    assert metrics["trace_seconds"] > 0
+    assert metrics["bytes_process"] > metrics["bytes_measured"]
     assert metrics["gemm_seconds"] > 0
 
 
@@ -208,10 +211,38 @@ def test_growth_covers_the_result():
     assert int(held) * 0.9 < int(grown) < int(held) * 1.5
 
 
-def test_a_matrix_product_takes_time_in_proportion():
+def test_a_matrix_product_is_timed_anew_and_in_proportion(monkeypatch):
+    took = iter([1.0, 2.0])
+    monkeypatch.setattr(measure, "sample", lambda *_, **__: [next(took)])
     few, many = measure.gemm_seconds(2**32), measure.gemm_seconds(2**34)
-    assert many == pytest.approx(4 * few)
+    assert many == 2 * 4 * few
     assert measure.gemm_seconds(1000) is None
+
+
+def test_short_calls_are_put_together(monkeypatch):
+    """Looking at a call's memory takes longer than it, which is not to be timed."""
+    seen = {}
+
+    def by_turns(runs, **_):
+        ((_, seen["once"]),) = runs
+        return [[1.0, 1.0, 1.0]]
+
+    monkeypatch.setattr(measure, "by_turns", by_turns)
+    growth = measure.peak.growth
+    monkeypatch.setattr(measure.peak, "growth", lambda run: (time.sleep(0.05), growth(run))[1])
+    measure.measure(lambda x: x + 1, (jnp.ones(3),), repeats=1)
+    assert seen["once"] < 0.02
+
+
+@pytest.mark.parametrize("hparams", [{"slots": 7}, {"kind": "strided", "stride": 3}])
+@pytest.mark.parametrize("mode", ["forward", "train"])
+def test_bytes_of_inputs_are_those_of_the_program(mode, hparams):
+    """Of an output that is shorter too, whose cotangent is one of them."""
+    point = {**KERNEL, "mechanism": "query_reduction", "hparams": hparams, "mode": mode}
+    point |= {"value_dim": 8}
+    _, args = kernel.program(kernel.mechanism(point), point)
+    held = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(args))
+    assert kernel.input_bytes(point) == held
 
 
 def test_what_is_not_finite_is_said():

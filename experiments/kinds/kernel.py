@@ -100,10 +100,11 @@ def program(m: Mechanism, point: dict) -> tuple:
 
 def input_bytes(point: dict) -> int:
     """Of what the measured call reads: parameters, q, k and v, and in training a cotangent."""
-    forward = {**point, "mode": "forward"}
-    args = jax.eval_shape(lambda: program(mechanism(point), forward)[1])
+    m, forward = mechanism(point), {**point, "mode": "forward"}
+    args = jax.eval_shape(lambda: program(m, forward)[1])
     held = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(args))
-    out = point["batch"] * point["n"] * point["heads"] * point["value_dim"]
+    length = point["n"] if m.shorter is None else m.shorter.length(point["n"])
+    out = point["batch"] * length * point["heads"] * point["value_dim"]
     return held + (4 * out if point["mode"] == "train" else 0)
 
 

@@ -22,6 +22,14 @@ def growth(run: Callable) -> tuple:
     return out, max(_status_bytes("VmHWM") - before, 0)
 
 
+def highest() -> int | None:
+    """The most bytes this process held since `growth` began, None if unknown."""
+    try:
+        return _status_bytes("VmHWM")
+    except OSError:
+        return None
+
+
 def _status_bytes(field):
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(f"{field}:"):
