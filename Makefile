@@ -81,12 +81,15 @@ tpu-check: .venv-tpu/done
 	touch $@
 
 # on a machine whose python has jax for its device (PYTHON=python3); records come out merged, and
-# the same command goes on where it was cut. Tests with exact products, which are off by default on
-# a GPU; XLA_FLAGS that are set keep the tests' own for quick compiling away
+# the same command goes on where it was cut; failed tests make it fail at its end. They run with
+# exact products, which are off by default on a GPU; XLA_FLAGS that are set keep the tests' own for
+# quick compiling away
 accelerator: export PYTHONPATH := .:$(PYTHONPATH)
 accelerator: export XLA_FLAGS ?= --xla_gpu_enable_triton_gemm=false
 accelerator:
-	XLA_PYTHON_CLIENT_PREALLOCATE=false JAX_DEFAULT_MATMUL_PRECISION=highest $(PYTHON) -m pytest tests/test_mechanisms.py tests/test_tiles.py -n 8 -m 'not slow' --tb=short > $(OUT)/tests.log 2>&1; tail -n 20 $(OUT)/tests.log
+	mkdir -p $(OUT)
+	XLA_PYTHON_CLIENT_PREALLOCATE=false JAX_DEFAULT_MATMUL_PRECISION=highest $(PYTHON) -m pytest tests/test_mechanisms.py tests/test_tiles.py -n 8 -m 'not slow' --tb=short > $(OUT)/tests.log 2>&1; echo $$? > $(OUT)/tests.status; tail -n 20 $(OUT)/tests.log
 	$(PYTHON) -m experiments.run --config configs/accelerator.py --out $(OUT)/scaling
 	$(PYTHON) -m experiments.run --config configs/reordering.py --out $(OUT)/reordering
 	JAX_DEFAULT_MATMUL_PRECISION=highest $(PYTHON) -m experiments.run --config configs/accuracy/mqar.py:medium --out $(OUT)/accuracy-mqar
+	@exit $$(cat $(OUT)/tests.status)

@@ -16,9 +16,15 @@ def main(
         print(f"usage: python -m benchmarks.{name} FOLDER, got {len(arguments)}", file=sys.stderr)
         return 2
     folder = Path(arguments[0])
-    if not any(record["config"].get("kind") == kind for record in records.load(folder)):
+    found = [r for r in records.load(folder) if r["config"].get("kind") == kind]
+    problem, devices = None, sorted({str(record["env"].get("device")) for record in found})
+    if not found:
         what = f"records of kind {kind} in it" if folder.is_dir() else "such folder"
-        print(f"benchmarks.{name}: {folder}: no {what}", file=sys.stderr)
+        problem = f"no {what}"
+    elif len(devices) > 1:
+        problem = f"records of {', '.join(devices)}; name the folder of one device"
+    if problem:
+        print(f"benchmarks.{name}: {folder}: {problem}", file=sys.stderr)
         return 2
     print(write(folder))
     return 0

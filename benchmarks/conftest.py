@@ -15,6 +15,10 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
+    for name, least in (("--length", 1), ("--rounds", 2)):
+        if (given := config.getoption(name)) < least:
+            # quartiles want two rounds
+            raise pytest.UsageError(f"{name} must be from {least} up, got {given}")
     cores = config.getoption("--cores")
     if not hasattr(os, "sched_setaffinity"):
         return

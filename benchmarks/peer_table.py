@@ -43,6 +43,8 @@ SUMMARY = (
     Column("worst_peer", "against"),
     Column("worst_n", "at N", 12),
     Column("lost", "slower than theirs", 12),
+    Column("failed", "ours failed", 12),
+    Column("failed_peer", "theirs failed", 12),
     Column("memory", "median memory, ours / theirs", 3),
 )
 
@@ -100,10 +102,17 @@ def row(record: dict) -> dict:
 
 
 def summary(table: pd.DataFrame) -> list[dict]:
-    """A row a mechanism of ours and pass, over its pairs that both ran."""
-    both = table[(table.n >= FROM) & table.ratio.notna()]
+    """A row a mechanism of ours and pass: its pairs that both ran, and how many one side did not;
+    what no pair ran of has no ratio."""
     rows = []
-    for (mechanism, mode), pairs in both.groupby(["mechanism", "mode"], sort=True):
+    of_length = table[table.n >= FROM]
+    for (mechanism, mode), asked in of_length.groupby(["mechanism", "mode"], sort=True):
+        pairs = asked[asked.ratio.notna()]
+        counts = {"failed": _failed(asked, "ours"), "failed_peer": _failed(asked, "theirs")}
+        if pairs.empty:
+            none = {"mechanism": mechanism, "mode": mode, "pairs": 0, "lost": 0, **counts}
+            rows.append(none | {"records": frames.sources(asked.records)})
+            continue
         worst = pairs.loc[pairs.ratio.idxmax()]
         rows.append(
             {
@@ -115,8 +124,9 @@ def summary(table: pd.DataFrame) -> list[dict]:
                 "worst_peer": worst.peer,
                 "worst_n": worst.n,
                 "lost": int((pairs.ratio > 1).sum()),
+                **counts,
                 "memory": pairs.memory.median(),
-                "records": frames.sources(pairs.records),
+                "records": frames.sources(asked.records),
                 "worst_records": worst.records,
                 "worst_n_records": worst.records,
             }
@@ -124,15 +134,22 @@ def summary(table: pd.DataFrame) -> list[dict]:
     return rows
 
 
+def _failed(rows, side):
+    """How many of the pairs this side did not run."""
+    return int(rows.status.str.contains(f": {side}: ", regex=False).sum())
+
+
 def verdict(table: pd.DataFrame) -> str:
-    both = table[(table.n >= FROM) & table.ratio.notna()]
+    asked = table[table.n >= FROM]
+    both = asked[asked.ratio.notna()]
     if both.empty:
         return f"No pair at N >= {FROM:,} yet."
     lost = int((both.ratio > 1).sum())
     median = both.ratio.median()
     return (
         f"Of {len(both)} pairs ours is slower in {lost}; the median ratio is {median:.3g}, "
-        f"{1 / median:.3g} times as fast."
+        f"{1 / median:.3g} times as fast. Of {len(asked) - len(both)} others ours did not run in "
+        f"{_failed(asked, 'ours')}, theirs not in {_failed(asked, 'theirs')}."
     )
 
 

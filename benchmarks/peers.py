@@ -169,7 +169,7 @@ def _parser():
     p.add_argument("--out", type=Path, help="folder of the records: results/peers/DEVICE")
     p.add_argument("--cases", type=_cases, default=tuple(CASES), metavar="A,B")
     p.add_argument("--lengths", type=_lengths, default=LENGTHS, metavar="N,N")
-    p.add_argument("--rounds", type=int, default=7)
+    p.add_argument("--rounds", type=_rounds, default=7)
     p.add_argument("--budget", type=float, default=20.0, help="seconds of calls after 3 rounds")
     p.add_argument("--time_limit", type=float, default=200.0, help="seconds a call may take")
     p.add_argument("--retry", action="store_true", help="measure again what ended in an error")
@@ -185,7 +185,18 @@ def _cases(text):
 
 
 def _lengths(text):
-    return tuple(int(n) for n in text.split(","))
+    return tuple(_from(1, n) for n in text.split(","))
+
+
+def _rounds(text):
+    """Quartiles want two at least."""
+    return _from(2, text)
+
+
+def _from(least, text):
+    if not text.strip().isdigit() or int(text) < least:
+        raise argparse.ArgumentTypeError(f"want a whole number from {least} up, got {text!r}")
+    return int(text)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from experiments import plots
-from experiments.analysis import frames, quality, reading
+from experiments.analysis import frames, published, quality, reading
 from experiments.figures.canvas import Drawing
 from experiments.reporting import overviews
 
@@ -40,7 +40,7 @@ def pictures(records: reading.Records) -> list[Picture]:
     sections = overviews.with_overviews(frames.sections(records.frame))
     drawn, found = {}, []
     for name, kinds, endings, words in PICTURES:
-        for section in sorted((s for s in sections if s.kind in kinds), key=_rank(kinds)):
+        for section in sorted((s for s in sections if s.kind in kinds), key=_rank(name, kinds)):
             if section.name not in drawn:
                 drawn[section.name] = plots.draw(section, records.curves)
             # the bubbles end a list, of an experiment's figures the first is the usual one
@@ -51,13 +51,17 @@ def pictures(records: reading.Records) -> list[Picture]:
     return found
 
 
-def _rank(kinds):
-    """By the kinds' order, accuracies before bits per byte, then by how much was measured."""
+def _rank(name, kinds):
+    """By the kinds' order, accuracies before bits per byte, of bubbles those beside published ones
+    where some model beats every rule, then by how much was measured."""
 
     def rank(section):
-        accurate = section.kind == "train" and quality.metric_of(section).key == "accuracy"
+        trained, metric = section.kind == "train", quality.metric_of(section)
+        beside = trained and section.frame["config.task"].iloc[0] in published.arena_lengths()
+        told = beside and quality.learned(quality.variants(section, metric))
         came = (section.frame.status == "ok").sum()
-        return kinds.index(section.kind), section.kind == "train" and not accurate, -came
+        order = kinds.index(section.kind), trained and metric.key != "accuracy"
+        return *order, name == "bubbles" and trained and not told, -came
 
     return rank
 

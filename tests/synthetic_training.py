@@ -20,6 +20,7 @@ RULES = {
     "multi30k": lambda n: {"copy_bleu": 3.0},
     "forecast": lambda n: {"seasonal_mse": 0.5, "seasonal_mae": 0.4, "last_value_mse": 5.0},
     "imdb": lambda n: {"chance_accuracy": 0.5, "majority_accuracy": 0.5},
+    "cifar10": lambda n: {"chance_accuracy": 0.1, "majority_accuracy": 0.1},
     "pathfinder": lambda n: {"chance_accuracy": 0.5, "majority_accuracy": 0.5},
     "ucr": lambda n: {"chance_accuracy": 0.1, "majority_accuracy": 0.2},
 }

@@ -176,7 +176,29 @@ def test_a_task_is_told_once_as_most_models_were_trained(capsys, folder):
     (said,) = [line for line in text.splitlines() if line.startswith("mqar, N = 2,048: ")]
     assert "one seed" in said
     assert " steps, " in said
-    assert said.endswith(" parameters.")
+    assert said.endswith(" parameters, without a model a value of the context 0.8 %.")
+
+
+def test_a_task_that_nobody_learned_is_not_told(capsys, folder):
+    """At that N: the next one is."""
+    found = [
+        training.train(label, n, 0, score, task="imdb", metrics={"bytes_accuracy": 0.6})
+        for n, scores in ((2048, (0.55, 0.52)), (512, (0.7, 0.5)))
+        for label, score in zip(("full", "local"), scores, strict=True)
+    ]
+    synthetic.write(folder / "imdb", found)
+    told = answer(capsys, folder, "--n", "2048", "--device", "cpu")
+    (imdb,) = [task for task in told["tasks"] if task["task"] == "imdb"]
+    assert imdb["n"] == 512
+    scores = {of: row(told, of)["scores"] for of in ("full", "local")}
+    verdicts = {
+        of: [score["status"] for score in found if score and score["task"] == "imdb"]
+        for of, found in scores.items()
+    }
+    assert verdicts == {
+        "full": ["ok"],
+        "local": ["failed run: does not beat majority class in 1 of 1 seeds"],
+    }
 
 
 def test_the_text_names_all(capsys, folder):

@@ -108,25 +108,32 @@ def test_fourier_is_held_against_a_library_call():
     assert measured("fourier", "forward", n=64)["metrics"]["yardstick"].startswith("fastest FFT")
 
 
-def pair_record(peer, n, ours, theirs, mode="forward", status="ok"):
+def pair_record(peer, n, ours, theirs, mode="forward", status="ok", side="theirs"):
     (point,) = (p for p in peers.points([peer], [n], 3, 2) if p["mode"] == mode)
     metrics = {"seconds": ours, "seconds_peer": theirs, "bytes_measured": 10}
     if status != "ok":
-        return synthetic.record(point, metrics | {"seconds_peer": None}, status, "theirs: no room")
+        return synthetic.record(point, metrics | {"seconds_peer": None}, status, f"{side}: no room")
     metrics |= {"ratio": ours / theirs, "bytes_measured_peer": 40}
     return synthetic.record(point, metrics)
+
+
+KINDS = {"table": "ratio", "peer_table": "peers"}
 
 
 @pytest.mark.parametrize(("name", "of"), [("table", table), ("peer_table", peer_table)])
 def test_bad_input_is_one_line(tmp_path, capsys, name, of):
     synthetic.write(tmp_path / "other", synthetic.scaling()[:1])
     (tmp_path / "empty").mkdir()
-    kind = {"table": "ratio", "peer_table": "peers"}[name]
+    of_two = [pair_record("local_lucid", n, 1.0, 2.0) for n in (2048, 4096)]
+    of_two[0]["config"]["kind"] = of_two[1]["config"]["kind"] = KINDS[name]
+    synthetic.write(tmp_path / "two", [of_two[0], synthetic.elsewhere(of_two[1])])
+    kind = KINDS[name]
     for arguments, words in (
         ([], f"usage: python -m benchmarks.{name} FOLDER, got 0"),
         ([str(tmp_path / "none")], "none: no such folder"),
         ([str(tmp_path / "empty")], f"empty: no records of kind {kind} in it"),
         ([str(tmp_path / "other")], f"other: no records of kind {kind} in it"),
+        ([str(tmp_path / "two")], "two: records of cpu-synthetic-2c, gpu-x; name the folder of"),
     ):
         assert command.main(name, kind, of.write, arguments) == 2
         out, err = capsys.readouterr()
@@ -144,17 +151,23 @@ def test_a_folder_of_records_gets_its_tables(tmp_path, capsys):
 def test_pairs_are_summed_up_from_n_2048_on(tmp_path):
     found = [pair_record("local_lucid", n, n * 1e-4, 3e-1) for n in (1024, 2048, 4096)]
     found.append(pair_record("full_eager", 16384, 1.0, None, status="oom"))
+    found.append(pair_record("local_lucid", 8192, None, None, status="oom", side="ours"))
     synthetic.write(tmp_path, found)
     peer_table.write(tmp_path)
     rows = peer_table.summary(peer_table.frame(records.load(tmp_path)))
-    (row,) = rows
+    full, row = rows
+    assert (full["mechanism"], full["pairs"]) == ("full", 0)
+    assert (full["failed"], full["failed_peer"]) == (0, 1)
     assert (row["mechanism"], row["pairs"], row["lost"]) == ("local", 2, 1)
+    assert (row["failed"], row["failed_peer"]) == (1, 0)
     assert row["median"] == pytest.approx((0.2048 + 0.4096) / 0.6)
     assert (row["worst_peer"], row["worst_n"], row["memory"]) == ("local_lucid", 4096, 0.25)
     assert row["worst_records"] == found[2]["id"]
-    assert set(row["records"].split()) == {found[1]["id"], found[2]["id"]}
+    assert set(row["records"].split()) == {found[1]["id"], found[2]["id"], found[4]["id"]}
     assert "oom: theirs: no room" in (tmp_path / "peers.md").read_text()
-    assert "slower in 1" in (tmp_path / "peers-summary.md").read_text()
+    summary = (tmp_path / "peers-summary.md").read_text()
+    assert "Of 2 pairs ours is slower in 1" in summary
+    assert "Of 2 others ours did not run in 1, theirs not in 1." in summary
 
 
 FAKE = """

@@ -117,6 +117,17 @@ def test_memory_is_carried_by_the_formula_of_its_pass_and_form(calibration, mode
     assert carried == pytest.approx(there / known * here, rel=0.05)
 
 
+def test_a_causal_call_is_not_the_measured_one_that_is_not(calibration):
+    """At an N that was measured too."""
+    call = ("local", {"window": 16}, size(512))
+    assert calibration.predict(*call).seconds.how == "measured"
+    found = calibration.predict(*call, causal=True).seconds
+    assert found.how == "not causal"
+    flops = zoo.make("local", window=16).cost(size(512), causal=True).flops
+    assert flops < 0.7 * local(512)
+    assert found.value == pytest.approx(1e-4 + flops / 50e9, rel=0.02)
+
+
 def test_a_form_without_records_has_no_known_error(calibration):
     causal = calibration.predict("local", {"window": 16}, size(700), causal=True)
     assert causal.seconds.how == causal.memory.how == "not causal"

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from experiments.analysis import fits
 
@@ -82,3 +83,18 @@ def test_standard_error_needs_two():
 def test_so_many_octaves_are_all():
     n = np.array([64, 128, 256])
     assert fits.exponent(n, n**2.0, octaves=2000.0).low == 64
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [((0.77, 0.68, 0.60), (0.79, 0.83, 0.84)), ((0.1, 0.2, 0.3), (0.5, 0.6, 0.7, 0.8))],
+)
+def test_two_means_are_clear_as_welch_s_test_says(one, other):
+    expected = stats.ttest_ind(one, other, equal_var=False).pvalue < 0.05
+    errors, seeds = [*map(fits.standard_error, (one, other))], [len(one), len(other)]
+    assert fits.is_clear(np.mean(one) - np.mean(other), errors, seeds) == expected
+
+
+def test_means_without_any_spread_differ_where_they_do():
+    assert fits.is_clear(0.01, [0.0, 0.0], [3, 3])
+    assert not fits.is_clear(0.0, [0.0, 0.0], [3, 3])

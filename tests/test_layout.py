@@ -2,6 +2,7 @@
 
 import ast
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -156,3 +157,16 @@ def test_a_row_of_experiments_counts_the_configs_it_links_to():
 
 def test_the_readme_is_short():
     assert len(catalogue.README.read_text().splitlines()) < 200
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="no make")
+def test_failed_tests_of_an_accelerator_stop_no_measurement_and_are_told_at_the_end(tmp_path):
+    python, calls, out = tmp_path / "python", tmp_path / "calls", tmp_path / "new" / "out"
+    python.write_text(f'#!/bin/sh\necho "$@" >> {calls}\ncase "$*" in *pytest*) exit 1;; esac\n')
+    python.chmod(0o755)
+    asked = ["make", "accelerator", f"OUT={out}", f"PYTHON={python}"]
+    run = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert run.returncode
+    assert "pytest" in calls.read_text().splitlines()[0]
+    assert len(calls.read_text().splitlines()) == 4
+    assert (out / "tests.log").exists()

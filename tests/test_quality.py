@@ -28,7 +28,8 @@ def test_bits_means_errors_and_failed_runs(tmp_path):
     assert full["score"] == pytest.approx(np.mean(seeds))
     assert full["stderr"] == pytest.approx(np.std(seeds, ddof=1) / 3**0.5)
     assert rows["linear", 512]["seeds"] == 2
-    assert rows["linear", 512]["status"] == "nan: loss is nan at step 120 (1 of 3)"
+    diverged = "nan: loss is nan at step 120 (1 of 3)"
+    assert rows["linear", 512]["status"] == f"no better than order-2 in 2 of 2 seeds; {diverged}"
     assert rows["global", 1024]["status"].startswith("failed run: does not beat unigram")
     assert rows["global", 1024]["stderr"] is None
     assert rows["uniform", None]["score"] == 8
@@ -54,7 +55,44 @@ def test_more_is_better_of_accuracy_and_less_of_bits(tmp_path):
     found, _ = sections([worse, training.train("full", 64, 0, 4.4)], tmp_path)
     imdb, language = (by(quality.rows(found[name]))["full", 64] for name in ("imdb", "language"))
     assert imdb["status"] == "failed run: does not beat majority class in 1 of 1 seeds"
-    assert language["status"] == "ok"
+    assert language["status"] == "no better than order-2 in 1 of 1 seeds"
+    assert language["beaten"] == language["status"]
+
+
+def test_the_rule_to_beat_is_the_best_of_them(tmp_path):
+    """The last value of what hardly moves; of classes one of naive Bayes."""
+    at = {"experiment": "forecast-rates-96", "task_args": {"series": "rates", "horizon": 96}}
+    still = {"last_value_mse": 0.08, "seasonal_mse": 0.09}
+    bayes = {"bytes_accuracy": 0.6, "fourgram_accuracy": 0.7}
+    records = [
+        *(
+            training.train("full", 96, seed, error, task="forecast", metrics=still, **at)
+            for seed, error in enumerate((0.085, 0.075))
+        ),
+        *(
+            training.train(label, 64, 0, score, task="imdb", metrics=bayes)
+            for label, score in (("full", 0.65), ("local", 0.75))
+        ),
+    ]
+    found, _ = sections(records, tmp_path)
+    (rates,) = quality.variants(found["forecast-rates-96"], metric.METRICS[-1])
+    assert rates["status"] == "failed run: does not beat last value in 1 of 2 seeds"
+    full, local = quality.variants(found["imdb"], metric.METRICS[0])
+    assert full["status"] == "no better than naive Bayes of 4-grams in 1 of 1 seeds"
+    assert local["status"] == "ok"
+    assert quality.learned([full, local])
+    assert not quality.learned([full])
+    assert quality.strongest(quality.rows(found["imdb"]), metric.METRICS[0], 64)["score"] == 0.7
+
+
+def test_of_the_seeds_times_the_least_is_told(tmp_path):
+    records = [
+        training.train("full", 64, seed, 0.6, task="imdb", metrics={"seconds_per_step": took})
+        for seed, took in enumerate((0.3, 0.1, 0.2))
+    ]
+    (section,) = sections(records, tmp_path)[0].values()
+    (row,) = quality.variants(section, metric.METRICS[0])
+    assert row["seconds_per_step"] == 0.1
 
 
 def test_a_rule_is_one_row_where_it_is_the_same_at_every_n(recall):
@@ -168,6 +206,19 @@ def test_best_is_ahead_by_two_standard_errors(stderr, best):
     assert (found and found["label"]) == best
 
 
+@pytest.mark.parametrize(("seeds", "best"), [(3, None), (5, "a")])
+def test_few_seeds_make_less_sure(seeds, best):
+    """2.5 standard errors ahead: by Welch's test 2.78 are needed with 3 seeds each, 2.31 with 5."""
+    rows = [
+        {"label": label, "score": score, "stderr": 0.04 / 2**0.5, "seeds": seeds}
+        for label, score in (("a", 0.9), ("b", 0.8))
+    ]
+    found = quality.clear_best(rows, metric.METRICS[0])
+    assert (found and found["label"]) == best
+    ahead = [{**rows[0], "beaten": "no better than bigram in 1 of 3 seeds"}, rows[1]]
+    assert quality.clear_best(ahead, metric.METRICS[0]) is None
+
+
 def test_a_title_keeps_the_metrics_capitals():
     titles = [one.title for one in metric.METRICS]
     assert titles[:3] == ["Accuracy", "Bits per byte", "BLEU"]
@@ -262,7 +313,7 @@ def test_only_failures_have_tables_and_no_figures(tmp_path):
 
 def test_the_headline_is_the_best_at_the_longest_n_that_most_reach(recall):
     ((figure, words, ids),) = quality_tables.headlines(recall["mqar"])
-    assert (figure, words) == ("99.7 %", "accuracy, full at N = 256; chance 0.0 %")
+    assert (figure, words) == ("99.7 %", "accuracy, full at N = 256; a value of the context 6.2 %")
     frame = recall["mqar"].frame
     best = frame[(frame.label == "full") & (frame["config.n"] == 256)]
     assert set(best.id) <= set(ids.split()) <= set(frame.id)

@@ -1,8 +1,10 @@
 """Exponents and crossings of measured curves, each with the range it rests on."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
+from scipy.special import stdtrit
 
 # growth of FLOPs and time in N by the papers; of memory it is the formula column that says
 THEORY = {
@@ -33,6 +35,8 @@ THEORY = {
     "none": "1",
     "convolution": "1",
 }
+# that a difference of two means is called clear where there is none
+CHANCE = 0.05
 # curves closer than this factor may change places by chance
 NOISE = 1.25
 
@@ -135,6 +139,19 @@ def standard_error(values) -> float | None:
     """std(ddof=1) / sqrt(n); None for fewer than two values."""
     values = np.asarray(values, float)
     return float(values.std(ddof=1) / np.sqrt(values.size)) if values.size > 1 else None
+
+
+def is_clear(difference: float, errors: Sequence[float], seeds: Sequence[int]) -> bool:
+    """Whether two means with these standard errors differ: by more than two standard errors of the
+    difference and, since few seeds tell an error badly, by Welch's t-test at 5 %."""
+    variances, seeds = np.square(np.asarray(errors, float)), np.asarray(seeds, float)
+    total = variances.sum()
+    if total == 0:
+        return difference != 0
+    # one over the degrees of freedom
+    rarity = ((variances / total) ** 2 / (seeds - 1)).sum()
+    needed = stdtrit(1 / rarity, 1 - CHANCE / 2) if rarity else 0.0
+    return bool(abs(difference) > max(2.0, needed) * np.sqrt(total))
 
 
 def _usable(n, y):

@@ -92,7 +92,7 @@ def forecast(
     known: list[Sample], hparams: Mapping, dims: Dims, cost: Cost, *, causal: bool
 ) -> Forecast:
     """Of a call of this cost by the samples of its curve, itself where it is among them."""
-    same = [sample for sample in known if samples.same(sample, hparams, dims)]
+    same = [sample for sample in known if samples.same(sample, hparams, dims, causal=causal)]
     if same:
         of = same[-1]
         memory = Estimate(of.memory, "measured", 0.0) if of.memory else None

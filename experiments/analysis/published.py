@@ -2,6 +2,7 @@
 
 import functools
 import tomllib
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -53,6 +54,12 @@ def of_width(found: pd.DataFrame, width: float | None) -> pd.DataFrame:
     """Of figures given by model width those of `width`; where there are none, all."""
     same = found[found.width.isna() | (found.width == width)]
     return found if same.empty else same
+
+
+def differences(rows: Iterable[Mapping]) -> list[str]:
+    """What the published figures among the rows are of that ours are not, each said once."""
+    said = {row["differs"]: row["source"].split(",")[0] for row in rows if row.get("differs")}
+    return [f"{source}: {words}" for words, source in said.items()]
 
 
 def arena_lengths() -> dict[str, int]:

@@ -4,6 +4,7 @@ One path for every metric. Imports no jax.
 """
 
 import functools
+import math
 from collections.abc import Callable, Iterable
 
 import pandas as pd
@@ -37,7 +38,7 @@ CONFIG_FACTS = {
     "dtype": "dtype",
 }
 ENV_FACTS = ("device", "commit")
-FAILED = "failed run"
+FAILED, SHALLOW = "failed run", "no better than"
 
 
 def metric_of(section: Section) -> Metric:
@@ -111,10 +112,12 @@ def variant(label: str, n: int, group: pd.DataFrame, metric: Metric, held=None) 
     found = {key: mean_of(good, source or key) for key, source in keys.items()}
     row |= {key: value for key, value in found.items() if value is not None}
     row["lr"] = _only(good, "metrics.lr") or row["lr"]
+    row["seconds_per_step"] = _least(good, "seconds_per_step")
     if column(good, frames.DEVICE).nunique() > 1:
-        row["seconds_per_step"] = None  # a mean over devices is no time of any
-    if lost := _lost(good.loc[values.index], values, metric):
-        row["status"] = lost if status == "ok" else f"{lost}; {status}"
+        row["seconds_per_step"] = None  # times of several devices are no time of any
+    row["beaten"] = beaten = _beaten(good.loc[values.index], values, metric)
+    if beaten:
+        row["status"] = beaten if status == "ok" else f"{beaten}; {status}"
     return row
 
 
@@ -133,15 +136,32 @@ def mean(values: pd.Series) -> dict:
     return {"score": values.mean(), "stderr": fits.standard_error(values), "seeds": len(values)}
 
 
-def _lost(rows, values, metric):
-    """The verdict on seeds that do no better than the rule they have to beat; "" without any."""
-    for key in metric.floor:
-        level = pd.to_numeric(column(rows, f"metrics.{key}"))
-        if level.notna().any():
-            lost = int((metric.sign * values <= metric.sign * level).sum())
-            word = f"{FAILED}: does not beat {RULES[key]} in {lost} of {len(values)} seeds"
-            return word if lost else ""
+def _beaten(rows, values, metric):
+    """The verdict on seeds that do no better than the best of the rules that they have to beat, or
+    that count and look nothing up; "" without any."""
+    kinds = {f"{FAILED}: does not beat": metric.floor, SHALLOW: metric.shallow}
+    for words, keys in kinds.items():
+        levels = {key: pd.to_numeric(column(rows, f"metrics.{key}")) for key in keys}
+        known = {key: level for key, level in levels.items() if level.notna().any()}
+        if known:
+            best = max(known, key=lambda key: metric.sign * known[key].mean())
+            lost = int((metric.sign * values <= metric.sign * known[best]).sum())
+            if lost:
+                return f"{words} {RULES[best]} in {lost} of {len(values)} seeds"
     return ""
+
+
+def strongest(rows: Iterable[dict], metric: Metric, n: int) -> dict | None:
+    """The row of the best rule at N of those that a model has to beat; None where none is known."""
+    words = {RULES[key] for key in (*metric.floor, *metric.shallow)}
+    known = [row for row in rows if row["what"] == "rule" and row["n"] in (None, n)]
+    known = [row for row in known if row["label"] in words]
+    return max(known, key=lambda row: metric.sign * row["score"], default=None)
+
+
+def learned(rows: Iterable[dict]) -> bool:
+    """Whether some model beats every rule: else their order tells nothing."""
+    return any(row.get("seeds") and not row.get("beaten") for row in rows)
 
 
 def of_one_class(accuracy: float) -> dict[str, float]:
@@ -195,6 +215,7 @@ def _published(row):
         "label": f"{row.model}{at} ({row.source})",
         "model": row.model,
         "source": row.source + at,
+        "differs": row.differs,
         "mechanism": row.mechanism,
         "n": row.n,
         "score": row.value,
@@ -278,14 +299,17 @@ def memory_of(frame: pd.DataFrame) -> str | None:
 
 
 def clear_best(rows: Iterable[dict], metric: Metric) -> dict | None:
-    """The row that is ahead of the next by more than two standard errors of their difference, of
-    those that are a fair comparison."""
+    """The row that is clearly ahead of the next, of those that are a fair comparison, where it
+    beats every rule; see `fits.is_clear`."""
     known = [row for row in rows if not missing(row.get("score")) and not row.get("unequal")]
     known.sort(key=lambda row: -metric.sign * row["score"])
-    if len(known) < 2 or any(missing(row.get("stderr")) for row in known[:2]):
+    pair = known[:2]
+    if len(pair) < 2 or any(missing(row.get("stderr")) for row in pair) or pair[0].get("beaten"):
         return None
-    (best, second), ahead = known[:2], abs(known[0]["score"] - known[1]["score"])
-    return best if ahead > 2 * (best["stderr"] ** 2 + second["stderr"] ** 2) ** 0.5 else None
+    # of repeated calls the error knows how few they are
+    seeds = [row.get("seeds", math.inf) for row in pair]
+    ahead = pair[0]["score"] - pair[1]["score"]
+    return pair[0] if fits.is_clear(ahead, [row["stderr"] for row in pair], seeds) else None
 
 
 def merit_of(rows: pd.DataFrame, score: float, metric: Metric) -> tuple[float, float, float]:
@@ -312,6 +336,12 @@ def _only(rows, key):
 def _days(dates):
     days = sorted(str(date)[:10] for date in dates.dropna())
     return " to ".join(dict.fromkeys((days[0], days[-1]))) if days else None
+
+
+def _least(rows, key):
+    """Of what others that ran meanwhile can only add to."""
+    value = pd.to_numeric(column(rows, f"metrics.{key}")).min()
+    return None if missing(value) else value
 
 
 def mean_of(rows: pd.DataFrame, key: str) -> float | None:

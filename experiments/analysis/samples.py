@@ -150,12 +150,13 @@ def _follow(values, n, otherwise):
     return n // shares.pop() if len(shares) == 1 and None not in shares else otherwise
 
 
-def same(sample: Sample, hparams: Mapping, dims: Dims) -> bool:
+def same(sample: Sample, hparams: Mapping, dims: Dims, *, causal: bool) -> bool:
     """Whether the sample is this very call."""
     sizes = (dims.q_len, dims.batch, dims.heads, dims.head_dim, dims.value_dim)
     asked = {name: hashable(value) for name, value in hparams.items()}
     had = {name: hashable(value) for name, value in sample.config["hparams"].items()}
-    return asked == had and sizes == tuple(sample.config[field] for field in SIZES)
+    alike = asked == had and causal == sample.config["causal"]
+    return alike and sizes == tuple(sample.config[field] for field in SIZES)
 
 
 def cost(mechanism: str, hparams: Mapping, dims: Dims, *, causal: bool = False) -> Cost:

@@ -55,10 +55,13 @@ def of_arena(task: str | None = None) -> list[Bubble]:
     ]
 
 
-def draw(section, title, metric: Metric, ours, theirs, lost, what, scored) -> list[Drawing]:
+def draw(
+    section, title, metric: Metric, ours, theirs, lost, what, scored, rule=None
+) -> list[Drawing]:
     """One figure, with a second panel where there are published bubbles; [] without our own.
 
-    `lost`: words on what has no score; `what`: on the scores, `scored`: on the published ones.
+    `lost`: words on what has no score; `what`: on the scores, `scored`: on the published ones;
+    `rule`: (name, score) of the best rule without a model.
     """
     if not ours:
         return []
@@ -68,9 +71,11 @@ def draw(section, title, metric: Metric, ours, theirs, lost, what, scored) -> li
     axes = list(axes) if theirs else [axes]
     memory = f"memory: {MEMORY[held]}" if held else "memory was not recorded"
     words = [line for text in (memory, "; ".join(lost)) for line in textwrap.wrap(text, 40)]
-    _panel(axes[0], metric, ours, "\n".join(["ours", *words]))
+    _panel(axes[0], metric, ours, "\n".join(["ours", *words]), rule)
     area = f"the area is memory: {MEMORY[held]}" if held else memory
     text = f"{what} against training steps a second; {area}."
+    if rule:
+        text += " The dashed line needs no model."
     if theirs:
         where = f"published, arXiv:2011.04006\n{scored}\nspeed, memory: table 2, N = 4,000"
         _panel(axes[1], metric, theirs, where)
@@ -81,7 +86,7 @@ def draw(section, title, metric: Metric, ours, theirs, lost, what, scored) -> li
     return [Drawing(f"{section.name}-speed", text, figure)]
 
 
-def _panel(ax, metric, bubbles, heading):
+def _panel(ax, metric, bubbles, heading, rule=None):
     largest = max((bubble.bytes or 0 for bubble in bubbles), default=0)
     ends = []
     for bubble in sorted(bubbles, key=lambda bubble: -(bubble.bytes or 0)):
@@ -92,6 +97,8 @@ def _panel(ax, metric, bubbles, heading):
         ax.plot(*at, **bubble.style.plot() | {"linestyle": "none"}, zorder=3)
         size = f", {_bytes(bubble.bytes)}" if bubble.bytes else ""
         ends.append((*at, f"{bubble.label}  {metric.text(bubble.score)}{size}", color))
+    if rule:
+        ax.axhline(rule[1], **canvas.RULE)
     ax.margins(0.12, 0.2)
     ax.autoscale_view()
     slowest, fastest = (of(bubble.speed for bubble in bubbles) for of in (min, max))
@@ -101,6 +108,8 @@ def _panel(ax, metric, bubbles, heading):
         ax.set_xlim(slowest / 1.6, 1.6 * fastest)
     else:
         ax.set_xlim(0, 1.18 * fastest)
+    if rule:
+        ends.append((ax.get_xlim()[1], rule[1], f"{rule[0]}  {metric.text(rule[1])}", MUTED))
     ax.set_xlabel("training steps a second")
     canvas.score_axis(ax, metric)
     if not metric.higher_is_better:

@@ -177,6 +177,9 @@ def _speed(section, metric, rows, look):
     n = quality.fullest(models)
     here = [row for row in models if row["n"] == n]
     timed, words = quality.of_one_device(here)
+    if timed:
+        words = [quality.seeds(timed), *words]
+    rule = quality.strongest(rows, metric, n)
     return bubbles.draw(
         section,
         f"{metric.title}, speed and memory, N = {n:,}",
@@ -186,6 +189,7 @@ def _speed(section, metric, rows, look):
         [*words, *quality.losses(here)],
         f"{metric.title} on the test split at N = {n:,}",
         f"score: {section.frame['config.task'].iloc[0]}, table 1",
+        rule and (rule["label"], rule["score"]),
     )
 
 

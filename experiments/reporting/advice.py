@@ -142,6 +142,8 @@ def _trained(task):
         if not missing(value := of[key]):
             words = value if isinstance(value, str) else cell(value, columns[key])
             parts.append(f"{words} {columns[key].header}")
+    if rule := task["rule"]:
+        parts.append(f"without a model {rule['label']} {task['metric'].text(rule['score'])}")
     return f"{task['task']}, N = {task['n']:,}: {task['title']}; {', '.join(parts)}."
 
 

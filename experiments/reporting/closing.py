@@ -15,6 +15,9 @@ from experiments.figures.canvas import Drawing
 from experiments.reporting import quality_cells
 from experiments.reporting.quality_cells import mean_cell, mean_column
 
+# of a row, what says whether it may be called best
+FAIR = ("unequal", "beaten")
+
 
 def sections(found: list[Section]) -> list[Section]:
     """One for each dtype and size that trained most models on two of the tasks, each task at the
@@ -34,7 +37,7 @@ def sections(found: list[Section]) -> list[Section]:
 
 def _whole(by_task):
     """Those that most models have a score of, for a mean over all tasks is of what has them all,
-    and that some model learned, for else they tell nobody apart."""
+    and where some model beats every rule, for else they tell nobody apart."""
     came = {task: set(s.frame.label[s.frame.status == "ok"]) for task, s in by_task.items()}
     models = set().union(*came.values())
     return {
@@ -46,7 +49,7 @@ def _whole(by_task):
 
 def _learned(section):
     rows = quality.variants(section, quality.metric_of(section))
-    return any(not row["status"].startswith(quality.FAILED) for row in rows if row["seeds"])
+    return quality.learned(row for row in rows if row["n"] == _length(section))
 
 
 def _worth(section):
@@ -84,9 +87,13 @@ def tables(section: Section, text: str) -> list[Table]:
     metric, lines, bold = quality.metric_of(section), over_tasks(section), set()
     lengths = section.frame.groupby("config.task")["config.n"].first()
     for task in lengths.index:
-        here = [{**line, "score": line.get(task), "stderr": line.get(f"{task}_stderr"),
-                 "unequal": line.get(f"{task}_unequal")}
-                for line in lines if line["what"] == "model"]  # fmt: skip
+        here = [
+            line
+            | {"score": line.get(task)}
+            | {key: line.get(f"{task}_{key}") for key in ("stderr", "seeds", *FAIR)}
+            for line in lines
+            if line["what"] == "model"
+        ]
         if best := quality.clear_best(here, metric):
             bold.add(([line["label"] for line in lines].index(best["label"]), task))
     columns = (
@@ -150,7 +157,8 @@ def over_tasks(section: Section) -> list[dict]:
 def _line(rows, tasks):
     line = {key: rows[0].get(key) for key in ("label", "what", "mechanism")}
     for row in rows:
-        line |= mean_cell(row["task"], row) | {f"{row['task']}_unequal": row.get("unequal")}
+        line |= mean_cell(row["task"], row)
+        line |= {f"{row['task']}_{key}": row.get(key) for key in FAIR}
     line |= quality_cells.spans(rows)
     line["records"] = frames.sources(row.get("records") for row in rows)
     known = [row for row in rows if not missing(row.get("score"))]

@@ -9,7 +9,7 @@ import math
 
 import pandas as pd
 
-from experiments.analysis import findings, frames, quality
+from experiments.analysis import findings, fits, frames, quality
 from experiments.analysis.formats import Column, Table, missing
 from experiments.analysis.frames import Section
 from experiments.figures.canvas import Drawing
@@ -73,14 +73,15 @@ def tables(section: Section, text: str) -> list[Table]:
         mean_column("without", "without", metric),
         *([mean_column("beside", "LSTM", metric)] if _known(rows, "beside") else []),
         mean_column("gain", "attention adds", metric),
-        Column("verdict", "more than two standard errors"),
+        Column("verdict", "clearly"),
         *quality_cells.SPANS,
         *quality_cells.SOURCE,
     )
     kinds = "; or ".join(words for key, words in WITHOUT.items() if key in set(section.frame.label))
     how = (
         f"Of the test split. {quality_cells.MEAN} Without: {kinds}. What attention adds is above "
-        "0 where it is better with it; its standard error is of both."
+        "0 where it is better with it; its standard error is of both. Clearly: by more than two "
+        "standard errors and by Welch's t-test at 5 %."
     )
     columns = quality_cells.used(section, columns, rows)
     return [Table.of(section.name, section.title, f"{how} {text}", columns, rows)]
@@ -136,7 +137,9 @@ def _line(name, one, other, n, found, metric):
     line |= mean_cell("gain", {"score": gain, "stderr": error, "records": line["records"]})
     if missing(gain) or missing(error):
         return line | {"verdict": "one seed" if not missing(gain) else ""}
-    return line | {"verdict": CLEAR[int(gain < 0)] if abs(gain) > 2 * error else "no"}
+    pair = [rows["with"], rows["without"]]
+    clear = fits.is_clear(gain, [row["stderr"] for row in pair], [row["seeds"] for row in pair])
+    return line | {"verdict": CLEAR[int(gain < 0)] if clear else "no"}
 
 
 def difference(one: dict, other: dict, sign: int) -> tuple[float | None, float | None]:

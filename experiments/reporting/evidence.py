@@ -105,11 +105,14 @@ def _answer(row, error, budget, value):
 
 def tasks(sections: list[Section], n: int, *, causal: bool) -> list[dict[str, Any]]:
     """The trained tasks whose lengths come nearest to N, of the same form where there are, each
-    once, as most models were trained: {"task", "title", "n", "causal", "metric", "rows"}."""
+    once, as most models were trained: {"task", "title", "n", "causal", "metric", "rows", "rule"}.
+    Where no model beats every rule, their order tells nothing and the task stays out."""
     found = []
     for section in (section for section in sections if section.kind == "train"):
         metric = quality.metric_of(section)
-        rows = [row for row in quality.variants(section, metric) if row.get("score") is not None]
+        scored = [row for row in quality.variants(section, metric) if row.get("score") is not None]
+        taught = {row["n"] for row in scored if not row["beaten"]}
+        rows = [row for row in scored if row["n"] in taught]
         if not rows:
             continue
         states = column(section.frame, "metrics.decode_state_bytes")
@@ -117,6 +120,7 @@ def tasks(sections: list[Section], n: int, *, causal: bool) -> list[dict[str, An
         nearest = min({row["n"] for row in rows}, key=lambda known: abs(math.log(known / n)))
         task = {"task": str(section.frame["config.task"].iloc[0]), "title": section.title}
         task |= {"n": int(nearest), "causal": form, "metric": metric}
+        task["rule"] = quality.strongest(quality.rules(section.frame, metric), metric, nearest)
         found.append(task | {"rows": [row for row in rows if row["n"] == nearest]})
     alike = [task for task in found if task["causal"] == causal] or found
     alike.sort(key=lambda task: (abs(math.log(task["n"] / n)), -len(task["rows"]), task["title"]))
@@ -127,13 +131,13 @@ def tasks(sections: list[Section], n: int, *, causal: bool) -> list[dict[str, An
 
 
 def score(task: Mapping, label: str, mechanism: str) -> dict[str, Any] | None:
-    """{"task", "title", "n", "metric", "label", "score", "stderr", "seeds", "steps", "params",
-    "device"} of the mechanism, of its own label where that was trained."""
+    """{"task", "title", "n", "metric", "label", "score", "stderr", "seeds", "status", "steps",
+    "params", "device"} of the mechanism, of its own label where that was trained."""
     rows = [row for row in task["rows"] if row["mechanism"] == mechanism]
     rows = [row for row in rows if row["label"] == label] or rows
     if not rows:
         return None
     row = (min if not task["metric"].higher_is_better else max)(rows, key=lambda r: r["score"])
-    keys = ("label", "score", "stderr", "seeds", "steps", "params", "device")
+    keys = ("label", "score", "stderr", "seeds", "status", "steps", "params", "device")
     of = {key: task[key] for key in ("task", "title", "n")}
     return {**of, "metric": task["metric"].key, **{key: row.get(key) for key in keys}}

@@ -66,7 +66,7 @@ def tables(section: Section, text: str) -> list[Table]:
         f"Of the test split, every window of it. {quality_cells.MEAN} Published: the system that "
         "has the mechanism in it, at the look-back it was published for or the nearest of ours, "
         "from the papers that the tables by N name; ours / published is the geometric mean over "
-        "the horizons."
+        "the horizons that are no failed run."
     )
     if differs := _said(frame, metric, rows, "differs"):
         how += f" What is published differs: {differs}."
@@ -118,7 +118,10 @@ def _line(label, n, rows, figures):
     ratios = [
         line[f"h{row['at']}"] / line[f"p{row['at']}"]
         for row in rows
-        if not missing(row.get("score")) and f"p{row['at']}" in line
+        if not missing(row.get("score"))
+        and f"p{row['at']}" in line
+        # two that learned nothing agree for nothing
+        and not row.get("beaten", "").startswith(quality.FAILED)
     ]
     if ratios:
         line["times"] = float(np.exp(np.mean(np.log(ratios))))

@@ -6,6 +6,7 @@ from experiments.analysis import findings, formats, frames
 from experiments.analysis.formats import Column, Table
 from experiments.analysis.frames import Section
 from experiments.reporting import (
+    bounds,
     chips,
     closing,
     contribution,
@@ -105,6 +106,7 @@ def scaling(section: Section, text: str, **fit) -> list[Table]:
         *pivots.tables(section, cells, text),
         Table.of(section.name, section.title, text, SCALING, findings.scaling(cells)),
         growth.table(section, text, **fit),
+        *bounds.tables(section, text),
         *crossovers.tables(section, text),
     ]
 
@@ -186,6 +188,7 @@ def _facts(frame):
         ("commit", ", ".join(commits)),
         ("jax", values("env.jax")),
         ("seeds", values("config.seed")),
+        ("test examples", values("metrics.test_examples")),
         ("date", " to ".join(dict.fromkeys((dates[0], dates[-1]))) if dates else ""),
         ("repeats", f"median of {repeats}" if repeats else ""),
         # of a machine that did nothing else it is the cores at most

@@ -8,8 +8,9 @@ import math
 class Metric:
     """`test_KEY`, `val_KEY_best` and the rules `*_KEY` of the records.
 
-    People read it over `scale` in `unit`, with `decimals`; a model must beat the first of the
-    `floor` rules that is known.
+    People read it over `scale` in `unit`, with `decimals`. A model that does not beat the best of
+    the `floor` rules has failed; one that does not beat the best of the `shallow` ones, which count
+    and look nothing up, has not shown that it learned more.
     """
 
     key: str
@@ -19,6 +20,7 @@ class Metric:
     scale: float = 1.0
     unit: str = ""
     floor: tuple[str, ...] = ()
+    shallow: tuple[str, ...] = ()
     validated: str = ""
     """The key of the metric that chooses and draws curves, where generating would take too long."""
     beside: tuple[tuple[str, str], ...] = ()
@@ -72,10 +74,23 @@ METRICS = (
     Metric(
         *("accuracy", "accuracy", True, 2, 0.01, " %"),
         floor=("length_accuracy", "majority_accuracy", "chance_accuracy"),
+        shallow=(
+            *("context_accuracy", "position_accuracy", "bigram_accuracy", "root_accuracy"),
+            *("bytes_accuracy", "fourgram_accuracy"),
+        ),
         beside=OF_CLASSES,
     ),
-    Metric("bpb", "bits per byte", False, 4, floor=("unigram_bpb",)),
-    Metric("bleu", "BLEU", True, 2, floor=("nearest_bleu",), validated="nats"),
+    Metric(
+        *("bpb", "bits per byte", False, 4),
+        floor=("unigram_bpb",),
+        shallow=("order1_bpb", "order2_bpb"),
+    ),
+    Metric(
+        *("bleu", "BLEU", True, 2),
+        floor=("nearest_bleu",),
+        shallow=("copy_bleu",),
+        validated="nats",
+    ),
     Metric("nats", "nats per token", False, 4),
     Metric(
         *("mse", "mean squared error", False, 4),
