@@ -110,7 +110,8 @@ def summary(table: pd.DataFrame) -> list[dict]:
         pairs = asked[asked.ratio.notna()]
         counts = {"failed": _failed(asked, "ours"), "failed_peer": _failed(asked, "theirs")}
         if pairs.empty:
-            none = {"mechanism": mechanism, "mode": mode, "pairs": 0, "lost": 0, **counts}
+            none = {"mechanism": mechanism, "mode": mode, "pairs": 0, "lost": 0, "worst_n": ""}
+            none |= counts
             rows.append(none | {"records": frames.sources(asked.records)})
             continue
         worst = pairs.loc[pairs.ratio.idxmax()]
@@ -135,8 +136,11 @@ def summary(table: pd.DataFrame) -> list[dict]:
 
 
 def _failed(rows, side):
-    """How many of the pairs this side did not run."""
-    return int(rows.status.str.contains(f": {side}: ", regex=False).sum())
+    """How many of the pairs this side did not run: named first, or after the other, or never
+    timed, of records that tell one side alone."""
+    named = rows.status.str.contains(f" {side}: ", regex=False)
+    untimed = rows.ratio.isna() & rows["ms" if side == "ours" else "ms_peer"].isna()
+    return int((named | untimed).sum())
 
 
 def verdict(table: pd.DataFrame) -> str:
@@ -146,11 +150,14 @@ def verdict(table: pd.DataFrame) -> str:
         return f"No pair at N >= {FROM:,} yet."
     lost = int((both.ratio > 1).sum())
     median = both.ratio.median()
-    return (
+    text = (
         f"Of {len(both)} pairs ours is slower in {lost}; the median ratio is {median:.3g}, "
-        f"{1 / median:.3g} times as fast. Of {len(asked) - len(both)} others ours did not run in "
-        f"{_failed(asked, 'ours')}, theirs not in {_failed(asked, 'theirs')}."
+        f"{1 / median:.3g} times as fast."
     )
+    if others := len(asked) - len(both):
+        failed = [_failed(asked, side) for side in ("ours", "theirs")]
+        text += f" Of {others} others ours did not run in {failed[0]}, theirs not in {failed[1]}."
+    return text
 
 
 def caption(found: list[dict]) -> str:

@@ -148,9 +148,9 @@ def compare(point: dict, sides: dict, bench: Path, limits: dict, budget: float) 
         metrics[name("seconds", side)] = statistics.median(found) if found else None
     metrics["rounds"] = len(times["ours"])
     if failed:
-        side, answer = next(iter(failed.items()))
-        reason = f"{side}: {answer['reason']}"
-        return {"status": answer["status"], "reason": reason, "metrics": metrics}
+        reason = "; ".join(f"{side}: {answer['reason']}" for side, answer in failed.items())
+        first = next(iter(failed.values()))
+        return {"status": first["status"], "reason": reason, "metrics": metrics}
     ratios = [a / b for a, b in zip(times["ours"], times["theirs"], strict=True)]
     quartiles = statistics.quantiles(ratios, n=4, method="inclusive")
     metrics |= dict(zip(("ratio_q1", "ratio", "ratio_q3"), quartiles, strict=True))
@@ -194,7 +194,7 @@ def _rounds(text):
 
 
 def _from(least, text):
-    if not text.strip().isdigit() or int(text) < least:
+    if not text.strip().isdecimal() or int(text) < least:
         raise argparse.ArgumentTypeError(f"want a whole number from {least} up, got {text!r}")
     return int(text)
 

@@ -58,7 +58,8 @@ def _rank(name, kinds):
     def rank(section):
         trained, metric = section.kind == "train", quality.metric_of(section)
         beside = trained and section.frame["config.task"].iloc[0] in published.arena_lengths()
-        told = beside and quality.learned(quality.variants(section, metric))
+        rows = quality.variants(section, metric) if beside else []
+        told = quality.learned(row for row in rows if row["n"] == quality.fullest(rows))
         came = (section.frame.status == "ok").sum()
         order = kinds.index(section.kind), trained and metric.key != "accuracy"
         return *order, name == "bubbles" and trained and not told, -came

@@ -70,7 +70,8 @@ def _ready(fn, args):
     del out
     once, (_, grown) = _timed(lambda: peak_growth(lambda: compiled(*args)))
     on_cpu = jax.default_backend() == "cpu"
-    process_bytes = peak.highest() if on_cpu else None
+    # of this call alone, where the system let it be watched
+    process_bytes = peak.highest() if on_cpu and grown is not None else None
     if once < LOOK_SECONDS:
         once, _ = _timed(lambda: jax.block_until_ready(compiled(*args)))
     facts = {

@@ -27,8 +27,8 @@ from experiments.training import mesh
 # of a point of unknown cost, and of starting one
 UNKNOWN_SECONDS = 20.0
 START_SECONDS = 1.0
-# before the timed ones: a first one, and one whose memory is watched
-UNTIMED_CALLS = 2
+# before the timed ones: a first one, one whose memory is watched, and a short one once more
+UNTIMED_CALLS = 3
 # of the product that tells an accelerator's rate
 DEVICE_FLOPS = 2 * 4096**3
 

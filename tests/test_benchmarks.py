@@ -124,8 +124,8 @@ KINDS = {"table": "ratio", "peer_table": "peers"}
 def test_bad_input_is_one_line(tmp_path, capsys, name, of):
     synthetic.write(tmp_path / "other", synthetic.scaling()[:1])
     (tmp_path / "empty").mkdir()
-    of_two = [pair_record("local_lucid", n, 1.0, 2.0) for n in (2048, 4096)]
-    of_two[0]["config"]["kind"] = of_two[1]["config"]["kind"] = KINDS[name]
+    of_two = [pair_record("local_lucid", n, 1.0, 2.0)["config"] for n in (2048, 4096)]
+    of_two = [synthetic.record(config | {"kind": KINDS[name]}, {}) for config in of_two]
     synthetic.write(tmp_path / "two", [of_two[0], synthetic.elsewhere(of_two[1])])
     kind = KINDS[name]
     for arguments, words in (
@@ -140,6 +140,32 @@ def test_bad_input_is_one_line(tmp_path, capsys, name, of):
         assert (out, err.count("\n")) == ("", 1)
         assert words in err
     assert not list(tmp_path.rglob("*.md"))
+
+
+def test_sides_that_both_failed_are_both_told(tmp_path):
+    (point,) = (p for p in peers.points(["local_lucid"], [2048], 3, 2) if p["mode"] == "forward")
+    sides = {
+        side: SimpleNamespace(
+            measure=lambda *_, status=status, reason=reason, **__: {
+                "status": status, "reason": reason, "metrics": {}
+            }
+        )
+        for side, status, reason in (("ours", "oom", "no room"), ("theirs", "error", "no module"))
+    }  # fmt: skip
+    made = peers.compare(point, sides, tmp_path, {}, 1.0)
+    assert (made["status"], made["reason"]) == ("oom", "ours: no room; theirs: no module")
+    record = synthetic.record(point, made["metrics"], made["status"], made["reason"])
+    (row,) = peer_table.summary(peer_table.frame([record]))
+    assert (row["failed"], row["failed_peer"]) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--rounds", "1"], ["--lengths", "0,1024"], ["--lengths", "a"]]
+)
+def test_numbers_that_no_pair_can_have_are_named(arguments, capsys):
+    with pytest.raises(SystemExit):
+        peers.main(arguments)
+    assert "want a whole number from" in capsys.readouterr().err
 
 
 def test_a_folder_of_records_gets_its_tables(tmp_path, capsys):

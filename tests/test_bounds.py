@@ -22,7 +22,7 @@ def kernels(label, held=10**9, seconds=2.0, compiling=3.0):
 
 def test_the_longest_call_and_the_slowest_compilation_are_held_to_their_bounds(tmp_path):
     records = [*kernels("local"), *kernels("bigbird", held=5 * 2**30, seconds=61.0)]
-    records += kernels("linear", compiling=5.5)
+    records += [*kernels("linear", compiling=5.5), synthetic.kernel("strided", 256, "forward")]
     records.append(synthetic.kernel("local", 4096, "forward", "oom", "no room"))
     (table,) = found(tmp_path, records)
     rows = {row[0]: row for row in table.text()}
@@ -30,6 +30,8 @@ def test_the_longest_call_and_the_slowest_compilation_are_held_to_their_bounds(t
                                  "oom: no room"]  # fmt: skip
     assert rows["bigbird"][8:] == ["no: time, memory", ""]
     assert rows["linear"][8] == "no: compilation"
+    assert rows["strided"][4] == ""
+    assert rows["strided"][8] == "unknown"
     (ids,) = (row["records"] for row in table.frame.to_dict("records") if row["label"] == "local")
     assert set(ids.split()) == {record["id"] for record in records[:2]}
 

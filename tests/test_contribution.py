@@ -80,6 +80,15 @@ def test_every_translator_with_attention_stands_against_the_one_without(tmp_path
     assert line["words"].startswith("BLEU that attention adds on Multi30k")
 
 
+def test_what_is_better_and_behind_a_rule_is_no_headline(tmp_path):
+    found = records({"full": (0.9, 0.9, 0.91), "none": (0.8, 0.8, 0.81)})
+    for record in found:
+        record["metrics"]["position_accuracy"] = 0.95
+    section, table = table_of(tmp_path, found)
+    assert table.frame.verdict[0] == "yes, better; both behind a rule"
+    assert page.headlines(section) == []
+
+
 def test_of_an_error_less_is_better():
     one, other = {"score": 0.3, "stderr": 0.03}, {"score": 0.5, "stderr": 0.04}
     assert contribution.difference(one, other, -1) == pytest.approx((0.2, 0.05))

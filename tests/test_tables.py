@@ -311,3 +311,17 @@ def test_every_number_of_a_table_names_its_records(tmp_path):
                 for text, ids in zip(line, sources, strict=True):
                     assert ids or not any(map(str.isdigit, text)), (table.name, text)
                     assert set(ids.split()) <= known
+
+
+def test_memory_is_the_growth_or_as_compiled_where_that_is_more(tmp_path):
+    found = [synthetic.kernel("local", n) for n in (256, 512, 1024)]
+    held = [record["metrics"]["bytes_compiled"] for record in found]
+    found[0]["metrics"]["bytes_measured"] = held[0] // 2
+    found[1]["metrics"]["bytes_measured"] = 2 * held[1]
+    (section,), _ = rows(found, tmp_path / "a")
+    frame = built(section)["scaling-memory-forward"].frame
+    assert [frame.n256[0], frame.n512[0]] == [held[0], 2 * held[1]]
+    # an accelerator does not tell it of every call: what is known of more of them
+    found[0]["metrics"]["bytes_measured"] = None
+    (section,), _ = rows(found, tmp_path / "b")
+    assert list(built(section)["scaling-memory-forward"].frame.n512) == [held[1]]

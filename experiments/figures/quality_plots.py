@@ -180,6 +180,9 @@ def _speed(section, metric, rows, look):
     if timed:
         words = [quality.seeds(timed), *words]
     rule = quality.strongest(rows, metric, n)
+    if rule and timed and quality.far(timed)(rule["score"]):
+        words.append(f"too far off to draw: {rule['label']} {metric.text(rule['score'])}")
+        rule = None
     return bubbles.draw(
         section,
         f"{metric.title}, speed and memory, N = {n:,}",

@@ -130,6 +130,10 @@ def _score(found, label):
     text = f"{found['score'] / metric.scale:.{metric.decimals}f}"
     if not missing(error := found["stderr"]):
         text += f" ± {error / metric.scale:.{metric.decimals}f}"
+    # the whole verdict is in the JSON
+    for verdict, words in ((quality.FAILED, "failed run"), (quality.SHALLOW, "behind a rule")):
+        if (found["status"] or "").startswith(verdict):
+            text += f", {words}"
     return text if found["label"] == label else f"{text} ({found['label']})"
 
 

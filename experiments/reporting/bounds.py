@@ -44,18 +44,21 @@ def _row(curve):
     came = curve[curve.word == "ok"].sort_values("n")
     if came.empty:
         return None
-    last, slowest = came.iloc[-1], came.loc[came.compile_seconds.idxmax()]
+    took = findings.column(came, "compile_seconds").fillna(0.0)
+    last, slowest = came.iloc[-1], came.loc[took.idxmax()]
     lost = curve[(curve.word != "ok") & (curve.n > last.n)].sort_values("n")
-    over = [words for key, (most, words) in MOST.items() if missing(last[key]) or last[key] > most]
+    over = [words for key, (most, words) in MOST.items() if last[key] > most]
     most, words = COMPILATION
-    over += [words] if slowest.compile_seconds > most else []
+    over += [words] if took.max() > most else []
+    # an older record does not tell what its process held
+    known = "unknown" if missing(last.bytes_process) else "yes"
     kept = ("label", "mode", "n", "seconds", "bytes_process")
     return {
         **{key: last[key] for key in kept},
-        "compile_seconds": slowest.compile_seconds,
+        "compile_seconds": took.max(),
         "compile_n": slowest.n,
         "trace_seconds": pd.to_numeric(findings.column(came, "trace_seconds")).max(),
-        "within": f"no: {', '.join(over)}" if over else "yes",
+        "within": f"no: {', '.join(over)}" if over else known,
         "status": lost.status.iloc[0] if len(lost) else "",
         "records": frames.sources([last.records, slowest.records]),
     }

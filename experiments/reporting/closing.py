@@ -48,8 +48,8 @@ def _whole(by_task):
 
 
 def _learned(section):
-    rows = quality.variants(section, quality.metric_of(section))
-    return quality.learned(row for row in rows if row["n"] == _length(section))
+    rows, n = quality.variants(section, quality.metric_of(section)), _length(section)
+    return quality.learned(row for row in rows if row["n"] == n)
 
 
 def _worth(section):

@@ -139,7 +139,10 @@ def _line(name, one, other, n, found, metric):
         return line | {"verdict": "one seed" if not missing(gain) else ""}
     pair = [rows["with"], rows["without"]]
     clear = fits.is_clear(gain, [row["stderr"] for row in pair], [row["seeds"] for row in pair])
-    return line | {"verdict": CLEAR[int(gain < 0)] if clear else "no"}
+    verdict, better = CLEAR[int(gain < 0)] if clear else "no", pair[int(gain < 0)]
+    if clear and better["beaten"]:
+        verdict += "; both behind a rule"
+    return line | {"verdict": verdict}
 
 
 def difference(one: dict, other: dict, sign: int) -> tuple[float | None, float | None]:

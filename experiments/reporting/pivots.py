@@ -9,7 +9,7 @@ from experiments.tasks.metric import Metric
 
 # columns that fit a page; the CSV has every N
 SHOWN = 6
-# key, words, unit, what the unit divides by, how it is measured; the first of a name that is known
+# key, words, unit, what the unit divides by, how it is measured; the first that most points have
 QUANTITIES = {
     "time": (("seconds", "Time", "ms", 1e-3, "median of warm calls"),),
     "memory": (
@@ -38,10 +38,12 @@ def tables(section: Section, cells: pd.DataFrame, text: str) -> list[Table]:
     found = []
     for mode in findings.MODES:
         rows = cells[cells["mode"] == mode]
+        came = rows[rows.word == "ok"]
         for name, choices in QUANTITIES.items():
-            known = [of for of in choices if (findings.column(rows, of[0]) > 0).any()]
-            if known:
-                found.append(_table(section, rows, mode, name, known[0], text))
+            counts = {of: findings.column(came, of[0]).notna().sum() for of in choices}
+            known = max(choices, key=counts.get)
+            if (findings.quantity(came, known[0]) > 0).any():
+                found.append(_table(section, rows, mode, name, known, text))
     return found
 
 

@@ -23,6 +23,10 @@ from experiments.reporting.quality_cells import (
 )
 from experiments.tasks.metric import OF_CLASSES, RULES, Metric, validation
 
+UNLEARNED = (
+    " What no rule is behind had not learned the task in its steps, and tells no order of the "
+    "models."
+)
 # of a task or an experiment: what its models are not that their names may lead one to expect
 NOTES = {
     "multi30k": " Other than the Transformer of 2017, those that are no RNN have GELU unless a "
@@ -30,11 +34,7 @@ NOTES = {
     "smoothing.",
     "accuracy-language": " What is no better than the bigram rule reads the byte at hand and no "
     "other: in its steps it had not learned to look back.",
-    "imdb": " Its few steps see a part of the training reviews once: what naive Bayes of bytes is "
-    "ahead of tells no order of the models.",
-    "cifar10": " Its few steps see a part of the training images once: what a rule by position is "
-    "ahead of tells no order of the models.",
-    "pathfinder": " In its few steps no model tells more than chance does.",
+    **dict.fromkeys(("imdb", "cifar10", "pathfinder"), UNLEARNED),
     "mqar": " What is no better than a rule had not learned to recall in its steps; in more it may "
     "still: linear attention does in those of size long at N = 64, at another rate than short runs "
     "choose, and not at 128 or 256.",
