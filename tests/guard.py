@@ -26,6 +26,7 @@ MODES = {
     "forward": {"mode": "forward", "causal": False},
     "causal": {"mode": "forward", "causal": True},
     "train": {"mode": "train", "causal": False},
+    "causal train": {"mode": "train", "causal": True},
 }
 
 

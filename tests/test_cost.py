@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import attention_zoo as zoo
+from experiments import measure
 from experiments.kinds import kernel
 from experiments.measuring import flops
 from tests.cases import CASES, MODES, SIZES, dims, runs
@@ -148,7 +149,7 @@ def test_flops_and_compiled_memory_grow_linearly(name, mode):
 
         for pass_, fn in (("forward", forward), ("train", train)):
             traced = jax.jit(fn).trace(*shaped(m, N))
-            stats = traced.lower().compile().memory_analysis()
+            stats = measure.memory_of(traced.lower())
             held[pass_].append(stats.temp_size_in_bytes + stats.output_size_in_bytes)
             count = flops.count_jaxpr(traced.jaxpr).flops
             work[pass_].append(count / (math.log2(N) if name in LOGARITHMIC else 1))
