@@ -26,7 +26,6 @@ MODES = {
     "forward": {"mode": "forward", "causal": False},
     "causal": {"mode": "forward", "causal": True},
     "train": {"mode": "train", "causal": False},
-    "causal train": {"mode": "train", "causal": True},
 }
 
 

@@ -112,7 +112,8 @@ def pair_record(peer, n, ours, theirs, mode="forward", status="ok", side="theirs
     (point,) = (p for p in peers.points([peer], [n], 3, 2) if p["mode"] == mode)
     metrics = {"seconds": ours, "seconds_peer": theirs, "bytes_measured": 10}
     if status != "ok":
-        return synthetic.record(point, metrics | {"seconds_peer": None}, status, f"{side}: no room")
+        lost = "seconds" if side == "ours" else "seconds_peer"
+        return synthetic.record(point, metrics | {lost: None}, status, f"{side}: no room")
     metrics |= {"ratio": ours / theirs, "bytes_measured_peer": 40}
     return synthetic.record(point, metrics)
 
@@ -177,7 +178,7 @@ def test_a_folder_of_records_gets_its_tables(tmp_path, capsys):
 def test_pairs_are_summed_up_from_n_2048_on(tmp_path):
     found = [pair_record("local_lucid", n, n * 1e-4, 3e-1) for n in (1024, 2048, 4096)]
     found.append(pair_record("full_eager", 16384, 1.0, None, status="oom"))
-    found.append(pair_record("local_lucid", 8192, None, None, status="oom", side="ours"))
+    found.append(pair_record("local_lucid", 8192, 1.0, 2.0, status="oom", side="ours"))
     synthetic.write(tmp_path, found)
     peer_table.write(tmp_path)
     rows = peer_table.summary(peer_table.frame(records.load(tmp_path)))

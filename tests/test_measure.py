@@ -228,6 +228,8 @@ def test_short_calls_are_put_together(monkeypatch):
         return [[1.0, 1.0, 1.0]]
 
     monkeypatch.setattr(measure, "by_turns", by_turns)
+    # where other tests run beside, looking takes longer than a second
+    monkeypatch.setattr(measure, "LOOK_SECONDS", 60.0)
     growth = measure.peak.growth
     monkeypatch.setattr(measure.peak, "growth", lambda run: (time.sleep(0.05), growth(run))[1])
     measure.measure(lambda x: x + 1, (jnp.ones(3),), repeats=1)
