@@ -100,8 +100,11 @@ def by_experiment(device):
     return {name: samples.curves(by[name]) for name in ("scaling", "sizes")}
 
 
-def test_the_error_of_other_sizes_is_said(by_experiment):
+def test_the_error_of_other_sizes_is_said(request, device, by_experiment):
     """Of most calls the one that other mechanisms' calls had, each by records of other sizes."""
+    if device == "cpu-intel-xeon-2c":
+        reason = "its error of other sizes is said too small"
+        request.applymarker(pytest.mark.xfail(strict=True, reason=reason))
     scaling, sizes = by_experiment["scaling"], by_experiment["sizes"]
     off = {
         name: list(held_out.without_their_sizes(scaling[name] + calls))
@@ -118,9 +121,11 @@ def test_the_error_of_other_sizes_is_said(by_experiment):
 
 
 @pytest.mark.parametrize("what", SIZES)
-@pytest.mark.xfail(strict=True, reason="84 % of the times and 94 % of the bytes are within")
-def test_other_sizes_are_predicted(by_experiment, what):
+def test_other_sizes_are_predicted(request, device, by_experiment, what):
     """Other batches, heads and forms by the records of configs/scaling.py alone."""
+    if (device, what) != ("cpu-intel-xeon-2c", "memory"):
+        reason = "on the AMD 84 % of the times and 94 % of the bytes are within; an Intel's times"
+        request.applymarker(pytest.mark.xfail(strict=True, reason=reason))
     known = calibrate.Calibration(by_experiment["scaling"], {})
     ratios = {"seconds": [], "memory": []}
     for sample in itertools.chain(*by_experiment["sizes"].values()):
