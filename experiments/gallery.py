@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from experiments import plots
-from experiments.analysis import frames, published, quality, reading
+from experiments.analysis import frames, published, quality, reading, verdicts
 from experiments.figures.canvas import Drawing
 from experiments.reporting import overviews
 
@@ -59,7 +59,7 @@ def _rank(name, kinds):
         trained, metric = section.kind == "train", quality.metric_of(section)
         beside = trained and section.frame["config.task"].iloc[0] in published.arena_lengths()
         rows = quality.variants(section, metric) if beside else []
-        told = quality.learned(row for row in rows if row["n"] == quality.fullest(rows))
+        told = verdicts.learned(row for row in rows if row["n"] == quality.fullest(rows))
         came = (section.frame.status == "ok").sum()
         order = kinds.index(section.kind), trained and metric.key != "accuracy"
         return *order, name == "bubbles" and trained and not told, -came

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from experiments import plots
-from experiments.analysis import formats, published, quality
+from experiments.analysis import formats, published, quality, verdicts
 from experiments.reporting import latex, overviews, quality_tables, tables
 from experiments.tasks import metric
 from tests import synthetic_training as training
@@ -80,9 +80,9 @@ def test_the_rule_to_beat_is_the_best_of_them(tmp_path):
     full, local = quality.variants(found["imdb"], metric.METRICS[0])
     assert full["status"] == "no better than naive Bayes of 4-grams in 1 of 1 seeds"
     assert local["status"] == "ok"
-    assert quality.learned([full, local])
-    assert not quality.learned([full])
-    assert quality.strongest(quality.rows(found["imdb"]), metric.METRICS[0], 64)["score"] == 0.7
+    assert verdicts.learned([full, local])
+    assert not verdicts.learned([full])
+    assert verdicts.strongest(quality.rows(found["imdb"]), metric.METRICS[0], 64)["score"] == 0.7
 
 
 def test_of_the_seeds_times_the_least_is_told(tmp_path):

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 
 import pandas as pd
 
-from experiments.analysis import fits, frames, published
+from experiments.analysis import fits, frames, published, verdicts
 from experiments.analysis.findings import column
 from experiments.analysis.formats import missing
 from experiments.analysis.frames import Section
@@ -38,7 +38,6 @@ CONFIG_FACTS = {
     "dtype": "dtype",
 }
 ENV_FACTS = ("device", "commit")
-FAILED, SHALLOW = "failed run", "no better than"
 
 
 def metric_of(section: Section) -> Metric:
@@ -115,7 +114,7 @@ def variant(label: str, n: int, group: pd.DataFrame, metric: Metric, held=None) 
     row["seconds_per_step"] = _least(good, "seconds_per_step")
     if column(good, frames.DEVICE).nunique() > 1:
         row["seconds_per_step"] = None  # times of several devices are no time of any
-    row["beaten"] = beaten = _beaten(good.loc[values.index], values, metric)
+    row["beaten"] = beaten = verdicts.beaten(good.loc[values.index], values, metric)
     if beaten:
         row["status"] = beaten if status == "ok" else f"{beaten}; {status}"
     return row
@@ -134,34 +133,6 @@ def mean(values: pd.Series) -> dict:
     if not len(values):
         return {"seeds": 0}
     return {"score": values.mean(), "stderr": fits.standard_error(values), "seeds": len(values)}
-
-
-def _beaten(rows, values, metric):
-    """The verdict on seeds that do no better than the best of the rules that they have to beat, or
-    that count and look nothing up; "" without any."""
-    kinds = {f"{FAILED}: does not beat": metric.floor, SHALLOW: metric.shallow}
-    for words, keys in kinds.items():
-        levels = {key: pd.to_numeric(column(rows, f"metrics.{key}")) for key in keys}
-        known = {key: level for key, level in levels.items() if level.notna().any()}
-        if known:
-            best = max(known, key=lambda key: metric.sign * known[key].mean())
-            lost = int((metric.sign * values <= metric.sign * known[best]).sum())
-            if lost:
-                return f"{words} {RULES[best]} in {lost} of {len(values)} seeds"
-    return ""
-
-
-def strongest(rows: Iterable[dict], metric: Metric, n: int) -> dict | None:
-    """The row of the best rule at N of those that a model has to beat; None where none is known."""
-    words = {RULES[key] for key in (*metric.floor, *metric.shallow)}
-    known = [row for row in rows if row["what"] == "rule" and row["n"] in (None, n)]
-    known = [row for row in known if row["label"] in words]
-    return max(known, key=lambda row: metric.sign * row["score"], default=None)
-
-
-def learned(rows: Iterable[dict]) -> bool:
-    """Whether some model beats every rule: else their order tells nothing."""
-    return any(row.get("seeds") and not row.get("beaten") for row in rows)
 
 
 def of_one_class(accuracy: float) -> dict[str, float]:

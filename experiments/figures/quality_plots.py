@@ -6,7 +6,7 @@ import textwrap
 import matplotlib.ticker as ticks
 from matplotlib.lines import Line2D
 
-from experiments.analysis import published, quality
+from experiments.analysis import published, quality, verdicts
 from experiments.analysis.formats import missing
 from experiments.figures import (
     attention_maps,
@@ -73,7 +73,7 @@ def _against_length(section, metric, rows, models, look):
         n, y = [row["n"] for row in mine], [row["score"] for row in mine]
         bars = [row["stderr"] or 0 for row in mine]
         ax.errorbar(n, y, yerr=bars, capsize=3, elinewidth=1, zorder=3, **look[label].plot())
-        verdict = f", {quality.FAILED}" if quality.FAILED in mine[-1]["status"] else ""
+        verdict = f", {verdicts.FAILED}" if verdicts.FAILED in mine[-1]["status"] else ""
         at = "" if n[-1] == longest else f" at {n[-1]:,}"
         text = f"{label}  {metric.text(y[-1])}{at}{verdict}"
         ends.append((n[-1], y[-1], text, look[label].color))
@@ -179,7 +179,7 @@ def _speed(section, metric, rows, look):
     timed, words = quality.of_one_device(here)
     if timed:
         words = [quality.seeds(timed), *words]
-    rule = quality.strongest(rows, metric, n)
+    rule = verdicts.strongest(rows, metric, n)
     if rule and timed and quality.far(timed)(rule["score"]):
         words.append(f"too far off to draw: {rule['label']} {metric.text(rule['score'])}")
         rule = None

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import math
 
-from experiments.analysis import quality
+from experiments.analysis import quality, verdicts
 from experiments.analysis.estimates import HOW, Estimate
 from experiments.analysis.formats import cell, missing, significant
 from experiments.reporting import quality_cells
@@ -131,7 +131,7 @@ def _score(found, label):
     if not missing(error := found["stderr"]):
         text += f" ± {error / metric.scale:.{metric.decimals}f}"
     # the whole verdict is in the JSON
-    for verdict, words in ((quality.FAILED, "failed run"), (quality.SHALLOW, "behind a rule")):
+    for verdict, words in ((verdicts.FAILED, "failed run"), (verdicts.SHALLOW, "behind a rule")):
         if (found["status"] or "").startswith(verdict):
             text += f", {words}"
     return text if found["label"] == label else f"{text} ({found['label']})"

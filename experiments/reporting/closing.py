@@ -7,7 +7,7 @@ import dataclasses
 
 import pandas as pd
 
-from experiments.analysis import frames, published, quality
+from experiments.analysis import frames, published, quality, verdicts
 from experiments.analysis.formats import Column, Table, missing
 from experiments.analysis.frames import Section
 from experiments.figures import bubbles, learning, palette
@@ -49,7 +49,7 @@ def _whole(by_task):
 
 def _learned(section):
     rows, n = quality.variants(section, quality.metric_of(section)), _length(section)
-    return quality.learned(row for row in rows if row["n"] == n)
+    return verdicts.learned(row for row in rows if row["n"] == n)
 
 
 def _worth(section):

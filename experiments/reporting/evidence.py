@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from experiments.analysis import fits, quality
+from experiments.analysis import fits, quality, verdicts
 from experiments.analysis.findings import column
 from experiments.analysis.frames import Section
 from experiments.reporting import errors
@@ -120,7 +120,7 @@ def tasks(sections: list[Section], n: int, *, causal: bool) -> list[dict[str, An
         nearest = min({row["n"] for row in rows}, key=lambda known: abs(math.log(known / n)))
         task = {"task": str(section.frame["config.task"].iloc[0]), "title": section.title}
         task |= {"n": int(nearest), "causal": form, "metric": metric}
-        task["rule"] = quality.strongest(quality.rules(section.frame, metric), metric, nearest)
+        task["rule"] = verdicts.strongest(quality.rules(section.frame, metric), metric, nearest)
         found.append(task | {"rows": [row for row in rows if row["n"] == nearest]})
     alike = [task for task in found if task["causal"] == causal] or found
     alike.sort(key=lambda task: (abs(math.log(task["n"] / n)), -len(task["rows"]), task["title"]))

@@ -6,7 +6,7 @@ Imports no jax.
 import numpy as np
 import pandas as pd
 
-from experiments.analysis import frames, published, quality
+from experiments.analysis import frames, published, quality, verdicts
 from experiments.analysis.formats import Column, Table, missing
 from experiments.analysis.frames import Section
 from experiments.figures.canvas import Drawing
@@ -121,7 +121,7 @@ def _line(label, n, rows, figures):
         if not missing(row.get("score"))
         and f"p{row['at']}" in line
         # two that learned nothing agree for nothing
-        and not row.get("beaten", "").startswith(quality.FAILED)
+        and not row.get("beaten", "").startswith(verdicts.FAILED)
     ]
     if ratios:
         line["times"] = float(np.exp(np.mean(np.log(ratios))))

@@ -4,7 +4,7 @@ import math
 
 import pandas as pd
 
-from experiments.analysis import findings, frames, published, quality
+from experiments.analysis import findings, frames, published, quality, verdicts
 from experiments.analysis.formats import Column, Table, missing
 from experiments.analysis.frames import Section
 from experiments.reporting.quality_cells import (
@@ -293,7 +293,7 @@ def headlines(section: Section):
     models = [row for row in models if row["n"] == quality.fullest(models)]
     if models:
         best = max(models, key=lambda row: metric.sign * row["score"])
-        rule = quality.strongest(rows, metric, best["n"])
+        rule = verdicts.strongest(rows, metric, best["n"])
         beside = f"; {rule['label']} {metric.text(rule['score'])}" if rule else ""
         words = f"{metric.words}, {best['label']} at N = {best['n']:,}{beside}"
         ids = frames.sources(row.get("records") for row in (best, *([rule] if rule else ())))
@@ -302,5 +302,5 @@ def headlines(section: Section):
 
 def _is_whole(row):
     """Whether all its seeds came through and trained, with as many parameters as full attention."""
-    of_rule = row["status"].startswith(quality.SHALLOW) and row["status"] == row["beaten"]
+    of_rule = row["status"].startswith(verdicts.SHALLOW) and row["status"] == row["beaten"]
     return row["status"] == "ok" or of_rule
