@@ -103,7 +103,7 @@ def by_experiment(device):
 def test_the_error_of_other_sizes_is_said(request, device, by_experiment):
     """Of most calls the one that other mechanisms' calls had, each by records of other sizes."""
     if device == "cpu-intel-xeon-2c":
-        reason = "its error of other sizes is said too small"
+        reason = "89.6 % of the times and 89.9 % of the bytes are within what is said, 90 asked"
         request.applymarker(pytest.mark.xfail(strict=True, reason=reason))
     scaling, sizes = by_experiment["scaling"], by_experiment["sizes"]
     off = {
