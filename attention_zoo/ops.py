@@ -258,6 +258,11 @@ def ceil_to(n: int, multiple: int) -> int:
     return -(-n // multiple) * multiple
 
 
+def even(n: int, most: int) -> int:
+    """The size of blocks that n falls into, as few of at most `most` as there can be and alike."""
+    return -(-n // -(-n // most))
+
+
 def hide(x, mask):
     """x [B, S, ...] with hidden positions set to 0, whatever they held."""
     if mask is None:

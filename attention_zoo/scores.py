@@ -151,8 +151,7 @@ SCORES = {
 
 def row_count(B: int, T: int, S: int, H: int, hidden: int) -> int:
     """How many rows of queries go together."""
-    most = max(ROW_ENTRIES // (B * H * S * hidden), 1)
-    return -(-T // -(-T // most))
+    return ops.even(T, max(ROW_ENTRIES // (B * H * S * hidden), 1))
 
 
 def by_rows(

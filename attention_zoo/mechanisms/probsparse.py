@@ -91,19 +91,17 @@ def make(factor: int = 5, ranking: str = "exact", rest: str = "mean") -> Mechani
         rows = min(ROWS, N)
         ranking, rest = ops.ceil_to(N, rows) * D, N * (D + E)
         keys, values, logits = heads * N * D, heads * N * E, heads * N * U
-        # while queries are ranked: they are padded, in the room of the output if they fit, and of
-        # several sequences turned; a chunk's sampled keys
-        several, padded, chunks = dims.batch > 1, N % rows > 0, heads * ops.ceil_to(N, rows) * D
-        before = chunks * (several and padded and (causal or chunks > values))
-        ranked = chunks * (several or padded) + N * U
-        ranked += max(before, heads * rows * (U * D + U + D))
-        # keys and values heads first, the output; logits of the few, twice where keys are done
-        kept_queries = chunks * (padded and not several)
-        attended = max(logits, 2 * logits - keys) + kept_queries
+        # queries that are padded; while they are ranked, a chunk's sampled keys
+        padded = heads * ops.ceil_to(N, rows) * D * (N % rows > 0)
+        ranked = padded + N * U + heads * rows * (U * D + U + D)
+        # keys and values heads first, the output, and logits of the few
+        attended = max(2 * logits - keys // 2, padded + logits + N * U)
         held = keys + (2 + causal) * values + max(ranked, attended)
+        # or running sums
+        held = max(held, causal * (keys + padded + 4 * values))
         # gradients, keys and values turned; the output and its gradient where keys give no room
-        few = 2 * (logits + values) if E > D and not causal else 3 * logits
-        kept = 3 * keys + (3 + 2 * causal) * values + max(ranked, few + kept_queries)
+        few = 2 * (logits + values) if E > D and not causal else 3 * logits + padded
+        kept = 3 * keys + (3 + 2 * causal) * values + max(ranked, few)
         return Cost(
             flops=2 * heads * U * (ranking + rest),
             train_flops=2 * heads * U * (ranking + 3 * rest),
@@ -149,8 +147,11 @@ def activity(q, k, mask, sampled):
     B, N, H, D = q.shape
     rows = min(ROWS, N)
 
+    padded = ops.pad_to(q, ops.ceil_to(N, rows), 1)
+
     def of_rows(args):
-        q, at = args  # [B, rows, H, D], [rows, U]
+        start, at = args  # a number, [rows, U]
+        q = jax.lax.dynamic_slice_in_dim(padded, start, rows, 1)
         # whole rows are copied at once, and pairs multiplied, before any sum: five times as fast on
         # a CPU as the products of every head that XLA makes of an einsum
         keys = jax.lax.optimization_barrier(k.reshape(B, N, H * D)[:, at.reshape(-1)])
@@ -161,7 +162,7 @@ def activity(q, k, mask, sampled):
         best = jnp.where(shown, products, ops.LOWEST).max(2)
         return best - jnp.where(shown, products, 0).sum(2) / N
 
-    chunks = jnp.moveaxis(ops.blocks(q, rows), 1, 0), ops.blocks(sampled[None], rows)[0]
+    chunks = rows * jnp.arange(padded.shape[1] // rows), ops.blocks(sampled[None], rows)[0]
     found = jnp.moveaxis(jax.lax.map(of_rows, chunks), 0, 1).reshape(B, -1, H)[:, :N]
     found = jnp.moveaxis(found, 2, 1)
     return found if mask is None else jnp.where(mask[:, None], found, -jnp.inf)

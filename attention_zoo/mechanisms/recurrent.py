@@ -8,26 +8,21 @@ many (half as many a direction where `bidirectional`), starts at 0 and passes hi
                   Hochreiter and Schmidhuber 1997, forget gate of Gers et al. 2000, b_f starts at 1
 
 `conv` puts a convolution over so many positions, with a ReLU, in front (CNN + LSTM): around each
-position, or in a causal call up to it. The products with x are one for the whole sequence; those
-with h are N in a row, which no machine can take at once: the cost that attention was made to avoid.
+position, or in a causal call up to it. The products with x are one for many positions (cells.py);
+those with h are N in a row, which no machine can take at once: the cost that attention was made to
+avoid.
 """
 
 import jax
 import jax.numpy as jnp
 
-from attention_zoo import ops, taps
+from attention_zoo import cells, ops, taps
 from attention_zoo.types import Cost, Decode, Dims, Mechanism
-
-GATES = {"rnn": 1, "lstm": 4}
-# arrays of the state's size that a step leaves for the backward pass
-KEPT = {"rnn": 5, "lstm": 15}
-# two states so wide are joined by XLA in an array of its own, before the output
-JOINED = 64
 
 
 def make(cell: str = "lstm", bidirectional: bool = False, conv: int | None = None) -> Mechanism:
-    if cell not in GATES:
-        raise ValueError(f"cell must be one of {', '.join(GATES)}, got {cell!r}")
+    if cell not in cells.GATES:
+        raise ValueError(f"cell must be one of {', '.join(cells.GATES)}, got {cell!r}")
     if conv is not None:
         ops.positive(conv=conv)
     directions = ("forward", "backward") if bidirectional else ("forward",)
@@ -41,7 +36,7 @@ def make(cell: str = "lstm", bidirectional: bool = False, conv: int | None = Non
 
     def init(rng, dims: Dims):
         C, R = sizes(dims)
-        params, G = {}, GATES[cell]
+        params, G = {}, cells.GATES[cell]
         for direction, key in zip(directions, jax.random.split(rng, len(directions)), strict=True):
             of_input, of_state = jax.random.split(key)
             bias = jnp.zeros((G, R)).at[1:2].set(1.0) if cell == "lstm" else jnp.zeros((G, R))
@@ -55,33 +50,9 @@ def make(cell: str = "lstm", bidirectional: bool = False, conv: int | None = Non
             params["kernel"] = jax.random.normal(key, (conv, C, C)) * (2 / (conv * C)) ** 0.5
         return params
 
-    def move(state, gates):
-        """The next (h, c) from what the gates add up to, [B, G * R]."""
-        if cell == "rnn":
-            return jnp.tanh(gates), state[1]
-        i, f, g, o = jnp.split(gates, 4, -1)
-        c = jax.nn.sigmoid(f) * state[1] + jax.nn.sigmoid(i) * jnp.tanh(g)
-        return jax.nn.sigmoid(o) * jnp.tanh(c), c
-
-    def over_time(step, state, per_step, backwards=False):
-        """(h at every position [B, N, R], last state); a hidden position keeps the state."""
-
-        def one(state, row):
-            *row, seen = row
-            moved = step(state, *row)
-            kept = [
-                jnp.where(seen[:, None], new, old) for new, old in zip(moved, state, strict=True)
-            ]
-            return tuple(kept), kept[0]
-
-        rows = [jnp.moveaxis(x, 1, 0) for x in per_step]
-        state, hs = jax.lax.scan(one, state, rows, reverse=backwards)
-        return jnp.moveaxis(hs, 0, 1), state
-
-    def run(params, state, x, mask, backwards=False):
-        name = "backward" if backwards else "forward"
-        W, U, b = (params[f"{name}_{part}"] for part in ("input", "state", "bias"))
-        return over_time(lambda s, y: move(s, y + s[0] @ U), state, (x @ W + b, mask), backwards)
+    def run(params, state, x, shown, direction="forward"):
+        weights = tuple(params[f"{direction}_{part}"] for part in ("input", "state", "bias"))
+        return cells.walk(cell, direction == "backward", weights, state, x, shown)
 
     def fresh(B, params):
         R = params["forward_state"].shape[0]
@@ -95,15 +66,15 @@ def make(cell: str = "lstm", bidirectional: bool = False, conv: int | None = Non
     def apply(params, q, k, v, *, mask=None, causal=False):
         x, shown = flat(v, mask)
         if conv is not None:
-            x = jax.nn.relu(taps.convolve(x, params["kernel"], causal=causal))
+            x = taps.rectified(x, params["kernel"], jnp.zeros(x.shape[-1]), 1, causal)
         state = fresh(len(x), params)
-        parts = [run(params, state, x, shown, d == "backward")[0] for d in directions]
+        parts = [run(params, state, x, shown, direction)[0] for direction in directions]
         return jnp.concatenate(parts, -1).reshape(v.shape).astype(v.dtype)
 
     def reference(params, q, k, v, *, mask=None, causal=False):
         x, shown = flat(v, mask)
         if conv is not None:
-            x = jax.nn.relu(taps.summed(x, params["kernel"], causal=causal))
+            x = jax.nn.relu(taps.summed(x, params["kernel"], 1, causal))
         forward = walk(params, "forward", x, shown)
         if not bidirectional:
             return forward.reshape(v.shape).astype(v.dtype)
@@ -135,31 +106,45 @@ def make(cell: str = "lstm", bidirectional: bool = False, conv: int | None = Non
         return hs.swapaxes(0, 1)
 
     def cost(dims: Dims, *, causal=False):
-        (C, R), G, N = sizes(dims), GATES[cell], dims.q_len
-        flops = 2 * dims.batch * N * (len(directions) * G * R * (C + R) + (conv or 0) * C * C)
-        positions, windows = dims.batch * N, (conv or 0) * C
-        # the products with x, what a step reads of them, states and output: of two directions three
-        # of the products' size are alive at once
-        held = (3 * G + 4) * R if bidirectional else (2 * G + 1) * R
-        if bidirectional and conv is None and cell == "lstm" and dims.batch > 1:
-            # copies positions first: a fourth has no place but its own
-            held += G * R
-        if bidirectional and conv is None and cell == "rnn" and R >= JOINED:
-            # one of the states stands in the output's place until it is made
-            held -= R
+        (C, R), G, B, N = sizes(dims), cells.GATES[cell], dims.batch, dims.q_len
+        rows = ops.even(N, cells.ROWS)
+        padded, several, x = N % rows > 0, B > 1, B * N * C
+        walk = 2 * B * ops.ceil_to(N, rows) * len(directions) * G * R * (C + R)
+        # a chunk's gates, beside the input by chunks, the states and the output
+        if bidirectional:
+            held = max(2.5 * x, 2 * x + (2 * G + 1) * B * rows * R) + several * x / 2
+            held = 3 * x + (G + 1) * B * rows * R if padded else held
+        else:
+            held = 2 * x + (2 * G + 1) * B * rows * R
+            held = 3 * x + (G + 1) * B * rows * R if several else held
+            held = max(4 * x, held) if padded else held
+        # with states and gradients, gates of a chunk, and weights: fitted to compiled calls
+        gates, weights, gated = B * rows * G * R, (C + R) * G * R, cell == "lstm"
+        if bidirectional:
+            kept = (6.2 + 0.8 * gated + 0.65 * padded) * x + 1.35 * gates + 3 * weights
+        else:
+            kept = (4.5 + 0.7 * gated + 0.65 * padded) * x + 4.5 * gates
+            kept = max(kept, (5 + gated) * x + gates) + 1.1 * weights
+        taken = 0
         if conv is not None:
-            # or windows before: the shifts of x but x itself and one in the output's place, and the
-            # zeros that states start from; two states are copies, and follow the shifts
-            held = max(held, windows + C + R + max((conv - 2) * C, C * bidirectional))
-        kept = len(directions) * (KEPT[cell] + 3 * G) * R + (windows + 2 * C if conv else 0)
+            size = taps.rows_at_once(N, taps.reach(conv, 1, causal))
+            taken = 2 * B * ops.ceil_to(N, size) * conv * C * C
+            windows, torn = conv * B * size * C, N % size > 0
+            before = 2 * windows - bidirectional * x / 2
+            before = before if size == N else (2 + 1.5 * torn) * x + 2 * windows
+            held = max(held + x, before)
+            kept = (5 + 1.1 * bidirectional + 0.9 * gated + 1.8 * torn) * x
+            kept += 1.4 * windows + 2.35 * conv * C * C + 1.7 * gates + 0.5 * weights
         # x in float32 and the output, where they are of another type
-        half = positions * C * (4 + dims.itemsize) * (dims.itemsize < 4)
+        half = x * (4 + dims.itemsize) * (dims.itemsize < 4)
         return Cost(
-            flops,
-            ideal_flops=flops,
-            bytes=4 * positions * held + half,
-            train_bytes=4 * (positions * kept + len(directions) * G * R * R) + half,
-            state_bytes=4 * dims.batch * (2 * R + ((conv or 1) - 1) * C),
+            walk + taken,
+            # the gates of a chunk are made again
+            train_flops=4 * walk + 3 * taken,
+            ideal_flops=2 * B * N * (len(directions) * G * R * (C + R) + (conv or 0) * C * C),
+            bytes=round(4 * held) + half,
+            train_bytes=round(4 * kept) + half,
+            state_bytes=4 * B * (2 * R + ((conv or 1) - 1) * C),
         )
 
     def decode_init(params, dims: Dims, dtype=jnp.float32):
