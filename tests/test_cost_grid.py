@@ -49,9 +49,9 @@ LATER = {
 }
 OFF = {
     "forward": {
-        **{"compressed": 2, "convolution": 2, "efficient": 4, "fourier": 1, "linear": 2, "lsh": 1},
+        **{"compressed": 2, "convolution": 1, "efficient": 4, "fourier": 1, "linear": 2, "lsh": 1},
         **{"mixed": 14, "nystrom": 13, "performer": 2, "query_reduction": 3},
-        **{"recurrent": 2, "rfa": 5, "routing": 5, "sinkhorn": 1},
+        **{"rfa": 5, "routing": 5, "sinkhorn": 1},
     },
     "train": {
         **{"compressed": 3, "efficient": 3, "fourier_enhanced": 2, "global": 5},

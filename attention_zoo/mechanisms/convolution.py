@@ -71,7 +71,7 @@ def make(width: int = 3, layers: int = 4) -> Mechanism:
             held = (0.8 + 1.2 * (more > 0) + 1.2 * torn) * x + 2.2 * windows + 0.9 * more * kernel
             held = max(held, (2 + (more > 0)) * x + windows + (more > 0) * kernel)
             kept = (2.6 + 1.33 * more + (1.4 + 0.27 * more) * torn) * x
-            kept += 3.2 * windows + (2.5 + 2.17 * more) * kernel
+            kept += 3.2 * windows + (2.5 + 2.5 * more) * kernel
         return Cost(
             2 * B * positions * width * C * C,
             ideal_flops=2 * B * N * layers * width * C * C,

@@ -115,9 +115,9 @@ def make(cell: str = "lstm", bidirectional: bool = False, conv: int | None = Non
             held = max(2.5 * x, 2 * x + (2 * G + 1) * B * rows * R) + several * x / 2
             held = 3 * x + (G + 1) * B * rows * R if padded else held
         else:
-            held = 2 * x + (2 * G + 1) * B * rows * R
-            held = 3 * x + (G + 1) * B * rows * R if several else held
-            held = max(4 * x, held) if padded else held
+            chunk = (2 * G + 1 - (several or padded) * G) * B * rows * R
+            held = (2 + (several or padded)) * x + chunk
+            held = max(held, 4 * x) if several and padded else held
         # with states and gradients, gates of a chunk, and weights: fitted to compiled calls
         gates, weights, gated = B * rows * G * R, (C + R) * G * R, cell == "lstm"
         if bidirectional:
@@ -133,8 +133,14 @@ def make(cell: str = "lstm", bidirectional: bool = False, conv: int | None = Non
             before = 2 * windows - bidirectional * x / 2
             before = before if size == N else (2 + 1.5 * torn) * x + 2 * windows
             held = max(held + x, before)
-            kept = (5 + 1.1 * bidirectional + 0.9 * gated + 1.8 * torn) * x
-            kept += 1.4 * windows + 2.35 * conv * C * C + 1.7 * gates + 0.5 * weights
+            kernel = conv * C * C
+            if bidirectional:
+                kept = (6.5 + 0.75 * gated + 1.55 * torn) * x + 1.1 * gates + 2.2 * weights
+                kept += 1.2 * windows + 2 * kernel
+            else:
+                kept = (4.5 + 0.4 * gated + 1.9 * torn) * x + 1.9 * gates + 1.1 * weights
+                kept += 1.8 * windows + 1.6 * kernel
+                kept = max(kept, (5.2 + gated) * x + windows + kernel + weights)
         # x in float32 and the output, where they are of another type
         half = x * (4 + dims.itemsize) * (dims.itemsize < 4)
         return Cost(
