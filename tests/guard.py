@@ -35,10 +35,10 @@ def compiler() -> dict[str, str]:
     return {"jax": jax.__version__, "backend": backend, "xla_flags": flags}
 
 
-def points() -> dict[str, dict]:
+def points(n: int = LENGTH) -> dict[str, dict]:
     """A point of kind "kernel" for every mechanism of the scaling sweep and mode, by name."""
     config = scaling.get_config()
-    config.lengths, config.causal = (LENGTH,), (False, True)
+    config.lengths, config.causal = (n,), (False, True)
     asked = {tuple(mode.values()): name for name, mode in MODES.items()}
     return {
         f"{point['label']}, {asked[point['mode'], point['causal']]}": point
