@@ -14,7 +14,7 @@ ROWS = 1024
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
 def rectified(x, kernel, bias, dilation: int = 1, causal: bool = False):
     """relu(bias + Σ_j x[t + (j - centre) dilation] K_j), one product for all taps of a chunk of
-    positions; outside of x is 0.
+    positions; outside of x is 0. A kernel [taps, C, C], for the output is written over x.
 
     The centre is the middle tap, (taps - 1) // 2, or in a causal call the last. The backward pass
     keeps x and which sums are above 0, a byte each, and lays windows side by side again.
